@@ -1,0 +1,77 @@
+//! How a listener fares, as plain data: what `run` prints and what the operator writes into status.
+
+use std::sync::Arc;
+
+use crate::{
+    delivery,
+    model::{Address, Millis, NodeId},
+    store::Counts,
+};
+
+/// One listener at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Every node of the deployment.
+    pub nodes: Vec<NodeSnapshot>,
+    /// Masters, and those of them that are subscribed, have the flags, and were scanned since.
+    pub masters: usize,
+    pub subscribed_masters: usize,
+    /// Every master is subscribed and scanned, and every slot has an owner.
+    pub ready: bool,
+    /// Why nothing is detected, if it is so.
+    pub hold: Option<Hold>,
+    /// What is wrong with the topology, naming the node and the fix; `None` when all is well.
+    pub topology_error: Option<String>,
+    /// What is wrong with the store.
+    pub store_error: Option<String>,
+    pub counts: Counts,
+    pub delivery: delivery::Snapshot,
+    /// Gaps and losses since the start.
+    pub gaps: u64,
+    /// Keys that a periodic scan found and that should have been known: the number to watch (DESIGN rule 8).
+    pub resync_found: u64,
+    /// Events settled since the start, by evidence.
+    pub witnessed: u64,
+    pub inferred: u64,
+    /// Entries dropped because the pattern changed.
+    pub dropped_by_pattern: u64,
+}
+
+/// Why a listener does nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The ledger belongs to another deployment.
+    DeploymentChanged { message: String },
+    /// The store could not be opened or is owned by another.
+    Store { category: &'static str, message: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Master,
+    Replica,
+}
+
+/// One node as a listener sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSnapshot {
+    pub id: NodeId,
+    pub address: Address,
+    pub role: Role,
+    /// How many slots it owns.
+    pub slots: usize,
+    /// The subscription is open, and the node is not suspect.
+    pub subscribed: bool,
+    /// Its data was scanned since the subscription was opened (masters only).
+    pub scanned: bool,
+    /// When the subscription was opened.
+    pub since: Option<Millis>,
+    /// `notify-keyspace-events` as last read; `None` if it cannot be read.
+    pub notify_keyspace_events: Option<String>,
+    /// Whether the flags that are needed are there.
+    pub notifications: bool,
+    /// The node's clock less ours, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// What is wrong and what to do, for people.
+    pub last_error: Option<Arc<str>>,
+}

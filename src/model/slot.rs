@@ -1,0 +1,130 @@
+//! Hash slots: how Redis Cluster divides its keys.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How many slots a cluster has.
+pub const SLOTS: u16 = 16_384;
+
+/// A hash slot, 0 to 16383.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slot(pub u16);
+
+/// The slot of a key: CRC16 (XMODEM) of what lies between the first `{` and the next `}`, if that is not empty,
+/// else of the whole key. Source: the Redis Cluster specification, "Hash tags"; `keyHashSlot` in cluster.c.
+pub fn slot_of(key: &[u8]) -> Slot {
+    let tagged = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let inner = &key[open + 1..];
+        let close = inner.iter().position(|byte| *byte == b'}')?;
+        (close > 0).then(|| &inner[..close])
+    });
+    Slot(crc16(tagged.unwrap_or(key)) % SLOTS)
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+const CRC16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        let mut crc = (index as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+    }
+    table
+};
+
+/// A set of slots, as sorted ranges without overlap (both ends included).
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SlotSet(Vec<(u16, u16)>);
+
+impl SlotSet {
+    pub fn all() -> Self {
+        Self(vec![(0, SLOTS - 1)])
+    }
+    pub fn contains(&self, slot: Slot) -> bool {
+        let after = self.0.partition_point(|(first, _)| *first <= slot.0);
+        after > 0 && self.0[after - 1].1 >= slot.0
+    }
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|(first, last)| usize::from(last - first) + 1).sum()
+    }
+    pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.0.iter().flat_map(|(first, last)| (*first..=*last).map(Slot))
+    }
+    /// The slots that are in `self` and not in `other`.
+    pub fn minus(&self, other: &Self) -> Self {
+        self.iter().filter(|slot| !other.contains(*slot)).collect()
+    }
+}
+
+impl FromIterator<Slot> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
+        let mut slots: Vec<u16> = slots.into_iter().map(|slot| slot.0).collect();
+        slots.sort_unstable();
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        for slot in slots {
+            match ranges.last_mut() {
+                Some((_, last)) if *last >= slot || *last + 1 == slot => *last = slot,
+                _ => ranges.push((slot, slot)),
+            }
+        }
+        Self(ranges)
+    }
+}
+
+impl fmt::Display for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (first, last)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            if first == last {
+                write!(f, "{comma}{first}")?;
+            } else {
+                write!(f, "{comma}{first}-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+impl fmt::Debug for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{self}]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(slot_of(b"123456789"), Slot(0x31C3 % SLOTS));
+        assert_eq!(slot_of(b"foo"), Slot(12182));
+        assert_eq!(slot_of(b"{user1000}.following"), slot_of(b"{user1000}.followers"));
+        assert_eq!(slot_of(b"foo{}{bar}"), Slot(crc16(b"foo{}{bar}") % SLOTS));
+        assert_eq!(slot_of(b"foo{{bar}}zap"), Slot(crc16(b"{bar") % SLOTS));
+        assert_eq!(slot_of(b"foo{bar}{zap}"), Slot(crc16(b"bar") % SLOTS));
+    }
+
+    #[test]
+    fn a_slot_set_holds_what_was_put_in() {
+        let set: SlotSet = [5, 1, 2, 3, 9, 9].into_iter().map(Slot).collect();
+        assert_eq!(set.to_string(), "1-3,5,9");
+        assert_eq!(set.len(), 5);
+        assert!(set.contains(Slot(3)) && !set.contains(Slot(4)) && !set.contains(Slot(0)) && set.contains(Slot(9)));
+        assert_eq!(SlotSet::all().minus(&set).len(), usize::from(SLOTS) - 5);
+    }
+}

@@ -1,0 +1,118 @@
+//! A listener's settings, resolved and validated: no Kubernetes types, no references to Secrets.
+//! Made by [`crate::api`] from the resource and by nobody else; every stage reads its own part.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use crate::model::{Address, Key, ListenerId};
+
+mod glob;
+mod template;
+
+pub use glob::{Glob, GlobError};
+pub use template::{IdTemplate, TemplateError};
+
+/// A value that is never shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(pub Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub listener: ListenerId,
+    /// Holds delivery; detection and the outbox go on.
+    pub suspend: bool,
+    pub redis: RedisPlan,
+    pub pattern: Glob,
+    pub id_template: IdTemplate,
+    pub inferred: Inferred,
+    /// `None`: no periodic scan.
+    pub resync_interval: Option<Duration>,
+    pub webhook: WebhookPlan,
+    pub delivery: DeliveryPlan,
+    pub store: StorePlan,
+}
+
+/// Which Redis, and how. Listeners with equal ones share a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RedisPlan {
+    pub addresses: Vec<Address>,
+    /// Where to dial instead of what a node announces.
+    pub address_map: Vec<(Address, Address)>,
+    pub database: u32,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub keyspace_events: KeyspaceEvents,
+    pub topology_refresh: Duration,
+}
+
+/// What to do about missing `notify-keyspace-events` flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyspaceEvents {
+    /// Say which command would set them.
+    Observe,
+    /// Add them, keeping those there.
+    Enable,
+}
+
+/// What to do with events that nobody pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inferred {
+    Deliver,
+    Drop,
+}
+
+/// Whom to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookPlan {
+    /// http or https, without userinfo and fragment.
+    pub url: String,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+    /// `type` of the payload.
+    pub event_type: String,
+    /// Sent with each request, in this order.
+    pub headers: Vec<(String, Secret)>,
+    /// `Authorization: Bearer`.
+    pub bearer: Option<Secret>,
+    /// HMAC-SHA256 keys, raw, 24 to 64 bytes; one signature each. Empty: unsigned.
+    pub signing_keys: Vec<Secret>,
+}
+
+/// How to deliver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryPlan {
+    pub max_in_flight: usize,
+    pub initial_backoff: Duration,
+    pub max_backoff: Duration,
+    /// The longest `Retry-After` that is honoured; zero ignores the header.
+    pub retry_after_max: Duration,
+    /// From settling to giving up.
+    pub deadline: Duration,
+}
+
+/// Where the ledger and the outbox lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorePlan {
+    Memory,
+    /// One `SQLite` file.
+    Local {
+        path: PathBuf,
+    },
+}
+
+impl Plan {
+    /// Whether the listener has anything to do with the key. Keys of a store of ours are never looked at, whatever
+    /// the pattern (DESIGN rule 5).
+    pub fn covers(&self, key: &Key) -> bool {
+        self.pattern.matches(key.as_bytes()) && !key.as_bytes().starts_with(STORE_PREFIX)
+    }
+}
+
+/// What every key of the Redis store begins with.
+pub const STORE_PREFIX: &[u8] = b"rx:{";

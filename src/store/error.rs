@@ -1,0 +1,52 @@
+//! What can go wrong with a store, classified once.
+
+use std::path::PathBuf;
+
+use super::Epoch;
+
+/// Why a call did nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("another owner took the store: epoch {} is older than {}", mine.0, newest.0)]
+    Fenced { mine: Epoch, newest: Epoch },
+    #[error("{} is open in another process; give each process a --state-dir of its own", path.display())]
+    Locked { path: PathBuf },
+    #[error("{} has schema version {found}, this program knows up to {known}; run the newer release that wrote it", path.display())]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("{} is not a ledger or is damaged ({detail}); move it away to start with an empty one: keys that are alive are found again by a scan", path.display())]
+    Corrupt { path: PathBuf, detail: String },
+    #[error("{} cannot be written ({detail}); make the file and its directory writable", path.display())]
+    ReadOnly { path: PathBuf, detail: String },
+    #[error("{} is full ({detail}); free space on its disk", path.display())]
+    Full { path: PathBuf, detail: String },
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+    #[error("the store was closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// A bounded word for metrics and conditions.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Fenced { .. } => "Fenced",
+            Self::Locked { .. } => "Locked",
+            Self::Newer { .. } => "Newer",
+            Self::Corrupt { .. } => "Corrupt",
+            Self::ReadOnly { .. } => "ReadOnly",
+            Self::Full { .. } => "Full",
+            Self::Unavailable(_) => "Unavailable",
+            Self::Closed => "Closed",
+        }
+    }
+
+    /// Whether the same call may succeed later with no more than time or a person's help.
+    pub const fn retryable(&self) -> bool {
+        match self {
+            Self::ReadOnly { .. } | Self::Full { .. } | Self::Unavailable(_) => true,
+            Self::Fenced { .. } | Self::Locked { .. } | Self::Newer { .. } | Self::Corrupt { .. } | Self::Closed => {
+                false
+            }
+        }
+    }
+}
