@@ -1,1 +1,3 @@
 //! One file a command; each is a composition root.
+
+pub mod load;
