@@ -1,6 +1,13 @@
 //! The fault suite: the built binary against real redis-servers and a real HTTP receiver. In each scenario orders are
 //! created, expire and are paid all the while; nothing may be lost, nothing invented (DESIGN section 9).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what the tests are made of may fail as tests do; clippy only knows of functions marked as tests"
+)]
+
 mod support;
 
 use std::time::Duration;

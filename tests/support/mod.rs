@@ -5,6 +5,7 @@ pub mod generator;
 pub mod judge;
 pub mod listener;
 pub mod receiver;
+pub mod report;
 pub mod routes;
 pub mod scenario;
 pub mod script;

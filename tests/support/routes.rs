@@ -72,15 +72,10 @@ impl Routes {
         let mut attempts = Vec::new();
         let mut asking = None;
         while now() < until {
-            let (node, ask) = match asking.take() {
-                Some(node) => (node, true),
-                None => match self.owner(key.slot()) {
-                    Some(node) => (node, false),
-                    None => {
-                        self.refresh().await;
-                        continue;
-                    }
-                },
+            let ask = asking.is_some();
+            let Some(node) = asking.take().or_else(|| self.owner(key.slot())) else {
+                self.refresh().await;
+                continue;
             };
             let start = now();
             let tried = self.attempt(&node, ask, commands).await;

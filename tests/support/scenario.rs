@@ -11,10 +11,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     generator::{Generator, last_deadline},
-    judge::{Report, Span, judge, story},
+    judge::judge,
     listener::{Listener, Settings},
     now,
     receiver::Receiver,
+    report::{Report, Span, story},
     sleep_until,
     verdict::{Demotion, Faults, Kind, Window, Wipe},
 };
@@ -142,7 +143,9 @@ impl Scenario {
     /// The masters with their slots.
     pub async fn masters(&self) -> Vec<(Node, SlotSet)> {
         let masters = self.cluster.masters().await.unwrap().into_iter();
-        masters.map(|(node, seen)| (node, seen.slots.iter().flat_map(|range| range.clone().map(Slot)).collect())).collect()
+        masters
+            .map(|(node, seen)| (node, seen.slots.iter().flat_map(|range| range.clone().map(Slot)).collect()))
+            .collect()
     }
 
     /// Ends the orders, waits until all that was owed has come (or `PATIENCE` has passed), and judges.
@@ -187,4 +190,3 @@ impl Scenario {
 pub fn address(node: &Node) -> Address {
     Address::new("127.0.0.1", node.port())
 }
-

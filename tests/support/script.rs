@@ -100,7 +100,11 @@ impl<'a> Script<'a> {
         if !self.arm(deadline).await {
             return vec![self.history];
         }
-        #[expect(clippy::cast_possible_truncation, reason = "a few seconds in milliseconds")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "a few seconds in milliseconds"
+        )]
         let within = |least: i64, most: i64| least + ((most - least) as f64 * random) as i64;
         let early = set.plus(within(20, deadline.since(set) - 20).max(0));
         match fate {

@@ -208,8 +208,7 @@ mod tests {
 
     #[test]
     fn a_key_armed_again_after_its_expiry_expires_twice() {
-        let ops =
-            vec![op(Act::Arm(Millis(1000)), 0, Before::Untold), op(Act::Arm(Millis(3000)), 1500, Before::Gone)];
+        let ops = vec![op(Act::Arm(Millis(1000)), 0, Before::Untold), op(Act::Arm(Millis(3000)), 1500, Before::Gone)];
         assert_eq!(endings(ops), [(1000, Ending::Expiry), (3000, Ending::Expiry)]);
     }
 

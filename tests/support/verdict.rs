@@ -109,6 +109,11 @@ impl Faults {
         })
     }
 
+    /// Whether the listener may have missed what `op` did to the life.
+    pub fn hides(&self, life: &Life, op: &Op) -> bool {
+        self.around(life).any(|window| op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to)
+    }
+
     /// Whether the listener may have missed the push at this life's deadline.
     pub fn blind_at(&self, life: &Life, at: Millis) -> bool {
         self.around(life).any(|window| window.from.plus(-RECORDING_MS) <= at && at <= window.to)
