@@ -32,15 +32,106 @@ impl Glob {
     }
 
     pub fn matches(&self, text: &[u8]) -> bool {
-        let _ = text;
-        todo!()
+        self.run(text).is_some()
     }
 
-    /// What the first `*` of the pattern matched in `text`; `None` if there is no `*` or no match.
+    /// What the first `*` of the pattern matched in `text`, the shortest that lets the rest match; `None` if there is no
+    /// `*` or no match. Stars that follow one another are one.
     pub fn first_star<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
-        let _ = text;
-        todo!()
+        let (start, end) = self.run(text)??;
+        text.get(start..end)
     }
+
+    /// `None`: no match. Otherwise where the first star's text begins and ends, if there is a star.
+    ///
+    /// Redis calls itself at each star and, since 6.2, gives up on earlier stars once a later one found nothing
+    /// (`skipLongerMatches`). That is this loop: only the latest star is ever lengthened, so the time is at most
+    /// pattern times text. The one difference is the empty text, which Redis's loop never looks at: here it matches any
+    /// number of stars, as it does behind the prefix of a channel, and not just the lone star of SCAN.
+    #[expect(clippy::option_option, reason = "no match, no star and a star are three answers")]
+    fn run(&self, text: &[u8]) -> Option<Option<(usize, usize)>> {
+        let pattern = self.0.as_slice();
+        let (mut at, mut read) = (0, 0);
+        // Behind the latest star: the rest of the pattern, and where the text was taken up again.
+        let mut latest: Option<(usize, usize)> = None;
+        let mut first: Option<(usize, usize)> = None;
+        let mut stars = 0;
+        loop {
+            if pattern.get(at) == Some(&b'*') {
+                while pattern.get(at) == Some(&b'*') {
+                    at += 1;
+                }
+                stars += 1;
+                let end = if at == pattern.len() { text.len() } else { read };
+                first = first.or(Some((read, end)));
+                if at == pattern.len() {
+                    return Some(first);
+                }
+                latest = Some((at, read));
+                continue;
+            }
+            match text.get(read) {
+                None if at == pattern.len() => return Some(first),
+                // A longer star would only leave less text.
+                None => return None,
+                Some(byte) => {
+                    if let Some(length) = element(&pattern[at..], *byte) {
+                        at += length;
+                        read += 1;
+                        continue;
+                    }
+                }
+            }
+            let (behind, taken_up) = latest?;
+            latest = Some((behind, taken_up + 1));
+            (at, read) = (behind, taken_up + 1);
+            if stars == 1 {
+                first = first.map(|(start, _)| (start, read));
+            }
+        }
+    }
+}
+
+/// Whether the first element of `pattern`, which is not a star, takes `byte`; if so, how long the element is.
+fn element(pattern: &[u8], byte: u8) -> Option<usize> {
+    match pattern {
+        [] => None,
+        [b'?', ..] => Some(1),
+        [b'[', class @ ..] => class_element(class, byte).map(|length| length + 1),
+        [b'\\', literal, ..] => (*literal == byte).then_some(2),
+        [literal, ..] => (*literal == byte).then_some(1),
+    }
+}
+
+/// Whether the class whose `[` was just read takes `byte`; if so, its length up to and with the `]`, or the pattern's end.
+fn class_element(class: &[u8], byte: u8) -> Option<usize> {
+    let negated = class.first() == Some(&b'^');
+    let mut at = usize::from(negated);
+    let mut found = false;
+    loop {
+        match &class[at..] {
+            [] => break,
+            [b'\\', literal, ..] => {
+                found |= *literal == byte;
+                at += 2;
+            }
+            [b']', ..] => {
+                at += 1;
+                break;
+            }
+            [start, b'-', end, ..] => {
+                // Redis compares C's `char`, which is signed on x86-64: there, bytes from 0x80 lie before all others.
+                let (start, end, byte) = (start.cast_signed(), end.cast_signed(), byte.cast_signed());
+                found |= (start.min(end)..=start.max(end)).contains(&byte);
+                at += 3;
+            }
+            [literal, ..] => {
+                found |= *literal == byte;
+                at += 1;
+            }
+        }
+    }
+    (found != negated).then_some(at)
 }
 
 impl fmt::Display for Glob {
@@ -51,5 +142,113 @@ impl fmt::Display for Glob {
 impl fmt::Debug for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `stringmatchlen` as Redis 5 had it, written down as it reads: it calls itself at each star and gives nothing up.
+    /// Answers with what the first star took.
+    fn reference(pattern: &[u8], text: &[u8]) -> Option<Option<usize>> {
+        match pattern {
+            [] => text.is_empty().then_some(None),
+            [b'*', rest @ ..] if rest.first() == Some(&b'*') => reference(rest, text),
+            [b'*'] => Some(Some(text.len())),
+            [b'*', rest @ ..] => (0..=text.len()).find(|taken| reference(rest, &text[*taken..]).is_some()).map(Some),
+            _ => {
+                let (first, rest) = text.split_first()?;
+                reference(&pattern[element(pattern, *first)?..], rest)
+            }
+        }
+    }
+
+    fn glob(pattern: &str) -> Glob {
+        Glob::new(pattern.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn each_feature_matches_what_redis_says_it_does() {
+        for (pattern, yes, no) in [
+            ("order:pay:*", vec!["order:pay:42", "order:pay:"], vec!["order:pay", "order:paid:42"]),
+            ("h?llo", vec!["hello", "h*llo"], vec!["hllo", "heello"]),
+            ("h[ae]llo", vec!["hallo", "hello"], vec!["hillo", "hllo"]),
+            ("h[^e]llo", vec!["hallo", "h^llo"], vec!["hello", "hllo"]),
+            ("h[a-c]llo", vec!["hallo", "hbllo", "hcllo"], vec!["hdllo", "h-llo"]),
+            ("h[c-a]llo", vec!["hallo", "hbllo", "hcllo"], vec!["hdllo"]),
+            (r"h\?llo", vec!["h?llo"], vec!["hello", r"h\?llo"]),
+            (r"h[\]x]", vec!["h]", "hx"], vec![r"h\", "h"]),
+            (r"h[\", vec![r"h\"], vec!["h", "h["]),
+            (r"h\", vec![r"h\"], vec!["h"]),
+            ("h[ab", vec!["ha", "hb"], vec!["h", "hab", "h["]),
+            ("h[", vec![], vec!["h", "h[", "hx"]),
+            ("h[^", vec!["hx", "h^"], vec!["h", "hxx"]),
+            ("h[]x", vec![], vec!["h]", "hx", "h]x"]),
+            ("[a-]x", vec!["a", "]", "x"], vec!["-x", "ax"]),
+            ("**", vec!["", "x"], vec![]),
+            ("*a*b", vec!["ab", "xaxb", "aab", "abab"], vec!["aba", "b"]),
+        ] {
+            for text in yes {
+                assert!(glob(pattern).matches(text.as_bytes()), "{pattern} should match {text:?}");
+            }
+            for text in no {
+                assert!(!glob(pattern).matches(text.as_bytes()), "{pattern} should not match {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_star_took_the_shortest_that_lets_the_rest_match() {
+        for (pattern, text, taken) in [
+            ("order:pay:*", "order:pay:42", Some("42")),
+            ("order:pay:*", "order:pay:", Some("")),
+            ("shop:*:pay:*", "shop:7:pay:8:pay:9", Some("7")),
+            ("*:end", "a:end:end", Some("a:end")),
+            ("a**b", "axxb", Some("xx")),
+            (r"\*[*]*", "**x", Some("x")),
+            ("order", "order", None),
+            ("order:*", "other", None),
+        ] {
+            assert_eq!(glob(pattern).first_star(text.as_bytes()), taken.map(str::as_bytes), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_takes_no_exponential_time() {
+        let pattern = "a*".repeat(250) + "b";
+        let text = "a".repeat(5_000);
+        assert!(!glob(&pattern).matches(text.as_bytes()));
+    }
+
+    #[test]
+    fn an_empty_and_an_overlong_pattern_are_refused() {
+        assert_eq!(Glob::new(b""), Err(GlobError::Empty));
+        assert_eq!(Glob::new(&[b'a'; 513]), Err(GlobError::TooLong(513)));
+        assert!(Glob::new(&[b'a'; 512]).is_ok());
+    }
+
+    fn bytes(from: &'static [u8], length: usize) -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(prop::sample::select(from), 0..length)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #[test]
+        fn matching_agrees_with_the_naive_recursion(
+            pattern in bytes(b"**?[]^-\\abc\xff", 10), text in bytes(b"abc]-^*\\\xff", 9),
+        ) {
+            prop_assume!(!pattern.is_empty());
+            let found = Glob::new(&pattern).unwrap().run(&text);
+            let taken = found.map(|first| first.map(|(start, end)| end - start));
+            match reference(&pattern, &text) {
+                // The reference says what the first star took only when the pattern begins with one.
+                Some(Some(length)) => prop_assert_eq!(taken, Some(Some(length))),
+                Some(None) => prop_assert!(taken.is_some()),
+                None => prop_assert_eq!(taken, None),
+            }
+        }
     }
 }
