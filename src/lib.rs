@@ -14,6 +14,7 @@
 //! these keys, scan this node) and `refresh` (the topology seems old). `tests/layering.rs` holds each module to that.
 
 pub mod api;
+pub mod clock;
 pub mod commands;
 pub mod delivery;
 pub mod deployment;

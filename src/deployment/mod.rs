@@ -1,1 +1,65 @@
-//! deployment
+//! One Redis, shared by its listeners: the topology loop and the nodes' connections.
+//!
+//! Hands out signals (hints, looks, the view) and takes two questions: ask (look at these keys, scan this node) and
+//! refresh (the topology seems old).
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{nodes::Guidance, plan::RedisPlan, topology::Refresh};
+
+mod main;
+mod port;
+mod view;
+
+pub use crate::nodes::{Answer, Heard, Look, NoAnswer, NodeData, Sort, Used};
+pub use port::{Looks, Port, Scanner};
+pub use view::{NodeView, View};
+
+/// A running deployment. Dropping it stops it; [`Deployment::stop`] also waits.
+pub struct Deployment {
+    plan: RedisPlan,
+    guidance: Arc<watch::Sender<Arc<Guidance>>>,
+    view: watch::Receiver<Arc<View>>,
+    refresh: Refresh,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Deployment {
+    pub fn start(plan: RedisPlan) -> Self {
+        let guidance = Arc::new(watch::Sender::new(Arc::new(Guidance::default())));
+        let (publish, view) = watch::channel(Arc::new(View::default()));
+        let refresh = Refresh::default();
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(main::run(plan.clone(), Arc::clone(&guidance), publish, refresh.clone(), stop.clone()));
+        Self { plan, guidance, view, refresh, stop, tasks }
+    }
+
+    pub fn plan(&self) -> &RedisPlan {
+        &self.plan
+    }
+
+    /// Joins a listener: from here on its pattern is subscribed to on every node.
+    pub fn join(&self, pattern: &[u8]) -> (Port, Looks) {
+        Port::new(pattern, Arc::clone(&self.guidance), self.view.clone(), self.refresh.clone())
+    }
+
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "A task of the deployment failed.");
+            }
+        }
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,319 @@
+//! The deployment's loop: sightings in, guidance and view out.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{NodeView, View};
+use crate::{
+    model::NodeId,
+    nodes::{Ask, Clerk, Connection, Control, Dial, Driver, Guidance, Notifications, Offset},
+    plan::RedisPlan,
+    topology::{Discovery, Node, Refresh, Sighting, Topology},
+};
+
+/// How often the topology is read while something is wrong.
+const WHILE_WRONG: Duration = Duration::from_millis(100);
+/// Two readings are at least this far apart, however many ask for one.
+const APART: Duration = Duration::from_millis(10);
+
+/// A node that is being driven.
+struct Driven {
+    asks: mpsc::Sender<Ask>,
+    connection: watch::Receiver<Connection>,
+    notifications: watch::Receiver<Notifications>,
+    offset: Offset,
+    control: Arc<Control>,
+    dial: watch::Sender<Dial>,
+    check: Arc<Notify>,
+    /// When its subscription was opened, as last seen: its settings are read again when that changes.
+    seen: (u64, bool),
+    stop: CancellationToken,
+}
+
+struct Main {
+    plan: RedisPlan,
+    guidance: Arc<watch::Sender<Arc<Guidance>>>,
+    publish: watch::Sender<Arc<View>>,
+    refresh: Refresh,
+    stop: CancellationToken,
+    nodes: BTreeMap<NodeId, Driven>,
+    tasks: JoinSet<()>,
+    changed: Arc<Notify>,
+    topology: Arc<Topology>,
+    confirmed: HashMap<NodeId, Instant>,
+    error: Option<String>,
+}
+
+pub(super) async fn run(
+    plan: RedisPlan,
+    guidance: Arc<watch::Sender<Arc<Guidance>>>,
+    publish: watch::Sender<Arc<View>>,
+    refresh: Refresh,
+    stop: CancellationToken,
+) {
+    let (doubts, doubted) = watch::channel((true, Vec::new()));
+    let (tell, mut told) = mpsc::channel(4);
+    let mut main = Main {
+        plan: plan.clone(),
+        guidance,
+        publish,
+        refresh: refresh.clone(),
+        stop: stop.clone(),
+        nodes: BTreeMap::new(),
+        tasks: JoinSet::new(),
+        changed: Arc::new(Notify::new()),
+        topology: Arc::default(),
+        confirmed: HashMap::new(),
+        error: None,
+    };
+    main.tasks.spawn(discover(plan, doubted, tell, refresh, stop.clone()));
+    let changed = Arc::clone(&main.changed);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            sighting = told.recv() => match sighting {
+                Some(sighting) => main.sighted(sighting),
+                None => break,
+            },
+            () = changed.notified() => {}
+            Some(ended) = main.tasks.join_next() => if let Err(error) = ended {
+                tracing::error!(%error, "A task of a node failed.");
+            },
+        }
+        main.look_again();
+        main.tell();
+        doubts.send_if_modified(|doubts| {
+            let now = main.doubts();
+            let changed = *doubts != now;
+            *doubts = now;
+            changed
+        });
+    }
+    for driven in main.nodes.values() {
+        driven.stop.cancel();
+    }
+    while main.tasks.join_next().await.is_some() {}
+}
+
+/// Reads the topology at the interval of the plan, sooner while something is wrong or somebody asks.
+async fn discover(
+    plan: RedisPlan,
+    doubted: watch::Receiver<(bool, Vec<NodeId>)>,
+    tell: mpsc::Sender<Result<Sighting, String>>,
+    refresh: Refresh,
+    stop: CancellationToken,
+) {
+    let steady = plan.topology_refresh;
+    let mut discovery = Discovery::new(plan);
+    let mut known = Arc::new(Topology::default());
+    loop {
+        let (_, doubts) = doubted.borrow().clone();
+        let Some(sighting) = stop.run_until_cancelled(discovery.look(&known, &doubts)).await else { return };
+        let failed = sighting.is_err();
+        if let Ok(sighting) = &sighting {
+            known = Arc::clone(&sighting.topology);
+        }
+        if tell.send(sighting).await.is_err() {
+            return;
+        }
+        let wait = if failed || doubted.borrow().0 { WHILE_WRONG.min(steady) } else { steady };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(wait) => {}
+            () = refresh.requested() => sleep(APART).await,
+        }
+    }
+}
+
+impl Main {
+    fn sighted(&mut self, sighting: Result<Sighting, String>) {
+        match sighting {
+            Err(error) => self.error = Some(error),
+            Ok(Sighting { topology, answers }) => {
+                self.error.clone_from(&topology.error);
+                if !topology.covered() && self.error.is_none() {
+                    self.error =
+                        Some("some slots have no owner; see CLUSTER NODES, and redis-cli --cluster fix".into());
+                }
+                for (asked_at, view) in &answers {
+                    confirm(&mut self.confirmed, &topology, *asked_at, view);
+                }
+                self.confirmed.retain(|id, _| topology.node(id).is_some());
+                self.topology = topology;
+                self.follow();
+                self.guide();
+            }
+        }
+    }
+
+    /// Drives each node of the topology, and no other.
+    fn follow(&mut self) {
+        let topology = Arc::clone(&self.topology);
+        self.nodes.retain(|id, driven| {
+            let stays = topology.node(id).is_some();
+            if !stays {
+                driven.stop.cancel();
+            }
+            stays
+        });
+        for node in topology.nodes() {
+            match self.nodes.get(&node.id) {
+                Some(driven) => {
+                    driven.dial.send_if_modified(|dial| {
+                        let changed = *dial != node.dial;
+                        dial.clone_from(&node.dial);
+                        changed
+                    });
+                }
+                None => self.drive(node),
+            }
+        }
+    }
+
+    fn drive(&mut self, node: &Node) {
+        let stop = self.stop.child_token();
+        let (dial, dialled) = watch::channel(node.dial.clone());
+        let control = Arc::new(Control::new(self.plan.clone(), dialled.clone()));
+        let check = Arc::new(Notify::new());
+        let (driver, driving) = Driver::new(
+            node.id.clone(),
+            self.plan.clone(),
+            dialled.clone(),
+            self.guidance.subscribe(),
+            self.refresh.clone(),
+            stop.clone(),
+        );
+        let (notifications, checking) = Clerk::new(
+            node.id.clone(),
+            self.plan.clone(),
+            Arc::clone(&control),
+            dialled,
+            Arc::clone(&check),
+            stop.clone(),
+        );
+        self.tasks.spawn(driving);
+        self.tasks.spawn(checking);
+        self.tasks.spawn(forward(
+            driver.connection.clone(),
+            notifications.clone(),
+            Arc::clone(&self.changed),
+            stop.clone(),
+        ));
+        let Driver { asks, connection, offset } = driver;
+        let seen = (0, false);
+        self.nodes.insert(
+            node.id.clone(),
+            Driven { asks, connection, notifications, offset, control, dial, check, seen, stop },
+        );
+    }
+
+    fn guide(&self) {
+        let (topology, confirmed) = (Arc::clone(&self.topology), self.confirmed.clone());
+        let asks = self.nodes.iter().map(|(id, driven)| (id.clone(), driven.asks.clone())).collect();
+        self.guidance.send_modify(|guidance| {
+            *guidance = Arc::new(Guidance { topology, confirmed, taps: guidance.taps.clone(), asks });
+        });
+    }
+
+    /// Reads the settings of nodes again that were connected anew or promoted.
+    fn look_again(&mut self) {
+        for (id, driven) in &mut self.nodes {
+            let master = self.topology.node(id).is_some_and(Node::is_master);
+            let now = (driven.connection.borrow().continuity, master);
+            if std::mem::replace(&mut driven.seen, now) != now {
+                driven.check.notify_one();
+            }
+        }
+    }
+
+    fn tell(&self) {
+        let nodes = self.nodes.iter().filter_map(|(id, driven)| {
+            let node = self.topology.node(id)?;
+            let view = NodeView {
+                address: node.dial.first().cloned(),
+                master: node.is_master(),
+                drives: node.drives(),
+                slots: node.slots.clone(),
+                epoch: node.epoch,
+                connection: driven.connection.borrow().clone(),
+                notifications: driven.notifications.borrow().clone(),
+                offset: driven.offset.clone(),
+                control: Arc::clone(&driven.control),
+            };
+            Some((id.clone(), view))
+        });
+        let view = View { topology: Arc::clone(&self.topology), nodes: nodes.collect(), error: self.error.clone() };
+        self.publish.send_replace(Arc::new(view));
+    }
+
+    /// Whether something is wrong, and which nodes are not to be asked about it first.
+    fn doubts(&self) -> (bool, Vec<NodeId>) {
+        let doubted: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(_, driven)| {
+                let connection = driven.connection.borrow();
+                connection.since.is_none() || !connection.trusted
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        let wrong = self.error.is_some()
+            || self.nodes.is_empty()
+            || doubted
+                .iter()
+                .any(|id| self.topology.node(id).is_some_and(|node| !node.failed || !node.slots.is_empty()));
+        (wrong, doubted)
+    }
+}
+
+/// A master that was asked confirms every other node whose role it tells as we hold it; a lone master itself.
+fn confirm(
+    confirmed: &mut HashMap<NodeId, Instant>,
+    topology: &Topology,
+    asked_at: Instant,
+    view: &crate::topology::View,
+) {
+    let Some(asked) = view.myself.as_ref().and_then(|id| topology.node(id)) else { return };
+    if !asked.is_master() {
+        return;
+    }
+    let alone = topology.masters().all(|master| master.id == asked.id);
+    for row in view.rows.iter().filter(|row| row.id != asked.id || alone) {
+        let Some(node) = topology.node(&row.id) else { continue };
+        let agrees = node.is_master() == row.replica_of.is_none() && (node.slots.is_empty() || !row.slots.is_empty());
+        if agrees && !row.failed {
+            let latest = confirmed.entry(row.id.clone()).or_insert(asked_at);
+            *latest = asked_at.max(*latest);
+        }
+    }
+}
+
+/// Wakes the loop when a node has changed.
+async fn forward(
+    mut connection: watch::Receiver<Connection>,
+    mut notifications: watch::Receiver<Notifications>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    loop {
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            changed = connection.changed() => changed,
+            changed = notifications.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        wake.notify_one();
+    }
+}

@@ -1,0 +1,131 @@
+//! Keeps one node's connection for pushes and looks.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::Rng as _;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Ask, Dial, Guidance, NoAnswer, Offset, session::Session};
+use crate::{
+    model::{Address, Millis, NodeId},
+    plan::RedisPlan,
+    topology::Refresh,
+};
+
+/// How many batches may wait for a node.
+const ASKS: usize = 1_024;
+
+/// The connection for pushes and looks, as others see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Where it leads.
+    pub address: Option<Address>,
+    /// When the subscriptions were opened; `None` while they are not.
+    pub since: Option<Millis>,
+    /// The patterns that are subscribed to.
+    pub patterns: Arc<[Vec<u8>]>,
+    /// Grows with every gap: a new connection, a silence, an overflow.
+    pub continuity: u64,
+    /// Not suspect.
+    pub trusted: bool,
+    pub error: Option<Arc<str>>,
+}
+
+/// A running node.
+pub struct Driver {
+    pub asks: mpsc::Sender<Ask>,
+    pub connection: watch::Receiver<Connection>,
+    pub offset: Offset,
+}
+
+/// What a driver is given.
+pub struct Setting {
+    pub id: NodeId,
+    pub plan: RedisPlan,
+    pub dial: watch::Receiver<Dial>,
+    pub guidance: watch::Receiver<Arc<Guidance>>,
+    pub refresh: Refresh,
+}
+
+impl Driver {
+    /// The driver, and the task that must be run until `stop`.
+    pub fn new(
+        id: NodeId,
+        plan: RedisPlan,
+        dial: watch::Receiver<Dial>,
+        guidance: watch::Receiver<Arc<Guidance>>,
+        refresh: Refresh,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (asks, asked) = mpsc::channel(ASKS);
+        let (publish, connection) = watch::channel(Connection::default());
+        let offset = Offset::unknown();
+        let setting = Setting { id, plan, dial, guidance, refresh };
+        let task = drive(setting, asked, publish, offset.clone(), stop);
+        (Self { asks, connection, offset }, task)
+    }
+}
+
+async fn drive(
+    mut setting: Setting,
+    mut asked: mpsc::Receiver<Ask>,
+    publish: watch::Sender<Connection>,
+    offset: Offset,
+    stop: CancellationToken,
+) {
+    let mut failures = 0u32;
+    let mut turn = 0;
+    while !stop.is_cancelled() {
+        let dial = setting.dial.borrow().clone();
+        let address = dial.get(turn % dial.len().max(1)).cloned();
+        turn += 1;
+        let ended = match address {
+            None => "its address is concealed".to_owned(),
+            Some(address) => {
+                let session = Session::open(&setting, address, &mut asked, &publish, &offset);
+                match stop.run_until_cancelled(session).await {
+                    None => break,
+                    Some(Err(error)) => error,
+                    Some(Ok(session)) => {
+                        failures = 0;
+                        turn -= 1; // It was the right address.
+                        match stop.run_until_cancelled(session.run()).await {
+                            None => break,
+                            Some(error) => error,
+                        }
+                    }
+                }
+            }
+        };
+        publish.send_modify(|connection| {
+            connection.since = None;
+            connection.trusted = false;
+            connection.error = Some(ended.as_str().into());
+        });
+        setting.refresh.request();
+        failures = failures.saturating_add(1);
+        wait(&mut setting, &mut asked, failures, &stop).await;
+    }
+    // Whoever asks from now on hears that the channel is closed.
+    asked.close();
+    while let Some(ask) = asked.recv().await {
+        ask.tap.no_answer(&setting.id, ask.keys, &NoAnswer::Disconnected);
+    }
+}
+
+/// 20 ms, doubled each time, up to 500 ms, with full jitter: a node that comes back expires what fell due at once.
+async fn wait(setting: &mut Setting, asked: &mut mpsc::Receiver<Ask>, failures: u32, stop: &CancellationToken) {
+    let most = (20u64 << failures.min(5)).min(500);
+    let delay = Duration::from_millis(rand::rng().random_range(most / 4..=most));
+    let over = tokio::time::sleep(delay);
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            () = &mut over => return,
+            () = stop.cancelled() => return,
+            changed = setting.dial.changed() => if changed.is_ok() { return } else { stop.cancelled().await },
+            Some(ask) = asked.recv() => ask.tap.no_answer(&setting.id, ask.keys, &NoAnswer::Disconnected),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What was pushed about each key and no look has used yet. Pure.
+//!
+//! The rules are those of DESIGN section 2, in its words; each is there because leaving it out lost or invented an event
+//! in simulation. `now` and every time here is by our clock unless it says otherwise.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::model::{Key, Millis, NodeId};
+
+/// What a push says of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// A removal: Redis expired it.
+    Expired,
+    /// A removal: somebody deleted or renamed it, or a slot moved.
+    Deleted,
+    /// A removal: Redis needed the room.
+    Evicted,
+    /// Anything else: it is there.
+    Born,
+}
+
+/// One push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub sort: Sort,
+    pub node: NodeId,
+    /// When, by our clock.
+    pub at: Millis,
+    /// When, by the clock of the node that pushed it.
+    pub server_at: Millis,
+}
+
+/// What we held the pushing node for when it pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// A master (an importing one included), and not suspect.
+    pub master: bool,
+    /// The owner of the key's slot, and not suspect.
+    pub owner: bool,
+}
+
+/// What a look has used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Oldest first. A deletion that may be a MIGRATE is not in it.
+    pub heard: Vec<Heard>,
+    /// The newest birth that an earlier look has used, of the last [`BIRTHS_MS`].
+    pub earlier_birth: Option<Millis>,
+}
+
+/// Who answers a look.
+#[derive(Clone, Copy, Debug)]
+pub struct Answering<'a> {
+    pub node: &'a NodeId,
+    /// When its subscription was opened.
+    pub since: Millis,
+}
+
+/// A MIGRATE's deletion on the source and the birth on the target lie within this.
+const MIGRATE_MS: i64 = 1_000;
+/// How long a birth is remembered once a look has used it.
+pub const BIRTHS_MS: i64 = 2_000;
+/// How long evidence is kept that no look could use: it came from a node that never became the owner.
+const UNUSED_MS: i64 = 60_000;
+
+struct Item {
+    heard: Heard,
+    owner: bool,
+    order: u64,
+}
+
+#[derive(Default)]
+struct Record {
+    items: Vec<Item>,
+    /// There is news that no look has been started for.
+    hinted: bool,
+}
+
+/// One listener's evidence.
+pub struct Evidence {
+    records: HashMap<Key, Record>,
+    hints: VecDeque<Key>,
+    births: HashMap<Key, Vec<(NodeId, Millis)>>,
+    order: u64,
+    limit: usize,
+}
+
+/// The evidence is full: what was pushed is not in it. That is a gap of the node.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Evidence {
+    /// Keeps news of at most `limit` keys.
+    pub fn new(limit: usize) -> Self {
+        Self { records: HashMap::new(), hints: VecDeque::new(), births: HashMap::new(), order: 0, limit }
+    }
+
+    /// A push. "Only pushes of nodes count that we then knew as masters and not suspect, an importing one included; of any
+    /// other node only `expired`, which none but a master publishes: it tells of a promotion."
+    pub fn hear(&mut self, key: &Key, heard: Heard, standing: Standing) -> Result<(), Full> {
+        if !standing.master && heard.sort != Sort::Expired {
+            return Ok(());
+        }
+        if self.records.len() >= self.limit && !self.records.contains_key(key) {
+            return Err(Full);
+        }
+        if heard.sort == Sort::Born {
+            let births = self.births.entry(key.clone()).or_default();
+            births.retain(|(node, at)| *node != heard.node && heard.at.since(*at) <= BIRTHS_MS);
+            births.push((heard.node.clone(), heard.at));
+        }
+        self.order += 1;
+        let record = self.records.entry(key.clone()).or_default();
+        // Births of one node in a row say what the last of them says.
+        match record.items.last_mut() {
+            Some(last)
+                if last.heard.sort == Sort::Born && heard.sort == Sort::Born && last.heard.node == heard.node =>
+            {
+                (last.heard, last.order) = (heard, self.order);
+            }
+            _ => record.items.push(Item { heard, owner: standing.owner, order: self.order }),
+        }
+        if !record.hinted {
+            record.hinted = true;
+            self.hints.push_back(key.clone());
+        }
+        Ok(())
+    }
+
+    /// Keys with news, at most `limit`; each is handed out once, until there is more.
+    pub fn hints(&mut self, limit: usize) -> Vec<Key> {
+        let mut keys = Vec::new();
+        while keys.len() < limit {
+            let Some(key) = self.hints.pop_front() else { break };
+            if let Some(record) = self.records.get_mut(&key).filter(|record| record.hinted) {
+                record.hinted = false;
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
+    /// Where the evidence of the moment ends: [`Evidence::take`] tells by it what came after an answer.
+    pub fn mark(&self) -> u64 {
+        self.order
+    }
+
+    /// Takes out what a look may use that `answering` has answered. `answered` is the [`Evidence::mark`] of the moment
+    /// the answer was read: a birth behind it leaves a hint.
+    pub fn take(&mut self, key: &Key, answering: Answering<'_>, answered: u64) -> Used {
+        let births = self.births.get(key);
+        let Some(record) = self.records.get_mut(key) else {
+            return Used { heard: Vec::new(), earlier_birth: newest(births) };
+        };
+        let (counted, kept): (Vec<Item>, Vec<Item>) = std::mem::take(&mut record.items)
+            .into_iter()
+            .partition(|item| item.owner || item.heard.node == *answering.node);
+        let behind = counted.iter().any(|item| item.heard.sort == Sort::Born && item.order > answered);
+        if kept.is_empty() && !behind {
+            self.records.remove(key);
+        } else {
+            record.items = kept;
+            if behind && !record.hinted {
+                record.hinted = true;
+                self.hints.push_back(key.clone());
+            }
+        }
+        let first_birth = counted.iter().find(|item| item.heard.sort == Sort::Born).map(|item| item.heard.at);
+        let earlier_birth = births.and_then(|births| {
+            births.iter().map(|(_, at)| *at).filter(|at| first_birth.is_none_or(|first| *at < first)).max()
+        });
+        let counts: Vec<bool> =
+            counted.iter().map(|item| !may_be_a_migrate(&item.heard, &counted, births, answering)).collect();
+        let heard = counted.into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(item, _)| item.heard).collect();
+        Used { heard, earlier_birth }
+    }
+
+    /// Puts back what was taken for a look that then got no answer.
+    pub fn put_back(&mut self, key: &Key, used: Used, owner: bool) {
+        let record = self.records.entry(key.clone()).or_default();
+        let items = used.heard.into_iter().map(|heard| Item { heard, owner, order: 0 });
+        record.items.splice(0..0, items);
+        if !record.hinted {
+            record.hinted = true;
+            self.hints.push_back(key.clone());
+        }
+    }
+
+    /// Forgets births that were used, and evidence that nobody could use.
+    pub fn fade(&mut self, now: Millis) {
+        self.records.retain(|_, record| {
+            record.items.retain(|item| now.since(item.heard.at) <= UNUSED_MS);
+            !record.items.is_empty() || record.hinted
+        });
+        self.births.retain(|_, births| {
+            births.retain(|(_, at)| now.since(*at) <= BIRTHS_MS);
+            !births.is_empty()
+        });
+    }
+
+    /// Keys with evidence.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+fn newest(births: Option<&Vec<(NodeId, Millis)>>) -> Option<Millis> {
+    births?.iter().map(|(_, at)| *at).max()
+}
+
+/// "A `del` that may be a MIGRATE does not count when another node answers: another shard pushed a birth of K since a
+/// second before it, or the answering connection is younger than that." Nor does it when the node that answers has itself
+/// expired the key: a demoted master announces that as `del`, and two connections keep no order between them.
+fn may_be_a_migrate(
+    deletion: &Heard,
+    counted: &[Item],
+    births: Option<&Vec<(NodeId, Millis)>>,
+    answering: Answering<'_>,
+) -> bool {
+    if deletion.sort != Sort::Deleted || deletion.node == *answering.node {
+        return false;
+    }
+    let since = deletion.at.plus(-MIGRATE_MS);
+    answering.since > since
+        || births.is_some_and(|births| births.iter().any(|(node, at)| *node != deletion.node && *at >= since))
+        || counted.iter().any(|item| {
+            item.heard.sort == Sort::Expired && item.heard.node == *answering.node && item.heard.at >= since
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Standing = Standing { master: true, owner: true };
+    const MASTER: Standing = Standing { master: true, owner: false };
+    const REPLICA: Standing = Standing { master: false, owner: false };
+
+    fn heard(node: &str, sort: Sort, at: i64) -> Heard {
+        Heard { sort, node: node.into(), at: Millis(at), server_at: Millis(at) }
+    }
+    fn sorts(used: &Used) -> Vec<Sort> {
+        used.heard.iter().map(|heard| heard.sort).collect()
+    }
+    struct Case(Evidence);
+    impl Case {
+        fn new() -> Self {
+            Self(Evidence::new(10))
+        }
+        fn hear(mut self, node: &str, sort: Sort, at: i64, standing: Standing) -> Self {
+            self.0.hear(&"k".into(), heard(node, sort, at), standing).unwrap();
+            self
+        }
+        fn take(&mut self, node: &str, since: i64) -> Vec<Sort> {
+            let mark = self.0.mark();
+            sorts(&self.0.take(&"k".into(), Answering { node: &node.into(), since: Millis(since) }, mark))
+        }
+    }
+
+    #[test]
+    fn a_look_uses_what_the_answering_node_pushed_once_and_in_order() {
+        let mut case = Case::new().hear("a", Sort::Expired, 5000, OWNER).hear("a", Sort::Born, 5001, OWNER);
+        assert_eq!(case.take("a", 0), [Sort::Expired, Sort::Born]);
+        assert_eq!(case.take("a", 0), []);
+    }
+
+    #[test]
+    fn a_replica_is_heard_only_for_expired_and_only_once_it_answers() {
+        let mut case = Case::new().hear("r", Sort::Deleted, 5000, REPLICA).hear("r", Sort::Expired, 5001, REPLICA);
+        assert_eq!(case.take("a", 0), []);
+        assert_eq!(case.take("r", 0), [Sort::Expired]);
+    }
+
+    #[test]
+    fn the_owner_of_the_time_counts_when_another_answers() {
+        let mut case = Case::new().hear("a", Sort::Deleted, 5000, OWNER);
+        assert_eq!(case.take("b", 0), [Sort::Deleted]);
+        let mut case = Case::new().hear("c", Sort::Expired, 5000, MASTER);
+        assert_eq!(case.take("b", 0), []);
+    }
+
+    #[test]
+    fn a_deletion_that_may_be_a_migrate_does_not_count_when_another_answers() {
+        let mut moved = Case::new().hear("b", Sort::Born, 4100, MASTER).hear("a", Sort::Deleted, 5000, OWNER);
+        assert_eq!(moved.take("b", 0), [Sort::Born]);
+        let mut long_ago = Case::new().hear("b", Sort::Born, 3900, MASTER).hear("a", Sort::Deleted, 5000, OWNER);
+        assert_eq!(long_ago.take("b", 0), [Sort::Born, Sort::Deleted]);
+        let mut young = Case::new().hear("a", Sort::Deleted, 5000, OWNER);
+        assert_eq!(young.take("b", 4001), []);
+        let mut own = Case::new().hear("b", Sort::Born, 4900, OWNER).hear("b", Sort::Deleted, 5000, OWNER);
+        assert_eq!(own.take("b", 4999), [Sort::Born, Sort::Deleted]);
+    }
+
+    #[test]
+    fn a_birth_that_a_look_has_used_still_tells_a_migrate() {
+        let mut case = Case::new().hear("b", Sort::Born, 4500, MASTER);
+        assert_eq!(case.take("b", 0), [Sort::Born]);
+        let mut case = case.hear("a", Sort::Deleted, 5000, OWNER);
+        assert_eq!(case.take("b", 0), []);
+    }
+
+    #[test]
+    fn a_demoted_masters_del_does_not_hide_the_expiry_on_the_promoted_one() {
+        let mut case = Case::new().hear("a", Sort::Deleted, 5000, OWNER).hear("b", Sort::Expired, 5000, REPLICA);
+        assert_eq!(case.take("b", 0), [Sort::Expired]);
+    }
+
+    #[test]
+    fn a_birth_behind_the_answer_leaves_a_hint_and_one_before_it_does_not() {
+        let mut evidence = Evidence::new(10);
+        let key = Key::from("k");
+        let node = NodeId::from("a");
+        evidence.hear(&key, heard("a", Sort::Born, 1), OWNER).unwrap();
+        assert_eq!(evidence.hints(9), [key.clone()]);
+        evidence.hear(&key, heard("a", Sort::Expired, 2), OWNER).unwrap();
+        let mark = evidence.mark();
+        evidence.take(&key, Answering { node: &node, since: Millis(0) }, mark);
+        assert_eq!(evidence.hints(9), []);
+        let mark = evidence.mark();
+        evidence.hear(&key, heard("a", Sort::Born, 3), OWNER).unwrap();
+        let used = evidence.take(&key, Answering { node: &node, since: Millis(0) }, mark);
+        assert_eq!(sorts(&used), [Sort::Born]);
+        assert_eq!(evidence.hints(9), [key]);
+    }
+
+    #[test]
+    fn full_is_told_and_evidence_that_nobody_uses_fades() {
+        let mut evidence = Evidence::new(1);
+        evidence.hear(&"k".into(), heard("r", Sort::Expired, 0), REPLICA).unwrap();
+        assert_eq!(evidence.hear(&"l".into(), heard("r", Sort::Expired, 0), REPLICA), Err(Full));
+        evidence.hints(9);
+        evidence.fade(Millis(UNUSED_MS));
+        assert_eq!(evidence.len(), 1);
+        evidence.fade(Millis(UNUSED_MS + 1));
+        assert!(evidence.is_empty());
+    }
+}

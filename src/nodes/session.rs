@@ -1,0 +1,637 @@
+//! One connection for pushes and looks, from HELLO to its end.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use redis::{Value, ValueCodec};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tokio_util::codec::Decoder as _;
+
+use super::{
+    Answer, Answering, Ask, Connection, Guidance, Heard, Look, NoAnswer, Offset, Standing, Tap, Used,
+    driver::Setting,
+    offset::Offsets,
+    watch::{BEAT, Verdict, Watch},
+    wire::{self, Push, Reply},
+};
+use crate::{
+    clock,
+    model::{Address, Key, Millis, NodeId, Slot, SlotSet},
+    plan::{RedisPlan, STORE_PREFIX},
+};
+
+/// To connect and say HELLO.
+const OPENING: Duration = Duration::from_secs(1);
+/// An answer counts within this.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// How often what is late is looked for.
+const TICK: Duration = Duration::from_millis(50);
+/// No more is asked while this much waits to be written.
+const OUTBOX: usize = 1 << 20;
+/// Slots whose shard channels are subscribed to at one tick.
+const SLOTS_A_TICK: usize = 1_024;
+
+/// What the next reply is to.
+enum Expected {
+    /// A subscription to a pattern.
+    Pattern(Vec<u8>),
+    /// A subscription to a slot's shard channel.
+    SlotChannel,
+    Asking,
+    /// A key of the oldest batch.
+    Key,
+    /// The TIME of the oldest batch, and whether that batch is still to be answered is its own affair.
+    Barrier,
+    /// A sign of life, asked for at this time of ours in microseconds.
+    Beat(i64),
+}
+
+struct Batch {
+    tap: Arc<Tap>,
+    keys: Vec<Key>,
+    asking: bool,
+    asked: Instant,
+    /// A reply, and the mark of the evidence when it was read; for a living key what it may use.
+    replies: Vec<(Reply, u64, Option<Used>)>,
+    /// It was answered already: too late.
+    over: bool,
+}
+
+pub struct Session<'a> {
+    id: NodeId,
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    inbox: BytesMut,
+    codec: ValueCodec,
+    core: Core<'a>,
+    asked: &'a mut mpsc::Receiver<Ask>,
+    guidance: watch::Receiver<Arc<Guidance>>,
+}
+
+/// All that a frame changes.
+struct Core<'a> {
+    setting: &'a Setting,
+    publish: &'a watch::Sender<Connection>,
+    offset: &'a Offset,
+    offsets: Offsets,
+    /// The slowest clock of ours that `publish` was told.
+    watch: Watch,
+    now: Arc<Guidance>,
+    outbox: Vec<u8>,
+    expected: VecDeque<Expected>,
+    batches: VecDeque<Batch>,
+    /// Channels of the keyspace begin with this.
+    prefix: Vec<u8>,
+    /// `PTTL` in place of `PEXPIRETIME`: before 7.0.
+    relative: bool,
+    /// When the subscription was opened, by our clock.
+    since: Option<Millis>,
+    patterns: Vec<Vec<u8>>,
+    wanted: Vec<Vec<u8>>,
+    slot_channels: SlotSet,
+    /// Shard channels are to be had.
+    sharded: bool,
+    told: Vec<Arc<Tap>>,
+    lapses: u64,
+    overflowed: Option<Instant>,
+    failed: Option<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Connects and says HELLO; the subscriptions follow in [`Session::run`].
+    pub async fn open(
+        setting: &'a Setting,
+        address: Address,
+        asked: &'a mut mpsc::Receiver<Ask>,
+        publish: &'a watch::Sender<Connection>,
+        offset: &'a Offset,
+    ) -> Result<Self, String> {
+        let opening = async {
+            let stream = TcpStream::connect((&*address.host, address.port)).await.map_err(|error| error.to_string())?;
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            hello(stream, &setting.plan, &setting.id).await
+        };
+        let (stream, relative) = timeout(OPENING, opening)
+            .await
+            .map_err(|_| format!("{address}: no answer within {OPENING:?}"))?
+            .map_err(|error| format!("{address}: {error}"))?;
+        let (reader, writer) = stream.into_split();
+        publish.send_modify(|connection| {
+            connection.address = Some(address);
+            connection.patterns = Arc::new([]);
+        });
+        let guidance = setting.guidance.clone();
+        let core = Core {
+            setting,
+            publish,
+            offset,
+            offsets: Offsets::default(),
+            watch: Watch::new(Instant::now()),
+            now: guidance.borrow().clone(),
+            outbox: Vec::new(),
+            expected: VecDeque::new(),
+            batches: VecDeque::new(),
+            prefix: format!("__keyspace@{}__:", setting.plan.database).into_bytes(),
+            relative,
+            since: None,
+            patterns: Vec::new(),
+            wanted: Vec::new(),
+            slot_channels: SlotSet::default(),
+            sharded: true,
+            told: Vec::new(),
+            lapses: 0,
+            overflowed: None,
+            failed: None,
+        };
+        let (inbox, codec) = (BytesMut::with_capacity(1 << 16), ValueCodec::default());
+        Ok(Self { id: setting.id.clone(), reader, writer, inbox, codec, core, asked, guidance })
+    }
+
+    /// Serves until the connection ends; says why it did.
+    pub async fn run(mut self) -> String {
+        let ended = self.serve().await;
+        for batch in self.core.batches.drain(..) {
+            batch.give_up(&self.id, &NoAnswer::Disconnected);
+        }
+        ended
+    }
+
+    async fn serve(&mut self) -> String {
+        self.core.beat();
+        self.core.subscribe();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_beat = Instant::now();
+        loop {
+            if let Some(failed) = self.core.failed.take() {
+                return failed;
+            }
+            tokio::select! {
+                read = self.reader.read_buf(&mut self.inbox) => match read {
+                    Ok(0) => return "the node closed the connection".into(),
+                    Ok(_) => if let Err(error) = self.frames() { return error },
+                    Err(error) => return error.to_string(),
+                },
+                written = self.writer.write(&self.core.outbox), if !self.core.outbox.is_empty() => match written {
+                    Ok(0) => return "the node closed the connection".into(),
+                    Ok(count) => drop(self.core.outbox.drain(..count)),
+                    Err(error) => return error.to_string(),
+                },
+                Some(ask) = self.asked.recv(), if self.core.outbox.len() < OUTBOX => {
+                    self.core.ask(ask);
+                    while self.core.outbox.len() < OUTBOX && let Ok(ask) = self.asked.try_recv() {
+                        self.core.ask(ask);
+                    }
+                }
+                changed = self.guidance.changed() => {
+                    if changed.is_err() { return "the deployment has stopped".into() }
+                    self.core.now = self.guidance.borrow_and_update().clone();
+                    self.core.guided();
+                }
+                _ = tick.tick() => {
+                    // What has arrived is read before anything is called late: the delay may have been ours.
+                    if let Err(error) = self.read_what_is_there() { return error }
+                    if let Verdict::Dead = self.core.watched() {
+                        return format!("silent for {:?}", super::DEAD_AFTER);
+                    }
+                    self.core.late();
+                    self.core.subscribe_slots();
+                    if last_beat.elapsed() >= BEAT {
+                        last_beat = Instant::now();
+                        self.core.beat();
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_what_is_there(&mut self) -> Result<(), String> {
+        loop {
+            match self.reader.try_read_buf(&mut self.inbox) {
+                Ok(0) => return Err("the node closed the connection".into()),
+                Ok(_) => self.frames()?,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Applies every whole frame, in order, then wakes the listeners once.
+    fn frames(&mut self) -> Result<(), String> {
+        if self.guidance.has_changed().unwrap_or(false) {
+            self.core.now = self.guidance.borrow_and_update().clone();
+            self.core.guided();
+        }
+        self.core.watch.heard(Instant::now());
+        let at = clock::micros();
+        while let Some(value) = self.codec.decode(&mut self.inbox).map_err(|error| error.to_string())? {
+            match value {
+                Value::Push { kind, data } => self.core.pushed(wire::push(&kind, data, &self.core.prefix), at),
+                reply => self.core.replied(&reply)?,
+            }
+        }
+        for tap in self.core.told.drain(..) {
+            tap.news.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Core<'_> {
+    fn id(&self) -> &NodeId {
+        &self.setting.id
+    }
+
+    fn trusted_master(&self) -> bool {
+        !self.watch.suspect() && self.now.topology.node(self.id()).is_some_and(crate::topology::Node::is_master)
+    }
+
+    fn owns(&self, slot: Slot) -> bool {
+        self.now.topology.owns(self.id(), slot)
+    }
+
+    fn pushed(&mut self, push: Push, at: i64) {
+        match push {
+            Push::Keyspace { pattern, key, sort } => self.heard(&pattern, key, sort, at),
+            Push::Subscribed => match self.expected.pop_front() {
+                Some(Expected::Pattern(pattern)) => self.subscribed(pattern),
+                Some(Expected::SlotChannel) => {}
+                Some(other) => self.expected.push_front(other),
+                None => {}
+            },
+            Push::SlotLeft => self.setting.refresh.request(),
+            Push::Other => {}
+        }
+    }
+
+    fn heard(&mut self, pattern: &[u8], key: Vec<u8>, sort: super::Sort, at: i64) {
+        if key.starts_with(STORE_PREFIX) {
+            return;
+        }
+        let key = Key::from(key);
+        let master = self.trusted_master();
+        let standing = Standing { master, owner: master && self.owns(key.slot()) };
+        let heard = Heard {
+            sort,
+            node: self.id().clone(),
+            at: Millis(at.div_euclid(1_000)),
+            server_at: Millis((at + self.offset.micros().unwrap_or(0)).div_euclid(1_000)),
+        };
+        let now = Arc::clone(&self.now);
+        for tap in now.taps.iter().filter(|tap| tap.pattern == pattern) {
+            if tap.evidence().hear(&key, heard.clone(), standing).is_err() {
+                self.overflow();
+            }
+            if !self.told.iter().any(|told| Arc::ptr_eq(told, tap)) {
+                self.told.push(Arc::clone(tap));
+            }
+        }
+    }
+
+    /// Something that was pushed is not in the evidence: a gap, once a second at most.
+    fn overflow(&mut self) {
+        if self.overflowed.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
+            self.overflowed = Some(Instant::now());
+            tracing::warn!(node = %self.id(), "More was pushed than a listener could look at; the node is scanned again.");
+            self.publish.send_modify(|connection| connection.continuity += 1);
+        }
+    }
+
+    fn subscribed(&mut self, pattern: Vec<u8>) {
+        self.patterns.push(pattern);
+        let patterns: Arc<[Vec<u8>]> = self.patterns.clone().into();
+        let first = self.since.is_none();
+        let since = *self.since.get_or_insert_with(clock::now);
+        let trusted = !self.watch.suspect();
+        self.publish.send_modify(|connection| {
+            connection.patterns = patterns;
+            connection.since = Some(since);
+            connection.trusted = trusted;
+            connection.error = None;
+            // Whatever was pushed before is missed.
+            connection.continuity += u64::from(first);
+        });
+        // Suspect until another master confirms it.
+        self.setting.refresh.request();
+    }
+
+    fn replied(&mut self, value: &Value) -> Result<(), String> {
+        match self.expected.pop_front() {
+            None => return Err(format!("an answer to nothing: {value:?}")),
+            Some(Expected::Pattern(pattern)) => {
+                let channel = format!("{}{}", self.prefix.escape_ascii(), pattern.escape_ascii());
+                self.failed = Some(match value {
+                    Value::ServerError(error) if error.code() == "NOPERM" => {
+                        format!(
+                            "{error}: grant the ACL user +psubscribe and the channel pattern &{channel}, letter by letter"
+                        )
+                    }
+                    other => format!("PSUBSCRIBE {channel}: {other:?}"),
+                });
+            }
+            Some(Expected::SlotChannel) => match value {
+                Value::ServerError(error) if error.code() == "MOVED" => self.setting.refresh.request(),
+                // Not there before 7.0, or not permitted: polling alone must do.
+                _ => self.sharded = false,
+            },
+            Some(Expected::Asking) => {}
+            Some(Expected::Key) => self.key_answered(value),
+            Some(Expected::Barrier) => self.barrier(wire::time(value)),
+            Some(Expected::Beat(sent)) => {
+                if let Some(theirs) = wire::time(value) {
+                    self.offset.set(self.offsets.exchange(sent, clock::micros(), theirs));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn key_answered(&mut self, value: &Value) {
+        let Some(batch) = self.batches.front_mut() else { return };
+        let reply = wire::reply(value, self.relative);
+        if batch.over {
+            batch.replies.push((reply, 0, None));
+            return;
+        }
+        let key = &batch.keys[batch.replies.len().min(batch.keys.len() - 1)];
+        let mut evidence = batch.tap.evidence();
+        let mark = evidence.mark();
+        // An alive answer uses what came before the answer; a gone one what came before TIME, taken there.
+        let used = match reply {
+            Reply::Alive(_) | Reply::AliveFor(_) => {
+                let answering = Answering { node: &self.setting.id, since: self.since.unwrap_or(Millis(i64::MAX)) };
+                Some(evidence.take(key, answering, mark))
+            }
+            _ => None,
+        };
+        drop(evidence);
+        batch.replies.push((reply, mark, used));
+    }
+
+    /// Everything that the looks of the oldest batch caused has arrived.
+    fn barrier(&mut self, time: Option<i64>) {
+        let Some(batch) = self.batches.pop_front() else { return };
+        if batch.over {
+            return;
+        }
+        let late = batch.asked.elapsed() > ANSWER_WITHIN;
+        let trusted = self.trusted_master();
+        let now = Millis(time.unwrap_or_default().div_euclid(1_000));
+        let answering = Answering { node: &self.setting.id, since: self.since.unwrap_or(Millis(i64::MAX)) };
+        let mut looks = Vec::with_capacity(batch.keys.len());
+        let mut redirected = Vec::new();
+        let mut evidence = batch.tap.evidence();
+        for (key, (reply, mark, used)) in batch.keys.into_iter().zip(batch.replies) {
+            let refused = if late || time.is_none() {
+                Some(NoAnswer::Late)
+            } else if self.watch.suspect() {
+                Some(NoAnswer::Suspect)
+            } else if !trusted || !(batch.asking || self.now.topology.owns(&self.setting.id, key.slot())) {
+                Some(NoAnswer::NotOwner)
+            } else {
+                None
+            };
+            let answer = match (refused, reply) {
+                (Some(why), _) => Answer::None(why),
+                (None, Reply::Alive(deadline)) => Answer::Alive(deadline),
+                (None, Reply::AliveFor(left)) => Answer::Alive(Some(now.plus(left))),
+                (None, Reply::Gone) => Answer::Gone,
+                (None, Reply::Moved) => {
+                    self.setting.refresh.request();
+                    Answer::None(NoAnswer::NotOwner)
+                }
+                (None, Reply::Ask(to)) if !batch.asking => {
+                    self.setting.refresh.request();
+                    redirected.push((key, to));
+                    continue;
+                }
+                (None, Reply::Ask(_)) => Answer::None(NoAnswer::NotOwner),
+                (None, Reply::None(code)) => {
+                    if matches!(code.as_str(), "CLUSTERDOWN" | "READONLY") {
+                        self.setting.refresh.request();
+                    }
+                    Answer::None(NoAnswer::Error(code))
+                }
+            };
+            let used = match (&answer, used) {
+                (Answer::None(_), Some(used)) => {
+                    evidence.put_back(&key, used, trusted);
+                    Used::default()
+                }
+                (Answer::None(_), None) => Used::default(),
+                (_, Some(used)) => used,
+                (_, None) => evidence.take(&key, answering, mark),
+            };
+            looks.push(Look { key, node: self.setting.id.clone(), answer, now, used });
+        }
+        drop(evidence);
+        if !looks.is_empty() {
+            batch.tap.tell(looks);
+        }
+        for (key, to) in redirected {
+            self.redirect(&batch.tap, key, &to);
+        }
+    }
+
+    /// Follows an ASK: the importing node is asked, with ASKING.
+    fn redirect(&self, tap: &Arc<Tap>, key: Key, to: &Address) {
+        let target = self.now.topology.at(to).and_then(|node| self.now.asks.get(&node.id));
+        let ask = Ask { tap: Arc::clone(tap), keys: vec![key], asking: true };
+        let unsent = match target {
+            Some(target) => target.try_send(ask).err().map(mpsc::error::TrySendError::into_inner),
+            None => Some(ask),
+        };
+        if let Some(ask) = unsent {
+            ask.tap.no_answer(&self.setting.id, ask.keys, &NoAnswer::NotOwner);
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        if ask.keys.is_empty() {
+            return;
+        }
+        let question: &[u8] = if self.relative { b"PTTL" } else { b"PEXPIRETIME" };
+        for key in &ask.keys {
+            if ask.asking {
+                wire::command(&mut self.outbox, &[b"ASKING"]);
+                self.expected.push_back(Expected::Asking);
+            }
+            wire::command(&mut self.outbox, &[question, key.as_bytes()]);
+            self.expected.push_back(Expected::Key);
+        }
+        wire::command(&mut self.outbox, &[b"TIME"]);
+        self.expected.push_back(Expected::Barrier);
+        let replies = Vec::with_capacity(ask.keys.len());
+        self.batches.push_back(Batch {
+            tap: ask.tap,
+            keys: ask.keys,
+            asking: ask.asking,
+            asked: Instant::now(),
+            replies,
+            over: false,
+        });
+    }
+
+    /// Says of batches that they are too late; their replies are passed over when they come.
+    fn late(&mut self) {
+        for batch in &mut self.batches {
+            if !batch.over && batch.asked.elapsed() > ANSWER_WITHIN {
+                batch.over = true;
+                let owner = true; // It was when it pushed, or the evidence was not taken.
+                let mut evidence = batch.tap.evidence();
+                for (key, (_, _, used)) in batch.keys.iter().zip(&mut batch.replies) {
+                    if let Some(used) = used.take() {
+                        evidence.put_back(key, used, owner);
+                    }
+                }
+                drop(evidence);
+                batch.tap.no_answer(&self.setting.id, batch.keys.clone(), &NoAnswer::Late);
+            }
+        }
+    }
+
+    /// A sign of life that also tells the node's clock.
+    fn beat(&mut self) {
+        wire::command(&mut self.outbox, &[b"TIME"]);
+        self.expected.push_back(Expected::Beat(clock::micros()));
+    }
+
+    fn subscribe(&mut self) {
+        let now = Arc::clone(&self.now);
+        for tap in &now.taps {
+            if !self.wanted.contains(&tap.pattern) {
+                self.wanted.push(tap.pattern.clone());
+                let channel = [self.prefix.as_slice(), &tap.pattern].concat();
+                wire::command(&mut self.outbox, &[b"PSUBSCRIBE", &channel]);
+                self.expected.push_back(Expected::Pattern(tap.pattern.clone()));
+            }
+        }
+    }
+
+    /// Some slots' shard channels at a time, so that no look waits for them.
+    fn subscribe_slots(&mut self) {
+        if !self.sharded || self.since.is_none() {
+            return;
+        }
+        let Some(node) = self.now.topology.node(&self.setting.id) else { return };
+        if node.slots == self.slot_channels {
+            return;
+        }
+        let missing: Vec<Slot> = node.slots.minus(&self.slot_channels).iter().take(SLOTS_A_TICK).collect();
+        let kept = self.slot_channels.iter().filter(|slot| node.slots.contains(*slot));
+        self.slot_channels = kept.chain(missing.iter().copied()).collect();
+        for slot in missing {
+            wire::command(&mut self.outbox, &[b"SSUBSCRIBE", wire::slot_channel(slot).as_bytes()]);
+            self.expected.push_back(Expected::SlotChannel);
+        }
+    }
+
+    fn guided(&mut self) {
+        if let Some(asked_at) = self.now.confirmed.get(&self.setting.id) {
+            self.watch.confirmed(*asked_at);
+        }
+        self.subscribe();
+        self.watched();
+    }
+
+    /// Looks at the watch and tells what has changed.
+    fn watched(&mut self) -> Verdict {
+        let verdict = self.watch.verdict(Instant::now());
+        let trusted = verdict == Verdict::Trusted;
+        let lapsed = self.watch.lapses() - self.lapses;
+        self.lapses += lapsed;
+        let open = self.since.is_some();
+        self.publish.send_if_modified(|connection| {
+            let changed = lapsed > 0 || (open && connection.trusted != trusted);
+            connection.continuity += lapsed;
+            connection.trusted = open && trusted;
+            changed
+        });
+        if lapsed > 0 {
+            self.setting.refresh.request();
+        }
+        verdict
+    }
+}
+
+impl Batch {
+    fn give_up(self, node: &NodeId, why: &NoAnswer) {
+        if self.over {
+            return;
+        }
+        let mut evidence = self.tap.evidence();
+        for (key, (_, _, used)) in self.keys.iter().zip(self.replies) {
+            if let Some(used) = used {
+                evidence.put_back(key, used, true);
+            }
+        }
+        drop(evidence);
+        self.tap.no_answer(node, self.keys, why);
+    }
+}
+
+/// HELLO 3, our name, and the node's: an address may lead elsewhere. Says whether `PTTL` must do.
+async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(TcpStream, bool), String> {
+    let mut out = Vec::new();
+    let username = plan.username.as_deref().unwrap_or("default");
+    let mut words: Vec<&[u8]> = vec![b"HELLO", b"3"];
+    if let Some(password) = &plan.password {
+        words.extend([b"AUTH".as_slice(), username.as_bytes(), &password.0]);
+    }
+    wire::command(&mut out, &words);
+    wire::command(&mut out, &[b"CLIENT", b"SETNAME", b"redis-expiry-operator"]);
+    wire::command(&mut out, &[b"CLUSTER", b"MYID"]);
+    stream.write_all(&out).await.map_err(|error| error.to_string())?;
+    let mut inbox = BytesMut::new();
+    let mut codec = ValueCodec::default();
+    let mut replies = Vec::new();
+    while replies.len() < 3 {
+        match codec.decode(&mut inbox).map_err(|error| error.to_string())? {
+            Some(value) => replies.push(value),
+            None => {
+                if stream.read_buf(&mut inbox).await.map_err(|error| error.to_string())? == 0 {
+                    return Err("the node closed the connection".into());
+                }
+            }
+        }
+    }
+    if let Value::ServerError(error) = &replies[0] {
+        return Err(match error.code() {
+            "NOAUTH" => format!("{error}: set spec.redis.passwordSecretRef (and usernameSecretRef for an ACL user)"),
+            "WRONGPASS" => {
+                format!("{error}: check the Secrets of spec.redis.usernameSecretRef and spec.redis.passwordSecretRef")
+            }
+            "NOPERM" => format!("{error}: grant the ACL user +hello +auth"),
+            _ => format!("HELLO 3: {error}"),
+        });
+    }
+    if let Value::BulkString(found) = &replies[2]
+        && found != id.as_str().as_bytes()
+    {
+        let found = found.escape_ascii();
+        return Err(format!("another node answers there: {found} instead of {id}; see spec.redis.addressMap"));
+    }
+    Ok((stream, version(&replies[0]).is_some_and(|major| major < 7)))
+}
+
+/// The major version that HELLO tells.
+fn version(hello: &Value) -> Option<u32> {
+    let Value::Map(fields) = hello else { return None };
+    let (_, version) = fields.iter().find(|(name, _)| {
+        matches!(name, Value::BulkString(text) if text == b"version")
+            || matches!(name, Value::SimpleString(text) if text == "version")
+    })?;
+    match version {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?.split('.').next()?.parse().ok(),
+        Value::SimpleString(text) => text.split('.').next()?.parse().ok(),
+        _ => None,
+    }
+}

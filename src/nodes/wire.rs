@@ -1,0 +1,197 @@
+//! The wire format: what we send, and what the frames mean that come back. Pure.
+
+use std::sync::LazyLock;
+
+use redis::{PushKind, Value};
+
+use super::Sort;
+use crate::model::{Address, Deadline, Millis, SLOTS, Slot, slot_of};
+
+/// Appends a command as an array of bulk strings.
+pub fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
+    use std::io::Write as _;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "*{}\r\n", words.len());
+    for word in words {
+        let _ = write!(out, "${}\r\n", word.len());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// A frame that nobody asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Something happened to a key that `pattern` covers.
+    Keyspace { pattern: Vec<u8>, key: Vec<u8>, sort: Sort },
+    /// The answer to a subscription.
+    Subscribed,
+    /// A shard channel was dropped: its slot leaves the node.
+    SlotLeft,
+    /// Of no interest.
+    Other,
+}
+
+/// Reads a push. `prefix` is what the channels of the keyspace begin with: `__keyspace@0__:`.
+pub fn push(kind: &PushKind, data: Vec<Value>, prefix: &[u8]) -> Push {
+    match kind {
+        PushKind::PMessage => keyspace(data, prefix).unwrap_or(Push::Other),
+        PushKind::PSubscribe | PushKind::SSubscribe => Push::Subscribed,
+        PushKind::SUnsubscribe => Push::SlotLeft,
+        _ => Push::Other,
+    }
+}
+
+fn keyspace(data: Vec<Value>, prefix: &[u8]) -> Option<Push> {
+    let mut words = data.into_iter();
+    let (Value::BulkString(pattern), Value::BulkString(channel), Value::BulkString(event)) =
+        (words.next()?, words.next()?, words.next()?)
+    else {
+        return None;
+    };
+    let key = channel.strip_prefix(prefix)?.to_vec();
+    let pattern = pattern.strip_prefix(prefix)?.to_vec();
+    Some(Push::Keyspace { pattern, key, sort: sort(&event)? })
+}
+
+/// What an event says of its key; `None` for one that is about no key that is there (`keymiss` would make each of our
+/// own looks at a gone key start another).
+fn sort(event: &[u8]) -> Option<Sort> {
+    match event {
+        b"expired" => Some(Sort::Expired),
+        b"del" | b"rename_from" | b"move_from" => Some(Sort::Deleted),
+        b"evicted" => Some(Sort::Evicted),
+        b"keymiss" => None,
+        _ => Some(Sort::Born),
+    }
+}
+
+/// What a node says of a key, before anybody asks whether it may say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Alive(Option<Deadline>),
+    /// Alive for this many more milliseconds (`PTTL`): the deadline follows from TIME.
+    AliveFor(i64),
+    Gone,
+    Moved,
+    Ask(Address),
+    /// No answer, with Redis's word for why.
+    None(String),
+}
+
+/// Reads the answer to `PEXPIRETIME` (`relative: false`) or `PTTL`.
+pub fn reply(value: &Value, relative: bool) -> Reply {
+    match value {
+        Value::Int(-2) => Reply::Gone,
+        Value::Int(-1) => Reply::Alive(None),
+        Value::Int(milliseconds) if relative => Reply::AliveFor(*milliseconds),
+        Value::Int(milliseconds) => Reply::Alive(Some(Millis(*milliseconds))),
+        Value::ServerError(error) => match error.code() {
+            "MOVED" => Reply::Moved,
+            "ASK" => error
+                .details()
+                .and_then(|details| details.split_whitespace().nth(1))
+                .and_then(Address::parse)
+                .map_or(Reply::None("ASK".into()), Reply::Ask),
+            code => Reply::None(code.to_owned()),
+        },
+        _ => Reply::None("unexpected answer".into()),
+    }
+}
+
+/// Reads `TIME`: microseconds since the epoch by the node's clock.
+pub fn time(value: &Value) -> Option<i64> {
+    let number = |value: &Value| match value {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse::<i64>().ok(),
+        Value::Int(number) => Some(*number),
+        _ => None,
+    };
+    match value {
+        Value::Array(parts) => match parts.as_slice() {
+            [seconds, micros] => Some(number(seconds)? * 1_000_000 + number(micros)?),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The shard channel that we subscribe to for a slot, for the one purpose of losing it when the slot moves.
+pub fn slot_channel(slot: Slot) -> String {
+    format!("rx:{{{}}}", TAGS[usize::from(slot.0)])
+}
+
+/// For each slot a number whose decimal digits hash to it.
+static TAGS: LazyLock<Vec<u32>> = LazyLock::new(|| {
+    let mut tags = vec![u32::MAX; usize::from(SLOTS)];
+    let mut missing = tags.len();
+    for number in 0.. {
+        let tag = &mut tags[usize::from(slot_of(number.to_string().as_bytes()).0)];
+        if *tag == u32::MAX {
+            *tag = number;
+            missing -= 1;
+        }
+        if missing == 0 {
+            break;
+        }
+    }
+    tags
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_an_array_of_bulk_strings() {
+        let mut out = Vec::new();
+        command(&mut out, &[b"PEXPIRETIME", b"a\r\n\xff"]);
+        assert_eq!(out, b"*2\r\n$11\r\nPEXPIRETIME\r\n$4\r\na\r\n\xff\r\n");
+    }
+
+    #[test]
+    fn each_slot_has_a_channel_that_lies_in_it() {
+        for slot in [0, 1, 8191, 16383] {
+            assert_eq!(slot_of(slot_channel(Slot(slot)).as_bytes()), Slot(slot));
+        }
+    }
+
+    fn bulk(bytes: &[u8]) -> Value {
+        Value::BulkString(bytes.to_vec())
+    }
+
+    #[test]
+    fn a_keyspace_push_gives_the_key_as_bytes_and_what_became_of_it() {
+        let read = |event: &[u8]| {
+            push(
+                &PushKind::PMessage,
+                vec![bulk(b"__keyspace@0__:a*"), bulk(b"__keyspace@0__:a:\xff:b"), bulk(event)],
+                b"__keyspace@0__:",
+            )
+        };
+        for (event, sort) in [
+            (&b"expired"[..], Sort::Expired),
+            (b"del", Sort::Deleted),
+            (b"rename_from", Sort::Deleted),
+            (b"evicted", Sort::Evicted),
+            (b"set", Sort::Born),
+            (b"restore", Sort::Born),
+        ] {
+            assert_eq!(read(event), Push::Keyspace { pattern: b"a*".to_vec(), key: b"a:\xff:b".to_vec(), sort });
+        }
+        assert_eq!(read(b"keymiss"), Push::Other);
+    }
+
+    #[test]
+    fn an_answer_is_told_from_a_redirection_and_from_none() {
+        let error = |text: &str| redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+        assert_eq!(reply(&Value::Int(-2), false), Reply::Gone);
+        assert_eq!(reply(&Value::Int(-1), false), Reply::Alive(None));
+        assert_eq!(reply(&Value::Int(77), false), Reply::Alive(Some(Millis(77))));
+        assert_eq!(reply(&Value::Int(77), true), Reply::AliveFor(77));
+        assert_eq!(reply(&error("MOVED 3999 127.0.0.1:6381"), false), Reply::Moved);
+        assert_eq!(reply(&error("ASK 3999 127.0.0.1:6381"), false), Reply::Ask(Address::new("127.0.0.1", 6381)));
+        for code in ["CLUSTERDOWN", "LOADING", "BUSY", "TRYAGAIN", "READONLY", "NOPERM"] {
+            assert_eq!(reply(&error(&format!("{code} for a reason")), false), Reply::None(code.into()));
+        }
+    }
+}

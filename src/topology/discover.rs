@@ -1,0 +1,205 @@
+//! Asks nodes who they are: two at a time, the highest epoch wins.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value,
+    aio::MultiplexedConnection,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+
+use super::{Topology, View, merge, parse_nodes, parse_shards, parse_slots};
+use crate::{
+    model::{Address, NodeId},
+    plan::RedisPlan,
+};
+
+/// The longest that one node may take to answer, connecting included.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Asks for a new look at the topology, at once. The only thing that goes back to this stage.
+#[derive(Clone, Default)]
+pub struct Refresh(Arc<Notify>);
+
+impl Refresh {
+    pub fn request(&self) {
+        self.0.notify_one();
+    }
+    pub async fn requested(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// A topology, and who said so when.
+#[derive(Clone, Debug)]
+pub struct Sighting {
+    pub topology: Arc<Topology>,
+    /// The views that were read, each with the moment before it was asked for.
+    pub answers: Vec<(Instant, View)>,
+}
+
+/// Reads the topology of one cluster.
+pub struct Discovery {
+    plan: RedisPlan,
+    connections: HashMap<Address, MultiplexedConnection>,
+    turn: usize,
+}
+
+impl Discovery {
+    pub fn new(plan: RedisPlan) -> Self {
+        Self { plan, connections: HashMap::new(), turn: 0 }
+    }
+
+    /// Asks two nodes, masters first and others each time, `doubted` ones last; more when those do not answer, the seeds
+    /// at last.
+    ///
+    /// # Errors
+    /// What each node that was asked answered, for people, when none gave a topology.
+    pub async fn look(&mut self, known: &Topology, doubted: &[NodeId]) -> Result<Sighting, String> {
+        let mut candidates = self.candidates(known, doubted);
+        let mut answers = Vec::new();
+        let mut failures = Vec::new();
+        while answers.len() < 2 && !candidates.is_empty() {
+            let wave: Vec<Address> = candidates.drain(..candidates.len().min(2 - answers.len())).collect();
+            let asked_at = Instant::now();
+            let mut asking = Vec::new();
+            for address in wave {
+                let connection = self.connections.get(&address).cloned();
+                asking.push(ask(&self.plan, address, connection));
+            }
+            // Two at most, so no set of futures is needed.
+            let results = match asking.len() {
+                2 => {
+                    let second = asking.pop();
+                    let first = asking.pop();
+                    let (first, second) = tokio::join!(maybe(first), maybe(second));
+                    vec![first, second]
+                }
+                _ => vec![maybe(asking.pop()).await],
+            };
+            for (address, result) in results.into_iter().flatten() {
+                match result {
+                    Ok((connection, view)) => {
+                        self.connections.insert(address, connection);
+                        answers.push((asked_at, view));
+                    }
+                    Err(error) => {
+                        self.connections.remove(&address);
+                        failures.push(format!("{address}: {error}"));
+                    }
+                }
+            }
+        }
+        if answers.is_empty() {
+            failures.truncate(4);
+            return Err(format!("no node tells the topology: {}", failures.join("; ")));
+        }
+        let views: Vec<View> = answers.iter().map(|(_, view)| view.clone()).collect();
+        let topology = merge(known, &views, &self.plan.address_map);
+        self.connections.retain(|address, _| topology.at(address).is_some() || self.plan.addresses.contains(address));
+        Ok(Sighting { topology: Arc::new(topology), answers })
+    }
+
+    fn candidates(&mut self, known: &Topology, doubted: &[NodeId]) -> Vec<Address> {
+        self.turn = self.turn.wrapping_add(1);
+        let mut nodes: Vec<_> = known.nodes().iter().filter(|node| !node.failed && !node.dial.is_empty()).collect();
+        if !nodes.is_empty() {
+            let turn = self.turn % nodes.len();
+            nodes.rotate_left(turn);
+        }
+        nodes.sort_by_key(|node| (doubted.contains(&node.id), !node.is_master()));
+        let mut candidates: Vec<Address> = nodes.into_iter().filter_map(|node| node.dial.first().cloned()).collect();
+        for seed in &self.plan.addresses {
+            if !candidates.contains(seed) {
+                candidates.push(seed.clone());
+            }
+        }
+        candidates
+    }
+}
+
+async fn maybe<F: Future>(future: Option<F>) -> Option<F::Output> {
+    match future {
+        Some(future) => Some(future.await),
+        None => None,
+    }
+}
+
+type Answer = Result<(MultiplexedConnection, View), String>;
+
+async fn ask(plan: &RedisPlan, address: Address, connection: Option<MultiplexedConnection>) -> (Address, Answer) {
+    let asking = async {
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => connect(plan, &address).await.map_err(|error| error.to_string())?,
+        };
+        let view = read(&mut connection, &address).await?;
+        Ok((connection, view))
+    };
+    let answer = timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+    (address, answer)
+}
+
+/// A connection for what needs no barrier. Every call on it ends within the time limits given here.
+pub async fn connect(plan: &RedisPlan, address: &Address) -> redis::RedisResult<MultiplexedConnection> {
+    let mut settings = RedisConnectionInfo::default();
+    if let Some(username) = &plan.username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = &plan.password {
+        settings = settings.set_password(String::from_utf8_lossy(&password.0));
+    }
+    let info = ConnectionAddr::Tcp(address.host.to_string(), address.port)
+        .into_connection_info()?
+        .set_redis_settings(settings);
+    let limits = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(Duration::from_secs(5)));
+    Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+}
+
+/// CLUSTER NODES, else SHARDS, else SLOTS.
+async fn read(connection: &mut MultiplexedConnection, asked: &Address) -> Result<View, String> {
+    let denied = match redis::cmd("CLUSTER").arg("NODES").query_async::<String>(connection).await {
+        Ok(text) => return parse_nodes(&text),
+        Err(error) if error.code() == Some("NOPERM") => error,
+        Err(error) => return Err(explain(&error)),
+    };
+    let epoch = current_epoch(connection).await;
+    let shards = redis::cmd("CLUSTER").arg("SHARDS").query_async::<Value>(connection).await;
+    let mut view = match shards {
+        Ok(value) => parse_shards(&value, asked, epoch)?,
+        Err(_) => match redis::cmd("CLUSTER").arg("SLOTS").query_async::<Value>(connection).await {
+            Ok(value) => parse_slots(&value, asked, epoch)?,
+            Err(_) => return Err(format!("{denied}; grant +cluster|nodes, +cluster|shards or +cluster|slots")),
+        },
+    };
+    if let Ok(myself) = redis::cmd("CLUSTER").arg("MYID").query_async::<String>(connection).await {
+        view.myself = Some(NodeId::from(myself.as_str()));
+    }
+    Ok(view)
+}
+
+async fn current_epoch(connection: &mut MultiplexedConnection) -> u64 {
+    let info = redis::cmd("CLUSTER").arg("INFO").query_async::<String>(connection).await.unwrap_or_default();
+    info.lines()
+        .find_map(|line| line.strip_prefix("cluster_current_epoch:"))
+        .and_then(|epoch| epoch.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Redis's error with the fix, where it is plain.
+pub fn explain(error: &redis::RedisError) -> String {
+    let text = error.to_string();
+    if text.contains("cluster support disabled") {
+        return "this server is not part of a Redis Cluster (cluster-enabled no); mode Cluster needs one".into();
+    }
+    match error.code() {
+        Some("NOAUTH") => format!("{text}: set spec.redis.passwordSecretRef (and usernameSecretRef for an ACL user)"),
+        Some("WRONGPASS") => format!("{text}: check the Secrets of spec.redis.usernameSecretRef and passwordSecretRef"),
+        _ => text,
+    }
+}

@@ -1,0 +1,232 @@
+//! What several nodes say of the cluster, made one. Pure.
+
+use std::collections::BTreeMap;
+
+use super::parse::View;
+use crate::model::{Address, NodeId, SLOTS, Slot, SlotSet};
+
+/// Who the nodes are and who owns each slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topology {
+    nodes: Vec<Node>,
+    /// For each slot the index of its owner in `nodes`.
+    owners: Vec<Option<u16>>,
+    /// What is wrong with it, naming the node and the fix.
+    pub error: Option<String>,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub id: NodeId,
+    /// Where to dial, the best first; empty only for a node that [`Topology::error`] names.
+    pub dial: Vec<Address>,
+    pub role: Role,
+    pub slots: SlotSet,
+    /// Its configuration epoch.
+    pub epoch: u64,
+    /// The masters hold it for dead.
+    pub failed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    Master,
+    Replica { of: NodeId },
+}
+
+impl Node {
+    pub fn is_master(&self) -> bool {
+        self.role == Role::Master
+    }
+    /// A master that must be heard: dead ones that own nothing are listed for ever by some versions.
+    pub fn drives(&self) -> bool {
+        self.is_master() && (!self.failed || !self.slots.is_empty())
+    }
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), owners: vec![None; usize::from(SLOTS)], error: None }
+    }
+}
+
+impl Topology {
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.nodes.binary_search_by(|node| node.id.cmp(id)).ok().map(|index| &self.nodes[index])
+    }
+    pub fn owner(&self, slot: Slot) -> Option<&Node> {
+        self.owners.get(usize::from(slot.0)).copied().flatten().map(|index| &self.nodes[usize::from(index)])
+    }
+    pub fn owns(&self, id: &NodeId, slot: Slot) -> bool {
+        self.owner(slot).is_some_and(|node| node.id == *id)
+    }
+    pub fn masters(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.drives())
+    }
+    /// Every slot has an owner.
+    pub fn covered(&self) -> bool {
+        self.owners.iter().all(Option::is_some)
+    }
+    /// The node that listens there, going by what it announces or what we dial.
+    pub fn at(&self, address: &Address) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.dial.contains(address))
+    }
+}
+
+/// One topology out of what was known and what nodes say now. Per slot the claim with the highest epoch wins, an old
+/// claim among them: two nodes that both lag do not take us back. A node is known while anyone of `views` lists it.
+pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)]) -> Topology {
+    let mut nodes: BTreeMap<NodeId, Node> = BTreeMap::new();
+    let mut claims: Vec<Option<(u64, NodeId)>> = vec![None; usize::from(SLOTS)];
+    for row in views.iter().flat_map(|view| &view.rows) {
+        let role = row.replica_of.clone().map_or(Role::Master, |of| Role::Replica { of });
+        let node = nodes.entry(row.id.clone()).or_insert_with(|| Node {
+            id: row.id.clone(),
+            dial: Vec::new(),
+            role: role.clone(),
+            slots: SlotSet::default(),
+            epoch: row.epoch,
+            failed: row.failed,
+        });
+        if row.epoch > node.epoch {
+            (node.epoch, node.role) = (row.epoch, role);
+        }
+        node.failed &= row.failed;
+        for address in &row.announced {
+            let dial = address_map.iter().find(|(announced, _)| announced == address).map_or(address, |(_, dial)| dial);
+            if !node.dial.contains(dial) {
+                node.dial.push(dial.clone());
+            }
+        }
+        for slot in row.slots.iter() {
+            claim(&mut claims, slot, row.epoch, &row.id);
+        }
+    }
+    let lost_by_all = |slot: Slot| views.iter().all(|view| !view.rows.iter().any(|row| row.slots.contains(slot)));
+    for node in known.nodes.iter().filter(|node| nodes.contains_key(&node.id)) {
+        for slot in node.slots.iter().filter(|slot| !lost_by_all(*slot)) {
+            claim(&mut claims, slot, node.epoch, &node.id);
+        }
+    }
+    finish(nodes, claims)
+}
+
+/// Of two claims with one epoch the first stays: a tie is a view of the same moment.
+fn claim(claims: &mut [Option<(u64, NodeId)>], slot: Slot, epoch: u64, id: &NodeId) {
+    let held = &mut claims[usize::from(slot.0)];
+    if held.as_ref().is_none_or(|(best, _)| epoch > *best) {
+        *held = Some((epoch, id.clone()));
+    }
+}
+
+fn finish(nodes: BTreeMap<NodeId, Node>, claims: Vec<Option<(u64, NodeId)>>) -> Topology {
+    let mut nodes: Vec<Node> = nodes.into_values().collect();
+    let index_of: BTreeMap<NodeId, u16> = (0u16..).zip(&nodes).map(|(index, node)| (node.id.clone(), index)).collect();
+    let owners: Vec<Option<u16>> =
+        claims.into_iter().map(|claim| claim.and_then(|(_, id)| index_of.get(&id).copied())).collect();
+    let mut slots: Vec<Vec<Slot>> = vec![Vec::new(); nodes.len()];
+    for (slot, owner) in (0..).zip(&owners) {
+        if let Some(owner) = owner {
+            slots[usize::from(*owner)].push(Slot(slot));
+        }
+    }
+    for (node, slots) in nodes.iter_mut().zip(slots) {
+        node.slots = slots.into_iter().collect();
+        // An owner is a master, whatever an older row called it.
+        if !node.slots.is_empty() {
+            node.role = Role::Master;
+        }
+    }
+    let error = concealed(&nodes).or_else(|| duplicate(&nodes));
+    Topology { nodes, owners, error }
+}
+
+fn concealed(nodes: &[Node]) -> Option<String> {
+    let node = nodes.iter().find(|node| node.dial.is_empty() && !node.failed)?;
+    Some(format!(
+        "node {} conceals its address; set cluster-announce-ip (or cluster-announce-hostname) on it, or name it in spec.redis.addressMap",
+        node.id
+    ))
+}
+
+fn duplicate(nodes: &[Node]) -> Option<String> {
+    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| !node.failed) {
+        let first = node.dial.first()?;
+        if let Some(other) = nodes[index + 1..].iter().find(|other| !other.failed && other.dial.first() == Some(first))
+        {
+            return Some(format!(
+                "nodes {} and {} both announce {first}; give each its own address in spec.redis.addressMap",
+                node.id, other.id
+            ));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::parse_nodes;
+
+    fn view(rows: &[&str]) -> View {
+        parse_nodes(&rows.join("\n")).unwrap()
+    }
+    fn row(id: &str, port: u16, role: &str, of: &str, epoch: u64, slots: &str) -> String {
+        format!("{id} 127.0.0.1:{port}@1{port} {role} {of} 0 0 {epoch} connected {slots}")
+    }
+
+    #[test]
+    fn the_highest_epoch_owns_the_slot_and_two_lagging_nodes_do_not_take_us_back() {
+        let old = view(&[&row("a", 1, "master", "-", 1, "0-16383"), &row("b", 2, "slave", "a", 1, "")]);
+        let new = view(&[&row("a", 1, "master,fail", "-", 1, ""), &row("b", 2, "master", "-", 2, "0-16383")]);
+        let topology = merge(&Topology::default(), &[old.clone(), new], &[]);
+        assert!(topology.owns(&"b".into(), Slot(5)) && topology.covered());
+        assert_eq!(topology.node(&"b".into()).map(|b| b.role.clone()), Some(Role::Master));
+        let again = merge(&topology, &[old.clone(), old], &[]);
+        assert!(again.owns(&"b".into(), Slot(5)));
+    }
+
+    #[test]
+    fn a_master_without_slots_counts_and_a_dead_one_without_slots_does_not() {
+        let topology = merge(
+            &Topology::default(),
+            &[view(&[
+                &row("a", 1, "master", "-", 1, "0-16383"),
+                &row("b", 2, "master", "-", 2, ""),
+                &row("c", 3, "master,fail", "-", 3, ""),
+            ])],
+            &[],
+        );
+        assert_eq!(topology.masters().map(|node| node.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_slot_that_nobody_claims_any_more_has_no_owner() {
+        let first = merge(&Topology::default(), &[view(&[&row("a", 1, "master", "-", 1, "0-16383")])], &[]);
+        let then = merge(&first, &[view(&[&row("a", 1, "master", "-", 1, "0-99")])], &[]);
+        assert!(!then.covered() && then.owner(Slot(100)).is_none() && then.owns(&"a".into(), Slot(99)));
+    }
+
+    #[test]
+    fn the_address_map_is_dialled_instead_of_what_is_announced() {
+        let map = [(Address::new("127.0.0.1", 1), Address::new("outside", 9))];
+        let topology = merge(&Topology::default(), &[view(&[&row("a", 1, "master", "-", 1, "0-16383")])], &map);
+        assert_eq!(topology.nodes()[0].dial, [Address::new("outside", 9)]);
+    }
+
+    #[test]
+    fn a_concealed_or_shared_endpoint_is_an_error_that_names_the_node() {
+        let concealed = merge(&Topology::default(), &[view(&["a :0@0 master,noaddr - 0 0 1 connected 0-16383"])], &[]);
+        assert!(concealed.error.unwrap().contains("node a conceals"));
+        let shared = merge(
+            &Topology::default(),
+            &[view(&[&row("a", 1, "master", "-", 1, "0-16383"), &row("b", 1, "slave", "a", 1, "")])],
+            &[],
+        );
+        assert!(shared.error.unwrap().contains("nodes a and b both announce 127.0.0.1:1"));
+    }
+}
