@@ -43,9 +43,7 @@ impl Parked for Running {
 
     fn act<'a>(&'a self, listener: &'a ListenerId, action: Action) -> Acting<'a> {
         Box::pin(async move {
-            let supervisor = self.0.upgrade()?;
-            let dead_letters = supervisor.dead_letters(listener).await?;
-            drop(supervisor);
+            let dead_letters = self.0.upgrade()?.dead_letters(listener).await?;
             Some(match action {
                 Action::List(limit) => dead_letters.list(limit).await.map(Answer::Letters),
                 Action::Replay(which) => dead_letters.replay(which).await.map(Answer::Count),
