@@ -47,6 +47,8 @@ pub struct Order {
     /// Until when it can be paid.
     pub deadline: Millis,
     pub armed: Armed,
+    /// When its key was set last.
+    pub armed_at: Option<Millis>,
     /// When it was paid or cancelled.
     pub settled_at: Option<Millis>,
     pub lines: Vec<Line>,
@@ -108,6 +110,16 @@ pub struct WebhookEvent {
     /// The first delivery.
     pub received_at: Millis,
     pub deliveries: u32,
+}
+
+/// Which orders need arming: those not armed though created before `created_before`; those not confirmed since
+/// `unconfirmed_since` and not due by `not_due_by`; those due before `overdue_since` and last armed before it.
+#[derive(Clone, Copy, Debug)]
+pub struct ToArm {
+    pub created_before: Millis,
+    pub unconfirmed_since: Millis,
+    pub not_due_by: Millis,
+    pub overdue_since: Millis,
 }
 
 /// The clocks of the machines that run this service differ by less; an event so much ahead of a deadline is on time.
@@ -243,18 +255,12 @@ impl Database {
         .await
     }
 
-    /// Unpaid orders whose key may be missing, soonest due first: not armed though created before `created_before`,
-    /// not confirmed since `unconfirmed_since`, or due before `overdue_since` and armed before it too.
-    pub async fn to_arm(
-        &self,
-        created_before: Millis,
-        unconfirmed_since: Millis,
-        overdue_since: Millis,
-        limit: u32,
-    ) -> anyhow::Result<Vec<(String, Millis)>> {
+    /// Unpaid orders whose key may be missing, soonest due first.
+    pub async fn to_arm(&self, which: ToArm, limit: u32) -> anyhow::Result<Vec<(String, Millis)>> {
         self.transaction(move |it| {
             let mut statement = it.prepare_cached(sql::TO_ARM)?;
-            let values = params![created_before, unconfirmed_since, overdue_since, limit];
+            let ToArm { created_before, unconfirmed_since, not_due_by, overdue_since } = which;
+            let values = params![created_before, unconfirmed_since, not_due_by, overdue_since, limit];
             let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -336,6 +342,7 @@ struct Raw {
     created_at: Millis,
     deadline: Millis,
     armed: String,
+    armed_at: Option<Millis>,
     settled_at: Option<Millis>,
 }
 
@@ -347,7 +354,8 @@ impl Raw {
             created_at: row.get(2)?,
             deadline: row.get(3)?,
             armed: row.get(4)?,
-            settled_at: row.get(5)?,
+            armed_at: row.get(5)?,
+            settled_at: row.get(6)?,
         })
     }
 
@@ -359,6 +367,7 @@ impl Raw {
             id: self.id,
             created_at: self.created_at,
             deadline: self.deadline,
+            armed_at: self.armed_at,
             settled_at: self.settled_at,
         })
     }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     arming::{self, Patience},
@@ -168,7 +168,7 @@ async fn pay(State(it): State<Service>, Path(id): Path<String>) -> Answer {
             // Only to spare the webhook. If it fails, or the key is gone already, the webhook finds the order paid.
             let deleted = it.keys.disarm(&id).await;
             if let Err(error) = &deleted {
-                warn!(order = id, error = format!("{error:#}"), "Could not delete the key of a paid order.");
+                debug!(order = id, error = format!("{error:#}"), "Could not delete the key of a paid order.");
             }
             Ok(Json(json!({"id": id, "status": Status::Paid, "keyDeleted": deleted.ok()})))
         }
