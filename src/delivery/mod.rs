@@ -2,13 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use anyhow::Context;
+use tokio::{sync::watch, task::JoinSet};
+use tracing::error;
+
+use self::{driver::Driver, inbox::Inbox};
 
 use crate::{
     model::{Event, ListenerId, Millis},
     plan::{DeliveryPlan, Glob, IdTemplate, WebhookPlan},
     store::{Epoch, Store},
 };
+
+mod driver;
+mod endpoint;
+mod inbox;
+mod outcome;
+mod queue;
+mod refusals;
+mod request;
+mod signing;
+mod unstored;
 
 /// What delivery needs to know of its listener. May change while it runs: a retry uses the current URL, headers and keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,35 +53,54 @@ pub struct Snapshot {
     pub last_delivered: Option<Millis>,
 }
 
-/// A running delivery.
-pub struct Delivery {}
+/// A running delivery. Dropping it ends it at once, as a crash would; [`Self::drain`] ends it well.
+pub struct Delivery {
+    inbox: Arc<Inbox>,
+    snapshot: watch::Receiver<Snapshot>,
+    /// The driver, alone.
+    task: JoinSet<()>,
+}
 
 impl Delivery {
-    /// Starts with what lies in the outbox.
+    /// Starts with what lies in the outbox. Needs a tokio runtime.
     pub fn start(settings: Settings, store: Arc<dyn Store>, epoch: Epoch) -> anyhow::Result<Self> {
-        let _ = (settings, store, epoch);
-        todo!()
+        let inbox = Arc::new(Inbox::new(driver::CAPACITY.fresh));
+        let (publisher, snapshot) = watch::channel(Snapshot::default());
+        let listener = settings.listener.clone();
+        let driver = Driver::new(settings, store, epoch, inbox.clone(), publisher)
+            .with_context(|| format!("setting up the webhook of {listener}"))?;
+        let mut task = JoinSet::new();
+        task.spawn(driver.run());
+        Ok(Self { inbox, snapshot, task })
     }
+
     /// Events that were settled just now and lie in the outbox: their first attempts are due. Never waits; what it has no
     /// room for is read back from the outbox later.
     pub fn offer(&self, events: Vec<Event>) {
-        let _ = events;
-        todo!()
+        self.inbox.offer(events);
     }
+
     /// The outbox has changed in another way (a replay): look again.
     pub fn wake(&self) {
-        todo!()
+        self.inbox.change(|letters| letters.look_again = true);
     }
+
     pub fn update(&self, settings: Settings) {
-        let _ = settings;
-        todo!()
+        self.inbox.change(|letters| letters.settings = Some(settings));
     }
+
+    /// Fresh at most every 100 ms. Closed when delivery has ended; the last one then says why, in `paused`.
     pub fn snapshot(&self) -> watch::Receiver<Snapshot> {
-        todo!()
+        self.snapshot.clone()
     }
+
     /// Takes no more, lets attempts under way end for at most `patience`, and waits until their outcomes are stored.
-    pub async fn drain(self, patience: Duration) {
-        let _ = patience;
-        todo!()
+    pub async fn drain(mut self, patience: Duration) {
+        self.inbox.change(|letters| letters.drain = Some(patience));
+        while let Some(ended) = self.task.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "Delivery ended by a fault of this program: what it had not stored is delivered again.");
+            }
+        }
     }
 }

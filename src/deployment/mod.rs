@@ -15,7 +15,7 @@ mod port;
 mod view;
 
 pub use crate::nodes::{Answer, Heard, Look, NoAnswer, NodeData, Sort, Used};
-pub use port::Port;
+pub use port::{Looks, Port, Scanner};
 pub use view::{NodeView, View};
 
 /// A running deployment. Dropping it stops it; [`Deployment::stop`] also waits.
@@ -44,8 +44,12 @@ impl Deployment {
     }
 
     /// Joins a listener: from here on its pattern is subscribed to on every node.
-    pub fn join(&self, pattern: &[u8]) -> Port {
+    pub fn join(&self, pattern: &[u8]) -> (Port, Looks) {
         Port::new(pattern, Arc::clone(&self.guidance), self.view.clone(), self.refresh.clone())
+    }
+
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
     }
 
     pub async fn stop(mut self) {

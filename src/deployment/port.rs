@@ -19,7 +19,6 @@ const BATCH: usize = 128;
 /// A listener's end: signals come out of it, questions go into it. Dropping it leaves the deployment.
 pub struct Port {
     tap: Arc<Tap>,
-    looks: mpsc::Receiver<Vec<Look>>,
     guidance: Arc<watch::Sender<Arc<Guidance>>>,
     view: watch::Receiver<Arc<View>>,
     refresh: Refresh,
@@ -31,7 +30,7 @@ impl Port {
         guidance: Arc<watch::Sender<Arc<Guidance>>>,
         view: watch::Receiver<Arc<View>>,
         refresh: Refresh,
-    ) -> Self {
+    ) -> (Self, Looks) {
         let (tell, looks) = mpsc::channel(IN_FLIGHT);
         let tap = Arc::new(Tap::new(pattern.to_vec(), tell));
         guidance.send_modify(|guidance| {
@@ -39,7 +38,7 @@ impl Port {
             changed.taps.push(Arc::clone(&tap));
             *guidance = Arc::new(changed);
         });
-        Self { tap, looks, guidance, view, refresh }
+        (Self { tap, guidance, view, refresh }, Looks(looks))
     }
 
     pub fn pattern(&self) -> &[u8] {
@@ -50,14 +49,6 @@ impl Port {
     }
     pub fn refresh(&self) {
         self.refresh.request();
-    }
-    /// The next looks that are done. Cancel-safe.
-    pub async fn looks(&mut self) -> Option<Vec<Look>> {
-        self.looks.recv().await
-    }
-    /// Looks that are done already.
-    pub fn try_looks(&mut self) -> Option<Vec<Look>> {
-        self.looks.try_recv().ok()
     }
     /// Waits for news. Cancel-safe.
     pub async fn news(&self) {
@@ -71,7 +62,7 @@ impl Port {
         self.tap.fade(now);
     }
 
-    /// Looks at keys: each is answered once, by [`Port::looks`]. The caller keeps at most [`IN_FLIGHT`] in flight, and
+    /// Looks at keys: each is answered once, by [`Looks`]. The caller keeps at most [`IN_FLIGHT`] in flight, and
     /// never one key twice.
     pub fn ask(&self, keys: Vec<Key>) {
         let guidance = Arc::clone(&self.guidance.borrow());
@@ -104,6 +95,20 @@ impl Port {
     /// What scans and describes nodes, to be used beside the port.
     pub fn scanner(&self) -> Scanner {
         Scanner { pattern: self.tap.pattern.clone(), view: self.view.clone() }
+    }
+}
+
+/// Where the answers to [`Port::ask`] arrive.
+pub struct Looks(mpsc::Receiver<Vec<Look>>);
+
+impl Looks {
+    /// The next looks that are done; `None` when the deployment has stopped. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Vec<Look>> {
+        self.0.recv().await
+    }
+    /// Looks that are done already.
+    pub fn ready(&mut self) -> Option<Vec<Look>> {
+        self.0.try_recv().ok()
     }
 }
 

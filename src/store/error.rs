@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Epoch;
 
 /// Why a call did nothing.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     #[error("another owner took the store: epoch {} is older than {}", mine.0, newest.0)]
     Fenced { mine: Epoch, newest: Epoch },

@@ -13,6 +13,8 @@ use std::{future::Future, pin::Pin};
 use crate::model::{Deadline, Event, EventId, Key, Millis, NodeId, SlotSet};
 
 mod error;
+pub mod memory;
+pub mod sqlite;
 
 pub use error::StoreError;
 

@@ -1,0 +1,479 @@
+//! The task that owns a delivery: takes from the queue, sends, and writes down what came of it.
+
+use std::{collections::HashMap, future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::{self, JoinError, JoinSet},
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+use tracing::{info, warn};
+
+use super::{
+    Settings, Snapshot,
+    endpoint::Endpoint,
+    inbox::{Inbox, Letters},
+    outcome::{Answer, Class, Failed, Verdict, longest_wait},
+    queue::{Capacity, Queue, ReadBack, Waiting},
+    refusals::Refusals,
+    unstored::Unstored,
+};
+use crate::{
+    model::{EventId, Millis},
+    store::{self, Epoch, Pending, Reply, Store, StoreError},
+};
+
+/// An event is some 250 bytes: this is 10 MB at the very most, and only while a burst lasts.
+pub const CAPACITY: Capacity = Capacity { fresh: 32_768, retries: 8_192 };
+/// Whoever watches the snapshot is woken this often at most.
+const PUBLISH_MS: i64 = 100;
+/// After the outbox could not be read.
+const READ_AGAIN_MS: i64 = 1_000;
+/// The outbox is read this often though nobody said that it had changed: nothing is to lie there for want of a word.
+const LOOK_AGAIN_MS: i64 = 60_000;
+/// At the end: how long a store that refuses is asked again.
+const LAST_STORING: Duration = Duration::from_secs(5);
+
+/// Milliseconds that never go back, for waiting; our wall clock is for what others are told.
+struct Clock {
+    start: Instant,
+    wall: Millis,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { start: Instant::now(), wall: wall() }
+    }
+    fn now(&self) -> Millis {
+        self.wall.plus(i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+    fn instant(&self, at: Millis) -> Instant {
+        self.start + Duration::from_millis(u64::try_from(at.since(self.wall)).unwrap_or_default())
+    }
+}
+
+fn wall() -> Millis {
+    Millis(jiff::Timestamp::now().as_millisecond())
+}
+
+fn plus(at: Millis, wait: Duration) -> Millis {
+    at.plus(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// An attempt that was sent.
+struct UnderWay {
+    waiting: Waiting,
+    /// By our clock.
+    since: Millis,
+    /// [`Driver::generation`] when it was sent.
+    generation: u64,
+}
+
+enum Happened {
+    Told,
+    Ended(Result<(task::Id, Answer), JoinError>),
+    Stored(Result<(), StoreError>),
+    Read(Result<Vec<Pending>, StoreError>),
+    Time,
+}
+
+pub struct Driver {
+    settings: Settings,
+    /// `None`: nothing can be sent with the settings, and `unusable` says why.
+    endpoint: Option<Arc<Endpoint>>,
+    unusable: Option<String>,
+    /// Grows with each change of the webhook: an answer of the old one says nothing about the new.
+    generation: u64,
+    store: Arc<dyn Store>,
+    epoch: Epoch,
+    clock: Clock,
+    inbox: Arc<Inbox>,
+    queue: Queue,
+    refusals: Refusals,
+    unstored: Unstored,
+    attempts: JoinSet<Answer>,
+    under_way: HashMap<task::Id, UnderWay>,
+    retries_under_way: usize,
+    storing: Option<Reply<()>>,
+    reading: Option<(ReadBack, Reply<Vec<Pending>>)>,
+    /// The receiver asked that nothing be sent before.
+    hold: Millis,
+    /// The receiver answered 410.
+    gone: bool,
+    read_again: Millis,
+    look_again: Millis,
+    snapshot: Snapshot,
+    published: Millis,
+    publisher: watch::Sender<Snapshot>,
+}
+
+impl Driver {
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        inbox: Arc<Inbox>,
+        publisher: watch::Sender<Snapshot>,
+    ) -> anyhow::Result<Self> {
+        let endpoint = Some(Arc::new(Endpoint::new(settings.clone(), None)?));
+        let clock = Clock::start();
+        let now = clock.now();
+        Ok(Self {
+            settings,
+            endpoint,
+            unusable: None,
+            generation: 0,
+            store,
+            epoch,
+            clock,
+            inbox,
+            queue: Queue::new(CAPACITY),
+            refusals: Refusals::default(),
+            unstored: Unstored::default(),
+            attempts: JoinSet::new(),
+            under_way: HashMap::new(),
+            retries_under_way: 0,
+            storing: None,
+            reading: None,
+            hold: now,
+            gone: false,
+            read_again: now,
+            look_again: now.plus(LOOK_AGAIN_MS),
+            snapshot: Snapshot::default(),
+            published: now,
+            publisher,
+        })
+    }
+
+    /// Until it is told to drain, or the store will have nothing more from us.
+    pub async fn run(mut self) {
+        let patience = loop {
+            let letters = self.inbox.take();
+            if let Some(patience) = letters.drain {
+                break patience;
+            }
+            self.told(letters);
+            self.start_attempts();
+            self.start_storing(false);
+            self.start_reading();
+            self.publish(false);
+            let happened = self.happens().await;
+            if let Err(error) = self.handle(happened) {
+                return self.stopped_by(&error);
+            }
+        };
+        if let Err(error) = self.drain(patience).await {
+            return self.stopped_by(&error);
+        }
+        self.publish(true);
+    }
+
+    async fn happens(&mut self) -> Happened {
+        let wake = self.wake();
+        tokio::select! {
+            () = self.inbox.arrived() => Happened::Told,
+            Some(ended) = self.attempts.join_next_with_id() => Happened::Ended(ended),
+            stored = answer_of(self.storing.as_mut()) => Happened::Stored(stored),
+            found = answer_of(self.reading.as_mut().map(|(_, reply)| reply)) => Happened::Read(found),
+            () = sleep_until(wake) => Happened::Time,
+        }
+    }
+
+    /// The moment at which there is something to do though nothing happened.
+    fn wake(&self) -> Instant {
+        let now = self.clock.now();
+        let next = [
+            self.unstored.next(),
+            // One that is due already waits for a place, not for time.
+            self.queue.next_due().filter(|due| *due > now),
+            Some(self.hold).filter(|hold| *hold > now),
+            Some(self.read_again).filter(|again| *again > now),
+            Some(self.published.plus(PUBLISH_MS)).filter(|_| self.unpublished()),
+            Some(self.look_again),
+        ];
+        self.clock.instant(next.into_iter().flatten().min().unwrap_or(self.look_again))
+    }
+
+    fn told(&mut self, letters: Letters) {
+        self.queue.offer(letters.events);
+        let now = self.clock.now();
+        if letters.look_again || self.look_again <= now {
+            self.look_again = now.plus(LOOK_AGAIN_MS);
+            self.queue.look_again();
+        }
+        if let Some(settings) = letters.settings {
+            self.change(settings);
+        }
+    }
+
+    fn change(&mut self, settings: Settings) {
+        if settings == self.settings {
+            return;
+        }
+        if settings.webhook != self.settings.webhook {
+            self.generation += 1;
+            self.hold = self.clock.now();
+            if std::mem::take(&mut self.gone) {
+                info!(listener = %settings.listener, "The webhook has changed: delivery goes on.");
+            }
+        }
+        match Endpoint::new(settings.clone(), self.endpoint.as_deref()) {
+            Ok(endpoint) => {
+                self.endpoint = Some(Arc::new(endpoint));
+                self.unusable = None;
+            }
+            Err(error) => {
+                warn!(listener = %settings.listener, error = %format!("{error:#}"), "The webhook cannot be used.");
+                self.endpoint = None;
+                self.unusable = Some(format!("{error:#}"));
+            }
+        }
+        self.settings = settings;
+    }
+
+    /// The endpoint, if anything may be sent to it now.
+    fn ready(&self, now: Millis) -> Option<Arc<Endpoint>> {
+        let held = self.settings.suspend || self.gone || self.hold > now;
+        self.endpoint.clone().filter(|_| !held)
+    }
+
+    fn start_attempts(&mut self) {
+        let now = self.clock.now();
+        let Some(endpoint) = self.ready(now) else { return };
+        let places = self.settings.delivery.max_in_flight;
+        while self.attempts.len() < places.min(self.unstored.room()) {
+            let Some(waiting) = self.queue.next(now, self.retries_under_way, places) else { return };
+            let since = wall();
+            let (endpoint, sent) = (endpoint.clone(), waiting.clone());
+            let handle = self.attempts.spawn(async move { endpoint.attempt(&sent, since).await });
+            self.retries_under_way += usize::from(waiting.attempts > 0);
+            self.under_way.insert(handle.id(), UnderWay { waiting, since, generation: self.generation });
+        }
+    }
+
+    fn start_storing(&mut self, hurry: bool) {
+        if self.storing.is_none()
+            && let Some(batch) = self.unstored.batch(self.clock.now(), hurry)
+        {
+            self.storing = Some(self.store.delivered(self.epoch, batch));
+        }
+    }
+
+    fn start_reading(&mut self) {
+        let now = self.clock.now();
+        if self.read_again > now || self.ready(now).is_none() {
+            return;
+        }
+        let Some(asked) = self.queue.start_reading() else { return };
+        let but: Vec<EventId> = self.queue.known().chain(self.unstored.ids()).cloned().collect();
+        let reply = match asked {
+            // Only what was never tried has 0.
+            ReadBack::Fresh(limit) => self.store.pending(Millis(0), but, limit),
+            // Also what is not due yet: it is held until it is.
+            ReadBack::Any(limit) => self.store.pending(Millis(i64::MAX), but, limit),
+        };
+        self.reading = Some((asked, reply));
+    }
+
+    fn handle(&mut self, happened: Happened) -> Result<(), StoreError> {
+        match happened {
+            Happened::Told | Happened::Time => Ok(()),
+            Happened::Ended(ended) => {
+                self.ended(ended);
+                while let Some(ended) = self.attempts.try_join_next_with_id() {
+                    self.ended(ended);
+                }
+                Ok(())
+            }
+            Happened::Stored(stored) => self.stored(stored),
+            Happened::Read(found) => self.read(found),
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(task::Id, Answer), JoinError>) {
+        let (id, answer) = match ended {
+            Ok(ended) => ended,
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => (error.id(), Answer::None("the attempt ended by a fault of this program".to_owned())),
+        };
+        let Some(UnderWay { waiting, since, generation }) = self.under_way.remove(&id) else { return };
+        self.retries_under_way -= usize::from(waiting.attempts > 0);
+        if answer.class() == Class::Delivered {
+            self.delivered(waiting);
+        } else {
+            self.failed(waiting, since, generation, &answer);
+        }
+    }
+
+    fn delivered(&mut self, waiting: Waiting) {
+        let at = wall();
+        let id = waiting.event.id;
+        self.queue.finished(&id);
+        self.refusals.forget(&id);
+        self.unstored.push(store::Delivery::Delivered { id, at }, self.clock.now());
+        self.snapshot.delivered += 1;
+        self.snapshot.last_delivered = Some(at);
+        if self.snapshot.consecutive_failures > 0 {
+            info!(listener = %self.settings.listener, failures = self.snapshot.consecutive_failures, "The webhook answers again.");
+            self.snapshot.consecutive_failures = 0;
+            self.snapshot.last_error = None;
+        }
+    }
+
+    fn failed(&mut self, waiting: Waiting, since: Millis, generation: u64, answer: &Answer) {
+        let (at, now) = (wall(), self.clock.now());
+        let id = waiting.event.id.clone();
+        let current = generation == self.generation;
+        let refused = (answer.class() == Class::Refused).then(|| self.refusals.count(&id, at));
+        let attempts = waiting.attempts.saturating_add(1);
+        let settled_at = waiting.event.settled_at;
+        let failed = Failed { answer, attempts, refused, settled_at, now: at, chance: rand::random() };
+        let verdict = failed.verdict(&self.settings.delivery);
+        self.count_failure(answer.reason());
+        match verdict {
+            Verdict::Pause => {
+                if current && !self.gone {
+                    warn!(listener = %self.settings.listener, "The receiver answered 410: nothing more is sent until the webhook changes.");
+                    self.gone = true;
+                }
+                self.queue.put_back(waiting, now);
+            }
+            Verdict::DeadLetter { reason } => {
+                warn!(listener = %self.settings.listener, event = %id, %reason, "Gave up an event: it is a dead letter.");
+                self.queue.finished(&id);
+                self.refusals.forget(&id);
+                self.unstored.push(store::Delivery::DeadLetter { id, attempts, reason, at }, now);
+                self.snapshot.dead_lettered += 1;
+            }
+            Verdict::Retry { after, hold } => {
+                if let Some(hold) = hold.filter(|_| current) {
+                    self.hold = self.hold.max(plus(now, hold));
+                }
+                let first_attempt = waiting.first_attempt.unwrap_or(since);
+                let not_before = plus(at, after);
+                self.unstored.push(store::Delivery::Retry { id, attempts, first_attempt, not_before }, now);
+                let waiting = Waiting { attempts, first_attempt: Some(first_attempt), ..waiting };
+                self.queue.retry(waiting, plus(now, after));
+            }
+        }
+    }
+
+    fn count_failure(&mut self, reason: String) {
+        if self.snapshot.consecutive_failures == 0 {
+            warn!(listener = %self.settings.listener, %reason, "The webhook failed; it is tried again.");
+        }
+        self.snapshot.failed_attempts += 1;
+        self.snapshot.consecutive_failures += 1;
+        self.snapshot.last_error = Some(reason);
+    }
+
+    fn stored(&mut self, stored: Result<(), StoreError>) -> Result<(), StoreError> {
+        self.storing = None;
+        match stored {
+            Ok(()) => self.unstored.stored(),
+            Err(error) if error.retryable() => {
+                warn!(listener = %self.settings.listener, %error, "Outcomes are not stored; they are kept and stored later.");
+                self.unstored.refused(self.clock.now());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, found: Result<Vec<Pending>, StoreError>) -> Result<(), StoreError> {
+        let Some((asked, _)) = self.reading.take() else { return Ok(()) };
+        let (wall, now) = (wall(), self.clock.now());
+        match found {
+            Ok(found) => {
+                let longest = longest_wait(&self.settings.delivery);
+                let due = |not_before: Millis| {
+                    let wait = Duration::from_millis(u64::try_from(not_before.since(wall)).unwrap_or_default());
+                    plus(now, wait.min(longest))
+                };
+                let found = found.into_iter().map(|Pending { event, attempts, first_attempt, not_before }| {
+                    (Waiting { event, attempts, first_attempt }, due(not_before))
+                });
+                self.queue.read(asked, found.collect());
+            }
+            Err(error) if error.retryable() => {
+                warn!(listener = %self.settings.listener, %error, "The outbox cannot be read; it is tried again.");
+                self.read_again = now.plus(READ_AGAIN_MS);
+                self.queue.read_failed(asked);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Attempts under way end, or are given up when `patience` is over: those stay in the outbox as they were. Then what
+    /// came of the others is stored.
+    async fn drain(&mut self, patience: Duration) -> Result<(), StoreError> {
+        let until = Instant::now() + patience;
+        while !self.attempts.is_empty() {
+            self.told(Letters::default());
+            self.start_storing(false);
+            self.publish(false);
+            match timeout_at(until, self.happens()).await {
+                Ok(happened) => self.handle(happened)?,
+                Err(_) => break,
+            }
+        }
+        self.attempts.abort_all();
+        while let Some(ended) = self.attempts.join_next_with_id().await {
+            self.ended(ended);
+        }
+        let until = Instant::now() + LAST_STORING;
+        while !self.unstored.is_empty() {
+            self.start_storing(true);
+            let Ok(stored) = timeout_at(until, answer_of(self.storing.as_mut())).await else {
+                warn!(listener = %self.settings.listener, "The store takes no outcomes: some events will be delivered again.");
+                break;
+            };
+            if stored.is_err() {
+                sleep(Duration::from_millis(100)).await;
+            }
+            self.stored(stored)?;
+        }
+        Ok(())
+    }
+
+    fn stopped_by(mut self, error: &StoreError) {
+        warn!(listener = %self.settings.listener, %error, "Delivery stops.");
+        self.attempts.abort_all();
+        self.snapshot.paused = Some(error.to_string());
+        self.snapshot.in_flight = 0;
+        self.publisher.send_replace(self.snapshot);
+    }
+
+    fn paused(&self) -> Option<String> {
+        if self.gone {
+            Some("the receiver answered 410".to_owned())
+        } else if self.unstored.room() == 0 {
+            Some("the store takes no outcomes".to_owned())
+        } else {
+            self.unusable.clone()
+        }
+    }
+
+    fn unpublished(&self) -> bool {
+        self.snapshot != *self.publisher.borrow()
+    }
+
+    fn publish(&mut self, at_once: bool) {
+        let now = self.clock.now();
+        self.snapshot.in_flight = self.attempts.len();
+        self.snapshot.paused = self.paused();
+        if (at_once || self.published.plus(PUBLISH_MS) <= now) && self.unpublished() {
+            self.publisher.send_replace(self.snapshot.clone());
+            self.published = now;
+        }
+    }
+}
+
+/// The answer, or never if nothing was asked.
+async fn answer_of<T>(reply: Option<&mut Reply<T>>) -> Result<T, StoreError> {
+    match reply {
+        Some(reply) => reply.await,
+        None => future::pending().await,
+    }
+}

@@ -1,0 +1,127 @@
+//! The receiver as it is set up now, and one attempt on it.
+
+use std::{error::Error, io, time::Duration};
+
+use anyhow::Context;
+use reqwest::{
+    Client, Response, Url,
+    header::{HeaderMap, RETRY_AFTER},
+    redirect,
+};
+
+use super::{Settings, outcome::Answer, queue::Waiting, request, signing::Signer};
+use crate::model::Millis;
+
+/// What is read of an answer. Reading it to its end lets the connection be used again; one longer than this is not worth it.
+const ANSWER_BYTES: usize = 64 * 1024;
+/// Less than what receivers and their proxies keep idle connections for, so that few attempts meet one just closed.
+const IDLE: Duration = Duration::from_secs(30);
+/// Over HTTP/2 one connection carries all, and a dead one would fail every attempt until the kernel gives it up.
+const HTTP2_PING: Duration = Duration::from_secs(10);
+
+/// Everything that an attempt needs, made once for each change of the settings.
+pub struct Endpoint {
+    settings: Settings,
+    url: Url,
+    client: Client,
+    fixed_headers: HeaderMap,
+    signer: Signer,
+}
+
+impl Endpoint {
+    /// `before`: the endpoint in use, whose connections are kept where the settings allow it.
+    pub fn new(settings: Settings, before: Option<&Self>) -> anyhow::Result<Self> {
+        let webhook = &settings.webhook;
+        // The URL may carry a token: the error does not show it.
+        let url = Url::parse(&webhook.url).context("webhook.url is not a URL")?;
+        anyhow::ensure!(matches!(url.scheme(), "http" | "https"), "webhook.url is neither http nor https");
+        let client = match before {
+            Some(before) if before.has_client_for(&settings, &url) => before.client.clone(),
+            _ => client(&settings, &url)?,
+        };
+        let fixed_headers = request::fixed_headers(webhook)?;
+        let signer = Signer::new(&webhook.signing_keys);
+        Ok(Self { settings, url, client, fixed_headers, signer })
+    }
+
+    fn has_client_for(&self, settings: &Settings, url: &Url) -> bool {
+        self.url.scheme() == url.scheme()
+            && self.settings.webhook.connect_timeout == settings.webhook.connect_timeout
+            && self.settings.delivery.max_in_flight == settings.delivery.max_in_flight
+    }
+
+    /// POSTs once and says what came back. Takes at most the request timeout.
+    pub async fn attempt(&self, waiting: &Waiting, now: Millis) -> Answer {
+        let body = request::body(&self.settings, &waiting.event);
+        let attempt = waiting.attempts.saturating_add(1);
+        let headers = request::headers(&self.fixed_headers, &self.signer, &waiting.event, &body, attempt, now);
+        let request = self.client.post(self.url.clone()).headers(headers).body(body);
+        match request.timeout(self.settings.webhook.request_timeout).send().await {
+            Ok(response) => {
+                let code = response.status().as_u16();
+                let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let answer = Answer::Status { code, retry_after: retry_after.map(str::to_owned) };
+                // The status says it all: whatever becomes of the rest of the answer, the receiver has decided.
+                read_away(response).await;
+                answer
+            }
+            Err(error) => Answer::None(self.explain(&error)),
+        }
+    }
+
+    /// Never with the URL, which may carry a token.
+    fn explain(&self, error: &reqwest::Error) -> String {
+        let webhook = &self.settings.webhook;
+        if error.is_timeout() {
+            return if error.is_connect() {
+                format!("no connection within {:?}", webhook.connect_timeout.min(webhook.request_timeout))
+            } else {
+                format!("no answer within {:?}", webhook.request_timeout)
+            };
+        }
+        let mut innermost: &dyn Error = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        let io = innermost.downcast_ref::<io::Error>();
+        // An `io::Error` shows what it wraps but does not name it as its source.
+        let tls = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
+        match io.map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
+            Some(io::ErrorKind::ConnectionReset) => "the connection was reset".to_owned(),
+            _ if error.is_dns() => format!("the host name does not resolve: {innermost}"),
+            _ if tls || innermost.is::<rustls::Error>() => format!("TLS: {innermost}"),
+            // reqwest's own errors show the URL; those below it do not.
+            _ if innermost.is::<reqwest::Error>() => "the request could not be sent".to_owned(),
+            _ => innermost.to_string(),
+        }
+    }
+}
+
+async fn read_away(mut response: Response) {
+    let mut left = ANSWER_BYTES;
+    // The request's timeout runs on over this.
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let Some(rest) = left.checked_sub(chunk.len()) else { return };
+        left = rest;
+    }
+}
+
+fn client(settings: &Settings, url: &Url) -> anyhow::Result<Client> {
+    // The only provider compiled in. Where the process chose one already, that one is used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .connect_timeout(settings.webhook.connect_timeout)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(settings.delivery.max_in_flight)
+        .http2_keep_alive_interval(HTTP2_PING)
+        .http2_keep_alive_timeout(settings.webhook.connect_timeout)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy();
+    if url.scheme() == "http" {
+        // No roots to read, so an image without CA certificates will do, and their memory is saved.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().context("setting up TLS for the webhook (are the system's CA certificates installed?)")
+}

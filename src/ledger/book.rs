@@ -1,0 +1,419 @@
+//! The entries that are due soonest, and which keys are being looked at. Pure: `now` is an argument.
+//!
+//! Times are microseconds of ours; deadlines are the owners'. The store holds every entry; the book holds those up to its
+//! *horizon*, so that memory does not grow with the ledger.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Purpose;
+use crate::{
+    model::{Deadline, Key, Millis},
+    store::{DueCursor, Entry, Seen},
+};
+
+/// The book is read on when it holds fewer entries than this...
+pub const LOW: usize = 16_384;
+/// ... by pages of this many, and cut back to [`LOW`] at twice as many.
+pub const PAGE: usize = 16_384;
+const HIGH: usize = 2 * PAGE + LOW;
+/// Entries that the book holds at the very most, those among them that nobody answers for.
+const MOST: usize = 250_000;
+/// ... or when its horizon is nearer than this: a page must be read before its first entry is due.
+const AHEAD_MS: i64 = 5_000;
+
+/// Whom to tell that a key was looked at.
+pub type Waiter = u64;
+
+#[derive(Default)]
+struct Line {
+    /// The entry, where it is known to be in the store; `None` says nothing.
+    seen: Option<Seen>,
+    /// When to ask.
+    fire: Option<i64>,
+    look: Option<Flight>,
+    /// No answers in a row, and when to ask again.
+    unanswered: u32,
+    retry: Option<i64>,
+}
+
+/// A look in flight: asked, being judged, or being stored.
+struct Flight {
+    purpose: Purpose,
+    waiters: Vec<Waiter>,
+    /// It is to be repeated when it is done, and why, and for whom.
+    again: Option<(Purpose, Vec<Waiter>)>,
+}
+
+/// What is due, in memory.
+#[derive(Default)]
+pub struct Book {
+    lines: HashMap<Key, Line>,
+    due: BTreeSet<(i64, Key)>,
+    /// Entries up to here are all in the book; `None`: all entries are.
+    horizon: Option<DueCursor>,
+    reading: Option<Reading>,
+    /// Keys that got no answer, by when to ask again. They are not counted as in flight: a node that is down must not
+    /// keep the others from being asked.
+    unanswered: BTreeSet<(i64, Key)>,
+    in_flight: usize,
+    /// Lines with an entry.
+    held: usize,
+}
+
+/// A page that is being read.
+struct Reading {
+    /// From behind here.
+    from: DueCursor,
+    /// Recorded behind the horizon meanwhile: it may or may not be on the page.
+    late: Vec<Entry>,
+}
+
+impl Book {
+    /// A book that has read nothing yet.
+    pub fn unread() -> Self {
+        Self { horizon: Some((Millis(i64::MIN), Key::from(""))), ..Self::default() }
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// When the next key is to be asked about.
+    pub fn next(&self) -> Option<i64> {
+        let first = |keys: &BTreeSet<(i64, Key)>| keys.first().map(|(fire, _)| *fire);
+        [first(&self.due), first(&self.unanswered)].into_iter().flatten().min()
+    }
+
+    /// The entry of a key, where the book has it.
+    pub fn seen(&self, key: &Key) -> Option<Seen> {
+        self.lines.get(key)?.seen
+    }
+    /// A key without a line has no entry: the book holds all.
+    pub fn complete(&self) -> bool {
+        self.horizon.is_none() && self.reading.is_none()
+    }
+    /// Why the key is looked at.
+    pub fn purpose(&self, key: &Key) -> Purpose {
+        self.lines.get(key).and_then(|line| line.look.as_ref()).map_or(Purpose::Ordinary, |look| look.purpose)
+    }
+
+    /// Somebody waits for this look.
+    pub fn awaited(&self, key: &Key) -> bool {
+        self.lines.get(key).and_then(|line| line.look.as_ref()).is_some_and(|look| !look.waiters.is_empty())
+    }
+
+    /// Keys to ask about now, at most `limit`: they are in flight from here on.
+    pub fn fall_due(&mut self, now: i64, limit: usize) -> Vec<Key> {
+        let mut keys = Vec::new();
+        while keys.len() < limit && self.unanswered.first().is_some_and(|(retry, _)| *retry <= now) {
+            let Some((_, key)) = self.unanswered.pop_first() else { break };
+            if let Some(line) = self.lines.get_mut(&key) {
+                line.retry = None;
+                self.in_flight += 1;
+                keys.push(key);
+            }
+        }
+        while keys.len() < limit && self.due.first().is_some_and(|(fire, _)| *fire <= now) {
+            let Some((_, key)) = self.due.pop_first() else { break };
+            if let Some(line) = self.lines.get_mut(&key) {
+                line.fire = None;
+            }
+            if self.want(&key, Purpose::Ordinary, None) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
+    /// Something is to be known of the key: true if it must be asked about now (it is in flight then); a look that is in
+    /// flight is repeated instead.
+    pub fn want(&mut self, key: &Key, purpose: Purpose, waiter: Option<Waiter>) -> bool {
+        let line = self.lines.entry(key.clone()).or_default();
+        if let Some(look) = &mut line.look {
+            let again = look.again.get_or_insert((purpose, Vec::new()));
+            if purpose != Purpose::Ordinary {
+                again.0 = purpose;
+            }
+            again.1.extend(waiter);
+            return false;
+        }
+        if let Some(fire) = line.fire.take() {
+            self.due.remove(&(fire, key.clone()));
+        }
+        line.look = Some(Flight { purpose, waiters: waiter.into_iter().collect(), again: None });
+        self.in_flight += 1;
+        true
+    }
+
+    /// A look got no answer: it stays wanted, and is asked again by [`Book::fall_due`] at `retry`, of how many no answers
+    /// in a row there were.
+    pub fn no_answer(&mut self, key: &Key, retry: impl Fn(u32) -> i64) {
+        let Some(line) = self.lines.get_mut(key).filter(|line| line.look.is_some() && line.retry.is_none()) else {
+            return;
+        };
+        line.unanswered = line.unanswered.saturating_add(1);
+        let at = retry(line.unanswered);
+        line.retry = Some(at);
+        self.unanswered.insert((at, key.clone()));
+        self.in_flight -= 1;
+    }
+
+    /// Asks about everything that got no answer at once: somebody may answer now.
+    pub fn retry_all(&mut self, now: i64) {
+        let keys: Vec<Key> = std::mem::take(&mut self.unanswered).into_iter().map(|(_, key)| key).collect();
+        for key in keys {
+            if let Some(line) = self.lines.get_mut(&key) {
+                (line.retry, line.unanswered) = (Some(now), 0);
+                self.unanswered.insert((now, key));
+            }
+        }
+    }
+
+    /// A look is done and stored, and `entry` is what the store has now. Asks again at `fire`, if that is given. Gives
+    /// those to tell, and whether the key must be asked about at once (it stays in flight then).
+    pub fn done(&mut self, key: &Key, entry: Option<Seen>, fire: Option<i64>) -> (Vec<Waiter>, bool) {
+        let Some(look) = self.lines.get_mut(key).and_then(|line| line.look.take()) else { return (Vec::new(), false) };
+        self.note(key, entry, fire);
+        let Some((purpose, waiters)) = look.again else {
+            self.in_flight -= 1;
+            self.drop_if_idle(key);
+            return (look.waiters, false);
+        };
+        let line = self.lines.entry(key.clone()).or_default();
+        if let Some(fire) = line.fire.take() {
+            self.due.remove(&(fire, key.clone()));
+        }
+        line.look = Some(Flight { purpose, waiters, again: None });
+        (look.waiters, true)
+    }
+
+    /// What the store has under the key now.
+    fn note(&mut self, key: &Key, entry: Option<Seen>, fire: Option<i64>) {
+        let beyond = entry.is_some_and(|seen| self.beyond(seen.deadline, key));
+        if let (Some(seen), true, Some(reading)) = (entry, beyond, &mut self.reading) {
+            reading.late.push(Entry { key: key.clone(), seen });
+        }
+        let kept = entry.filter(|_| !beyond);
+        let line = self.lines.entry(key.clone()).or_default();
+        line.unanswered = 0;
+        self.held = self.held + usize::from(kept.is_some()) - usize::from(line.seen.is_some());
+        line.seen = kept;
+        if let Some(old) = line.fire.take() {
+            self.due.remove(&(old, key.clone()));
+        }
+        if let (Some(fire), Some(_)) = (fire, kept) {
+            line.fire = Some(fire);
+            self.due.insert((fire, key.clone()));
+        }
+        if self.answered() > HIGH || self.held > MOST {
+            self.cut();
+        }
+    }
+
+    fn drop_if_idle(&mut self, key: &Key) {
+        if self.lines.get(key).is_some_and(|line| line.seen.is_none() && line.fire.is_none() && line.look.is_none()) {
+            self.lines.remove(key);
+        }
+    }
+
+    fn beyond(&self, deadline: Deadline, key: &Key) -> bool {
+        self.horizon.as_ref().is_some_and(|(last, at)| (deadline, key) > (*last, at))
+    }
+
+    /// Whether to read a page, and from where: call [`Book::read`] with it. `now` is the latest of the owners' clocks.
+    pub fn wants_page(&mut self, now: Deadline) -> Option<DueCursor> {
+        let horizon = self.horizon.clone()?;
+        let near = horizon.0.since(now) < AHEAD_MS;
+        let full = self.answered() + PAGE > HIGH || self.held + PAGE > MOST;
+        if self.reading.is_some() || full || (self.answered() >= LOW && !near) {
+            return None;
+        }
+        self.reading = Some(Reading { from: horizon.clone(), late: Vec::new() });
+        Some(horizon)
+    }
+
+    /// Entries whose owners answer.
+    fn answered(&self) -> usize {
+        self.held.saturating_sub(self.unanswered.len())
+    }
+
+    /// A page was read: entries from behind the horizon. `fire` says when each is to be asked about.
+    pub fn read(&mut self, page: Vec<Entry>, fire: impl Fn(&Key, Deadline) -> i64) {
+        let Some(Reading { from, late }) = self.reading.take() else { return };
+        if self.horizon.as_ref() != Some(&from) {
+            return; // The book was cut meanwhile: the page no longer joins on.
+        }
+        let last = page.last().map(|entry| (entry.seen.deadline, entry.key.clone()));
+        self.horizon = if page.len() < PAGE { None } else { last };
+        for Entry { key, seen } in page.into_iter().chain(late) {
+            let idle = self.lines.get(&key).is_none_or(|line| line.look.is_none() && line.seen.is_none());
+            // A key in flight is put down when its look is done; what is in the book is as new as the page.
+            if idle && !self.beyond(seen.deadline, &key) {
+                let at = fire(&key, seen.deadline);
+                self.note(&key, Some(seen), Some(at));
+            }
+        }
+    }
+
+    /// A page could not be read.
+    pub fn unreadable(&mut self) {
+        self.reading = None;
+    }
+
+    /// Lets go of the entries that are due last.
+    fn cut(&mut self) {
+        let mut by_deadline: Vec<(Deadline, Key)> =
+            self.lines.iter().filter_map(|(key, line)| Some((line.seen?.deadline, key.clone()))).collect();
+        by_deadline.sort_unstable();
+        let Some(last) = by_deadline.get(LOW.saturating_sub(1)).cloned() else { return };
+        for (_, key) in by_deadline.drain(LOW..) {
+            let Some(line) = self.lines.get_mut(&key) else { continue };
+            line.seen = None;
+            self.held -= 1;
+            if let Some(fire) = line.fire.take() {
+                self.due.remove(&(fire, key.clone()));
+            }
+            self.drop_if_idle(&key);
+        }
+        self.horizon = Some(last);
+    }
+
+    /// Forgets what is known of a key's entry: it was changed by somebody else.
+    pub fn distrust(&mut self, key: &Key) {
+        if let Some(line) = self.lines.get_mut(key)
+            && line.seen.take().is_some()
+        {
+            self.held -= 1;
+        }
+    }
+
+    /// Sets anew when each key is asked about: an owner or a clock has changed.
+    pub fn rearm(&mut self, fire: impl Fn(&Key, Deadline) -> i64) {
+        self.due.clear();
+        for (key, line) in &mut self.lines {
+            if let (Some(_), Some(seen), None) = (line.fire, line.seen, &line.look) {
+                let at = fire(key, seen.deadline);
+                line.fire = Some(at);
+                self.due.insert((at, key.clone()));
+            } else {
+                line.fire = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> Key {
+        Key::from(format!("k{number:06}").as_str())
+    }
+    fn seen(deadline: i64) -> Option<Seen> {
+        Some(Seen { deadline: Millis(deadline), absent: false })
+    }
+    fn entry(number: usize) -> Entry {
+        Entry { key: key(number), seen: Seen { deadline: Millis(number as i64), absent: false } }
+    }
+    fn fire(_: &Key, deadline: Deadline) -> i64 {
+        deadline.0 * 1_000 + 1_000
+    }
+    fn book() -> Book {
+        let mut book = Book::unread();
+        assert!(book.wants_page(Millis(0)).is_some());
+        book.read(Vec::new(), fire);
+        book
+    }
+    /// Looks at the key and finds an entry.
+    fn put(book: &mut Book, number: usize, deadline: i64) {
+        assert!(book.want(&key(number), Purpose::Ordinary, None));
+        book.done(&key(number), seen(deadline), Some(deadline * 1_000 + 1_000));
+    }
+
+    #[test]
+    fn a_key_falls_due_once_and_is_in_flight_until_done() {
+        let mut book = book();
+        put(&mut book, 1, 10);
+        assert_eq!(book.next(), Some(11_000));
+        assert!(book.fall_due(10_999, 9).is_empty());
+        assert_eq!(book.fall_due(11_000, 9), [key(1)]);
+        assert!(book.fall_due(20_000, 9).is_empty());
+        assert_eq!((book.in_flight(), book.seen(&key(1))), (1, seen(10)));
+        assert_eq!(book.done(&key(1), None, None), (vec![], false));
+        assert_eq!((book.in_flight(), book.held(), book.lines.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_hint_that_arrives_meanwhile_repeats_the_look_for_whoever_wanted_it() {
+        let mut book = book();
+        assert!(book.want(&key(1), Purpose::Ordinary, None));
+        assert!(!book.want(&key(1), Purpose::Ordinary, None));
+        assert!(!book.want(&key(1), Purpose::AfterLoss, Some(7)));
+        assert_eq!(book.purpose(&key(1)), Purpose::Ordinary);
+        assert_eq!(book.done(&key(1), seen(5), Some(6_000)), (vec![], true));
+        assert_eq!((book.purpose(&key(1)), book.in_flight(), book.next()), (Purpose::AfterLoss, 1, None));
+        assert_eq!(book.done(&key(1), seen(5), Some(6_000)), (vec![7], false));
+        assert_eq!(book.next(), Some(6_000));
+    }
+
+    #[test]
+    fn a_key_without_answer_is_asked_again_and_does_not_count_as_in_flight_meanwhile() {
+        let mut book = book();
+        put(&mut book, 1, 10);
+        book.fall_due(11_000, 9);
+        book.no_answer(&key(1), |times| 11_000 + i64::from(times) * 5_000);
+        assert_eq!((book.in_flight(), book.next()), (0, Some(16_000)));
+        assert!(!book.want(&key(1), Purpose::Ordinary, None));
+        assert_eq!(book.fall_due(16_000, 9), [key(1)]);
+        book.no_answer(&key(1), |times| 16_000 + i64::from(times) * 5_000);
+        assert_eq!(book.next(), Some(26_000));
+        book.retry_all(17_000);
+        assert_eq!((book.fall_due(17_000, 9), book.in_flight()), (vec![key(1)], 1));
+    }
+
+    #[test]
+    fn the_book_is_cut_to_what_is_due_soonest_and_read_on() {
+        let mut book = book();
+        for number in 0..=HIGH {
+            put(&mut book, number, number as i64);
+        }
+        assert_eq!(book.held(), LOW);
+        assert_eq!((book.seen(&key(LOW - 1)), book.seen(&key(LOW))), (seen(LOW as i64 - 1), None));
+        assert!(book.wants_page(Millis(0)).is_none());
+        let now = LOW as i64 - 1_000;
+        let from = book.wants_page(Millis(now)).unwrap();
+        assert_eq!(from, (Millis(LOW as i64 - 1), key(LOW - 1)));
+        let late = LOW + PAGE / 2;
+        put(&mut book, 900_000, late as i64);
+        put(&mut book, 900_001, i64::MAX / 1_000 - 2);
+        book.read((LOW..LOW + PAGE).map(entry).collect(), fire);
+        assert_eq!(book.held(), LOW + PAGE + 1);
+        assert_eq!((book.seen(&key(900_000)), book.seen(&key(900_001))), (seen(late as i64), None));
+    }
+
+    #[test]
+    fn a_page_that_no_longer_joins_on_is_passed_over() {
+        let mut book = Book::unread();
+        book.wants_page(Millis(0)).unwrap();
+        book.read((0..PAGE).map(entry).collect(), fire);
+        let from = book.wants_page(Millis(PAGE as i64)).unwrap();
+        for number in 0..=HIGH {
+            put(&mut book, 500_000 + number, 1);
+        }
+        assert!(book.horizon.as_ref().unwrap() < &from);
+        let held = book.held();
+        book.read((PAGE..2 * PAGE).map(entry).collect(), fire);
+        assert_eq!(book.held(), held);
+    }
+
+    #[test]
+    fn a_new_clock_moves_every_deadline() {
+        let mut book = book();
+        put(&mut book, 1, 10);
+        book.rearm(|_, deadline| deadline.0 * 1_000 - 4_000);
+        assert_eq!(book.next(), Some(6_000));
+    }
+}

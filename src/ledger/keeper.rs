@@ -1,0 +1,755 @@
+//! Keeps one listener's ledger: the task that owns the book.
+//!
+//! Everything that waits (for the store, for a page) is a future in one set, so that nothing here ever blocks a look.
+//! A key is in flight from the question until the store has what it came to; so the book is never older than the store.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Again, Book, Identity, IdentityError, Judgement, Naming, Purpose, judge,
+    resync::{self, Request, Resynced},
+};
+use crate::{
+    clock,
+    deployment::{Answer, Look, Looks, Port, Sort, View},
+    model::{Deadline, Event, Evidence, Key, NodeId, SlotSet},
+    plan::Glob,
+    store::{Applying, Change, Entry, Epoch, Known, Reply, Seen, Store, StoreError, meta},
+};
+
+/// Keys in flight. Hints and deadlines beyond it wait where they are.
+const IN_FLIGHT: usize = 12_288;
+/// A call of the store has about this many keys, where so many are there.
+const TOGETHER: usize = 1_024;
+/// We ask this much after the deadline: Redis expires a key when its clock is *past* it (facts/redis.md 1.1). The rest
+/// is for the error of the clock offset, so that the first look is rarely early.
+const AFTER_MICROS: i64 = 1_000 + 150;
+/// A clock that moved this much moves every deadline.
+const CLOCK_MOVED_MICROS: i64 = 1_000;
+/// How often a node is scanned whose notifications are off.
+const DEAF_INTERVAL: Duration = Duration::from_secs(10);
+/// While the store refuses.
+const REFUSED_WAIT: Duration = Duration::from_millis(250);
+
+/// What a keeper is given.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub naming: Naming,
+    pub pattern: Glob,
+    /// `None`: no periodic scan.
+    pub resync_interval: Option<Duration>,
+    /// Take over a ledger of another deployment: `Some(true)` keeps its entries, `Some(false)` drops them.
+    pub foreign: Option<bool>,
+}
+
+/// How the ledger fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The masters whose data was seen whole since their last gap.
+    pub synced: Vec<NodeId>,
+    /// Every master is subscribed and scanned, and every slot has an owner.
+    pub ready: bool,
+    pub gaps: u64,
+    pub resync_found: u64,
+    pub witnessed: u64,
+    pub inferred: u64,
+    pub dropped_by_pattern: u64,
+    pub in_flight: usize,
+    /// Why the store takes nothing.
+    pub store_error: Option<StoreError>,
+}
+
+/// Why a keeper ended though nobody told it to.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    #[error(transparent)]
+    Foreign(#[from] IdentityError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the deployment has stopped")]
+    Deployment,
+}
+
+/// Settled events go out here: never waits.
+pub type Outlet = Box<dyn Fn(Vec<Event>) + Send>;
+
+type Waiting = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What a future has brought.
+enum Done {
+    Known(Vec<Look>, Result<Vec<Known>, StoreError>),
+    Applied(Works, Result<Vec<bool>, StoreError>, Reply<()>),
+    Durable(Works, Result<(), StoreError>),
+    Page(Result<Vec<Entry>, StoreError>),
+    /// It is time to try the refused again.
+    Again,
+}
+
+/// Looks that were judged, on their way to the store.
+struct Works {
+    keys: Vec<Work>,
+    changes: Vec<Change>,
+    /// The events were handed out already: the store had refused.
+    offered: bool,
+}
+
+struct Work {
+    key: Key,
+    /// Which of the changes are this key's.
+    changes: std::ops::Range<usize>,
+    again: Again,
+    entry: Option<Seen>,
+}
+
+/// What a node was when it was last seen whole.
+#[derive(Clone, PartialEq, Eq)]
+struct Synced {
+    continuity: u64,
+    epoch: u64,
+    slots: SlotSet,
+}
+
+/// A resync request that is being looked at.
+struct Pending {
+    left: usize,
+    done: oneshot::Sender<()>,
+}
+
+/// The ledger's task.
+pub struct Keeper {
+    settings: Settings,
+    port: Port,
+    store: Arc<dyn Store>,
+    outlet: Outlet,
+    publish: watch::Sender<Stats>,
+    stats: Stats,
+    book: Book,
+    waiting: FuturesUnordered<Waiting>,
+    /// Judged, and refused by the store: done again in order.
+    refused: VecDeque<Works>,
+    retrying: bool,
+    view: Arc<View>,
+    offsets: HashMap<NodeId, i64>,
+    synced: BTreeMap<NodeId, Synced>,
+    resyncing: BTreeMap<NodeId, CancellationToken>,
+    /// What the nodes were when their resyncs began.
+    bases: BTreeMap<NodeId, Synced>,
+    /// The ledger was empty when we began: a first scan finds all there is.
+    fresh: bool,
+    scanned: BTreeMap<NodeId, tokio::time::Instant>,
+    tasks: JoinSet<(NodeId, Result<Resynced, String>)>,
+    requests: mpsc::Sender<Request>,
+    pending: HashMap<u64, Pending>,
+    next_waiter: u64,
+}
+
+impl Keeper {
+    /// Keeps the ledger until `stop`, or until it must not: then says why.
+    pub async fn run(
+        settings: Settings,
+        (port, looks): (Port, Looks),
+        store: Arc<dyn Store>,
+        outlet: Outlet,
+        publish: watch::Sender<Stats>,
+        stop: CancellationToken,
+    ) -> Result<(), Stopped> {
+        let (requests, requested) = mpsc::channel(8);
+        let view = Arc::clone(&port.view().borrow());
+        let mut keeper = Self {
+            settings,
+            port,
+            store,
+            outlet,
+            publish,
+            stats: Stats::default(),
+            book: Book::unread(),
+            waiting: FuturesUnordered::new(),
+            refused: VecDeque::new(),
+            retrying: false,
+            view,
+            offsets: HashMap::new(),
+            synced: BTreeMap::new(),
+            resyncing: BTreeMap::new(),
+            bases: BTreeMap::new(),
+            fresh: false,
+            scanned: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            requests,
+            pending: HashMap::new(),
+            next_waiter: 0,
+        };
+        let Some(opened) = stop.run_until_cancelled(keeper.open()).await else { return Ok(()) };
+        opened?;
+        let ended = keeper.serve(looks, requested, stop).await;
+        keeper.tasks.shutdown().await;
+        keeper.finish().await;
+        ended
+    }
+
+    /// Sees to it that the ledger is this deployment's and this pattern's.
+    async fn open(&mut self) -> Result<(), Stopped> {
+        let mut views = self.port.view();
+        let view = views.wait_for(|view| !view.nodes.is_empty()).await.map_err(|_| Stopped::Deployment)?.clone();
+        let ours = Identity::of(view.nodes.keys());
+        let epoch = self.epoch();
+        if let Some(theirs) = self.store.meta(meta::DEPLOYMENT).await?.as_deref().and_then(Identity::read)
+            && let Err(foreign) = theirs.check(&ours)
+        {
+            match self.settings.foreign {
+                None => return Err(foreign.into()),
+                Some(true) => {}
+                Some(false) => drop(self.store.discard_ledger(epoch).await?),
+            }
+        }
+        self.store.set_meta(epoch, meta::DEPLOYMENT, ours.write()).await?;
+        self.cover().await?;
+        self.fresh = self.store.counts().await?.tracked == 0;
+        self.view = view;
+        Ok(())
+    }
+
+    /// A changed pattern drops the entries that it no longer covers.
+    async fn cover(&mut self) -> Result<(), StoreError> {
+        let pattern = data_encoding::BASE64.encode(self.settings.pattern.as_bytes());
+        let before = self.store.meta(meta::PATTERN).await?;
+        if before.as_ref().is_some_and(|before| *before != pattern) {
+            let mut cursor = None;
+            loop {
+                let page = self.store.due(cursor.take(), 4_096).await?;
+                cursor = page.last().map(|entry| (entry.seen.deadline, entry.key.clone()));
+                let at = clock::now();
+                let forgotten: Vec<Change> = page
+                    .into_iter()
+                    .filter(|entry| !self.settings.pattern.matches(entry.key.as_bytes()))
+                    .map(|Entry { key, seen }| Change::Forget { key, saw: seen, at })
+                    .collect();
+                self.stats.dropped_by_pattern += forgotten.len() as u64;
+                if !forgotten.is_empty() {
+                    self.store.apply(self.epoch(), forgotten).done.await?;
+                }
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        self.store.set_meta(self.epoch(), meta::PATTERN, pattern).await
+    }
+
+    async fn serve(
+        &mut self,
+        mut looks: Looks,
+        mut requested: mpsc::Receiver<Request>,
+        stop: CancellationToken,
+    ) -> Result<(), Stopped> {
+        let mut views = self.port.view();
+        views.mark_changed();
+        let mut tick = interval(Duration::from_millis(250));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.read_on();
+            let next = self.book.next().filter(|_| self.room() > 0);
+            let alarm = clock::instant_of(next.unwrap_or(0));
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                done = looks.next() => {
+                    let mut done = done.ok_or(Stopped::Deployment)?;
+                    while done.len() < TOGETHER && let Some(more) = looks.ready() {
+                        done.extend(more);
+                    }
+                    self.looked(done);
+                }
+                () = sleep_until(alarm), if next.is_some() => {
+                    let keys = self.book.fall_due(clock::micros(), self.room());
+                    self.port.ask(keys);
+                }
+                () = self.port.news(), if self.room() > 0 => self.hinted(),
+                Some(done) = self.waiting.next(), if !self.waiting.is_empty() => self.done(done)?,
+                changed = views.changed() => {
+                    changed.map_err(|_| Stopped::Deployment)?;
+                    let view = views.borrow_and_update().clone();
+                    let before = std::mem::replace(&mut self.view, view);
+                    self.viewed(&before);
+                }
+                Some(request) = requested.recv(), if self.book.in_flight() < IN_FLIGHT / 2 => self.requested(request),
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.resynced(ended),
+                _ = tick.tick() => self.tick(),
+            }
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.settings.naming.epoch
+    }
+
+    fn room(&self) -> usize {
+        if self.refused.is_empty() { IN_FLIGHT.saturating_sub(self.book.in_flight()) } else { 0 }
+    }
+
+    /// When to ask about a key, by our clock.
+    fn fire(&self, key: &Key, deadline: Deadline) -> i64 {
+        fire(&self.view, key, deadline)
+    }
+
+    fn read_on(&mut self) {
+        let ahead = self.offsets.values().copied().max().unwrap_or(0).max(0) / 1_000;
+        if let Some(from) = self.book.wants_page(clock::now().plus(ahead)) {
+            let from = (from.0.0 != i64::MIN).then_some(from);
+            let page = self.store.due(from, super::book::PAGE);
+            self.waiting.push(Box::pin(async move { Done::Page(page.await) }));
+        }
+    }
+
+    fn hinted(&mut self) {
+        let mut keys = self.port.hints(self.room());
+        keys.retain(|key| self.book.want(key, Purpose::Ordinary, None));
+        self.port.ask(keys);
+    }
+
+    fn looked(&mut self, looks: Vec<Look>) {
+        let now = clock::micros();
+        let mut known = Vec::new();
+        let mut unknown = Vec::new();
+        for look in looks {
+            if let Answer::None(why) = &look.answer {
+                tracing::trace!(key = %look.key, node = %look.node, ?why, "No answer.");
+                self.book.no_answer(&look.key, |times| now + backoff(times));
+                continue;
+            }
+            match self.guess(&look) {
+                Some(guess) => known.push((look, guess)),
+                None => unknown.push(look),
+            }
+        }
+        self.judged(known);
+        self.ask_store(unknown);
+    }
+
+    /// What the store has under a key, where the book can tell, or where being wrong is found out and mended: a record that
+    /// saw nothing is refused if there is something.
+    fn guess(&self, look: &Look) -> Option<Known> {
+        if let Some(seen) = self.book.seen(&look.key) {
+            return Some(Known { entry: Some(seen), memory: None });
+        }
+        let removal = look.used.heard.iter().any(|heard| heard.sort != Sort::Born);
+        let recorded = matches!(look.answer, Answer::Alive(Some(_)));
+        (!removal && (recorded || self.book.complete())).then(Known::default)
+    }
+
+    fn ask_store(&mut self, looks: Vec<Look>) {
+        if looks.is_empty() {
+            return;
+        }
+        let known = self.store.known(looks.iter().map(|look| look.key.clone()).collect());
+        self.waiting.push(Box::pin(async move { Done::Known(looks, known.await) }));
+    }
+
+    fn judged(&mut self, looks: Vec<(Look, Known)>) {
+        let at = clock::now();
+        let mut works = Works { keys: Vec::with_capacity(looks.len()), changes: Vec::new(), offered: false };
+        for (look, known) in looks {
+            let purpose = self.book.purpose(&look.key);
+            let Judgement { changes, again, entry } = judge(&self.settings.naming, known, &look, purpose, at);
+            if purpose == Purpose::Ordinary && !changes.is_empty() && look.used.heard.is_empty() {
+                self.count_found(&look.key, &changes);
+            }
+            let from = works.changes.len();
+            works.changes.extend(changes);
+            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry });
+        }
+        self.apply(works);
+    }
+
+    fn apply(&mut self, works: Works) {
+        if works.changes.is_empty() {
+            return self.applied(&works, &[]);
+        }
+        let Applying { done, durable } = self.store.apply(self.epoch(), works.changes.clone());
+        self.waiting.push(Box::pin(async move {
+            let done = done.await;
+            Done::Applied(works, done, durable)
+        }));
+    }
+
+    fn done(&mut self, done: Done) -> Result<(), Stopped> {
+        match done {
+            Done::Known(looks, Ok(known)) => self.judged(looks.into_iter().zip(known).collect()),
+            Done::Known(looks, Err(error)) => {
+                self.troubled(error)?;
+                let now = clock::micros();
+                for look in looks {
+                    self.book.no_answer(&look.key, |times| now + backoff(times));
+                    // Its evidence is used up; the store alone knows what it meant. The deadline will tell, or the resync.
+                    self.lost_evidence(&look);
+                }
+            }
+            Done::Applied(works, Ok(done), durable) => {
+                self.stats.store_error = None;
+                self.applied(&works, &done);
+                // Kept until a crash can no longer undo it: if that fails, it is done again.
+                self.waiting.push(Box::pin(async move {
+                    let durable = durable.await;
+                    Done::Durable(works, durable)
+                }));
+            }
+            Done::Applied(mut works, Err(error), _) => {
+                self.troubled(error)?;
+                self.offer_from_memory(&mut works);
+                self.refuse(works);
+            }
+            Done::Durable(works, Ok(())) => self.offer(&works, |change| !derived(change)),
+            Done::Durable(mut works, Err(error)) => {
+                self.troubled(error)?;
+                for work in works.keys.drain(..) {
+                    self.book.distrust(&work.key);
+                }
+                self.offer_from_memory(&mut works);
+                self.refuse(works);
+            }
+            Done::Page(Ok(page)) => {
+                let view = Arc::clone(&self.view);
+                self.book.read(page, |key, deadline| fire(&view, key, deadline));
+            }
+            Done::Page(Err(error)) => {
+                self.book.unreadable();
+                self.troubled(error)?;
+            }
+            Done::Again => {
+                self.retrying = false;
+                let refused = std::mem::take(&mut self.refused);
+                for works in refused {
+                    self.apply(works);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The store has done what could be done of it.
+    fn applied(&mut self, works: &Works, done: &[bool]) {
+        let mut again = Vec::new();
+        for work in &works.keys {
+            let whole = done.get(work.changes.clone()).is_none_or(|done| done.iter().all(|done| *done));
+            if !whole {
+                // Another entry was there: look once more, with what is there.
+                self.book.distrust(&work.key);
+                self.book.want(&work.key, Purpose::Ordinary, None);
+            }
+            let entry = work.entry.filter(|_| whole);
+            let fire = match work.again {
+                Again::At(deadline) => Some(self.fire(&work.key, deadline).max(clock::micros() + 1_000)),
+                Again::No | Again::Soon => None,
+            };
+            let (waiters, repeat) = self.book.done(&work.key, entry, fire);
+            for waiter in waiters {
+                self.told(waiter);
+            }
+            if repeat {
+                again.push(work.key.clone());
+            }
+        }
+        if works.keys.is_empty() {
+            // It had been released before the store lost it: whatever came of it since is looked at anew.
+            again.extend(
+                works
+                    .changes
+                    .iter()
+                    .map(Change::key)
+                    .filter(|key| self.book.want(key, Purpose::Ordinary, None))
+                    .cloned(),
+            );
+        }
+        self.port.ask(again);
+        for (change, done) in works.changes.iter().zip(done) {
+            if let (Change::Settle { event, .. }, true) = (change, *done) {
+                match event.evidence {
+                    Evidence::Witnessed => self.stats.witnessed += 1,
+                    Evidence::Inferred => self.stats.inferred += 1,
+                }
+            }
+        }
+        if !works.offered {
+            let events = works.changes.iter().zip(done).filter(|(change, done)| **done && derived(change));
+            self.hand_out(events.filter_map(|(change, _)| settled(change)).collect());
+        }
+    }
+
+    fn offer(&self, works: &Works, which: impl Fn(&Change) -> bool) {
+        if !works.offered {
+            self.hand_out(works.changes.iter().filter(|change| which(change)).filter_map(settled).collect());
+        }
+    }
+
+    /// The store refuses: deliver from memory, once. It will be settled under the same id when the store is back.
+    fn offer_from_memory(&self, works: &mut Works) {
+        self.offer(works, derived);
+        works.offered = true;
+    }
+
+    fn hand_out(&self, events: Vec<Event>) {
+        if !events.is_empty() {
+            (self.outlet)(events);
+        }
+    }
+
+    fn refuse(&mut self, works: Works) {
+        self.refused.push_back(works);
+        if !self.retrying {
+            self.retrying = true;
+            self.waiting.push(Box::pin(async {
+                tokio::time::sleep(REFUSED_WAIT).await;
+                Done::Again
+            }));
+        }
+    }
+
+    fn troubled(&mut self, error: StoreError) -> Result<(), Stopped> {
+        if !error.retryable() {
+            return Err(error.into());
+        }
+        if self.stats.store_error.as_ref().map(StoreError::category) != Some(error.category()) {
+            tracing::error!(listener = %self.settings.naming.listener, %error, "The store refuses; settled events are held.");
+        }
+        self.stats.store_error = Some(error);
+        Ok(())
+    }
+
+    /// Evidence was used up by a look that came to nothing: the node's keys are looked at again, as after a gap.
+    fn lost_evidence(&mut self, look: &Look) {
+        if !look.used.heard.is_empty() {
+            self.synced.remove(&look.node);
+        }
+    }
+
+    fn requested(&mut self, request: Request) {
+        let Request { mut keys, purpose, done } = request;
+        let waiter = self.next_waiter;
+        self.next_waiter += 1;
+        self.pending.insert(waiter, Pending { left: keys.len() + 1, done });
+        keys.retain(|key| self.book.want(key, purpose, Some(waiter)));
+        self.port.ask(keys);
+        self.told(waiter);
+    }
+
+    /// One of a request's keys was looked at.
+    fn told(&mut self, waiter: u64) {
+        let Some(pending) = self.pending.get_mut(&waiter) else { return };
+        pending.left -= 1;
+        if pending.left == 0
+            && let Some(pending) = self.pending.remove(&waiter)
+        {
+            // The resync may have been given up meanwhile.
+            let _ = pending.done.send(());
+        }
+    }
+
+    /// A periodic scan has found what no push had told.
+    fn count_found(&mut self, key: &Key, changes: &[Change]) {
+        let found = changes.iter().any(|change| matches!(change, Change::Record { .. }));
+        if found && self.book.awaited(key) {
+            self.stats.resync_found += 1;
+            tracing::warn!(%key, "A periodic scan found a key that no push had told of.");
+        }
+    }
+
+    fn viewed(&mut self, before: &View) {
+        let (pattern, view) = (self.settings.pattern.as_bytes(), Arc::clone(&self.view));
+        for (id, token) in &self.resyncing {
+            if !view.nodes.get(id).is_some_and(|node| node.drives && node.open(pattern)) {
+                token.cancel();
+            }
+        }
+        self.synced.retain(|id, _| view.nodes.contains_key(id));
+        let moved = before.topology != view.topology;
+        let opened = view
+            .nodes
+            .iter()
+            .any(|(id, node)| node.open(pattern) && !before.nodes.get(id).is_some_and(|before| before.open(pattern)));
+        if moved {
+            self.rearm();
+        }
+        if moved || opened {
+            // Somebody may answer now who did not.
+            self.book.retry_all(clock::micros());
+        }
+        self.resync();
+        self.report();
+    }
+
+    /// Deadlines are the owners': where an owner or its clock has changed, they lie elsewhere in our time.
+    fn rearm(&mut self) {
+        self.offsets =
+            self.view.nodes.iter().filter_map(|(id, node)| Some((id.clone(), node.offset.micros()?))).collect();
+        let view = Arc::clone(&self.view);
+        self.book.rearm(|key, deadline| fire(&view, key, deadline));
+    }
+
+    fn clocks_moved(&self) -> bool {
+        self.view.nodes.iter().any(|(id, node)| match (node.offset.micros(), self.offsets.get(id)) {
+            (Some(now), Some(before)) => (now - before).abs() > CLOCK_MOVED_MICROS,
+            (now, before) => now.is_some() != before.is_some(),
+        })
+    }
+
+    /// Starts what resync is due: level-triggered, so that nothing is forgotten and nothing is done twice.
+    fn resync(&mut self) {
+        let (pattern, view) = (self.settings.pattern.as_bytes().to_vec(), Arc::clone(&self.view));
+        for (id, node) in view.nodes.iter().filter(|(_, node)| node.drives && node.open(&pattern)) {
+            if self.resyncing.contains_key(id) {
+                continue;
+            }
+            let now = Synced { continuity: node.continuity(), epoch: node.epoch, slots: node.slots.clone() };
+            let before = self.synced.get(id);
+            let (kind, scope) = match before {
+                Some(before) if before.continuity == now.continuity && before.epoch == now.epoch => {
+                    let gained = now.slots.minus(&before.slots);
+                    if !gained.is_empty() {
+                        (resync::Kind::Whole, gained)
+                    } else if self.periodic_is_due(id, node.notifications.sufficient) {
+                        (resync::Kind::Periodic, now.slots.clone())
+                    } else {
+                        self.synced.insert(id.clone(), now);
+                        continue;
+                    }
+                }
+                _ => (resync::Kind::Whole, now.slots.clone()),
+            };
+            if before.is_some() && kind == resync::Kind::Whole {
+                self.stats.gaps += 1;
+            }
+            let fresh = self.fresh && before.is_none();
+            self.begin(id, now, kind, scope, fresh);
+        }
+    }
+
+    fn begin(&mut self, id: &NodeId, basis: Synced, kind: resync::Kind, scope: SlotSet, fresh: bool) {
+        let token = CancellationToken::new();
+        let job = resync::Job {
+            node: id.clone(),
+            kind,
+            scope,
+            slots: basis.slots.clone(),
+            config_epoch: basis.epoch,
+            fresh,
+            fencing: self.epoch(),
+            scanner: self.port.scanner(),
+            store: Arc::clone(&self.store),
+            requests: self.requests.clone(),
+        };
+        self.resyncing.insert(id.clone(), token.clone());
+        self.bases.insert(id.clone(), basis);
+        let id = id.clone();
+        self.tasks.spawn(async move {
+            let ended = token.run_until_cancelled(job.run()).await;
+            (id, ended.unwrap_or_else(|| Err("given up: the node is not open any more".into())))
+        });
+    }
+
+    fn periodic_is_due(&self, id: &NodeId, sufficient: bool) -> bool {
+        // Nobody tells of births on a deaf node: only scanning finds them.
+        let deaf = (!sufficient).then_some(DEAF_INTERVAL);
+        let every = [self.settings.resync_interval, deaf].into_iter().flatten().min();
+        every.is_some_and(|every| self.scanned.get(id).is_some_and(|last| last.elapsed() >= every))
+    }
+
+    fn resynced(&mut self, ended: Result<(NodeId, Result<Resynced, String>), tokio::task::JoinError>) {
+        let (id, result) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "A resync failed.");
+                self.resyncing.clear();
+                return;
+            }
+        };
+        self.resyncing.remove(&id);
+        let basis = self.bases.remove(&id);
+        match (result, basis) {
+            (Ok(Resynced { keys }), Some(basis)) => {
+                tracing::debug!(node = %id, keys, "A node was seen whole.");
+                self.scanned.insert(id.clone(), tokio::time::Instant::now());
+                self.synced.insert(id, basis);
+                self.resync();
+            }
+            // The tick tries again.
+            (Err(error), _) => tracing::info!(node = %id, error, "A resync was broken off."),
+            (Ok(_), None) => {}
+        }
+        self.report();
+    }
+
+    fn tick(&mut self) {
+        if self.clocks_moved() {
+            self.rearm();
+        }
+        self.port.fade(clock::now());
+        self.resync();
+        self.report();
+    }
+
+    fn report(&mut self) {
+        let pattern = self.settings.pattern.as_bytes();
+        let current = |id: &NodeId| {
+            let (Some(node), Some(synced)) = (self.view.nodes.get(id), self.synced.get(id)) else { return false };
+            node.open(pattern) && synced.continuity == node.continuity() && synced.epoch == node.epoch
+        };
+        self.stats.synced = self.synced.keys().filter(|id| current(id)).cloned().collect();
+        let masters = || self.view.nodes.iter().filter(|(_, node)| node.drives);
+        self.stats.ready = self.view.covered()
+            && masters().count() > 0
+            && masters().all(|(id, node)| current(id) && node.notifications.sufficient)
+            && self.stats.store_error.is_none();
+        self.stats.in_flight = self.book.in_flight();
+        let stats = &self.stats;
+        self.publish.send_if_modified(|published| {
+            let changed = published != stats;
+            published.clone_from(stats);
+            changed
+        });
+    }
+
+    /// What was decided is on its way to the store; it is waited for a little, so that it need not be decided again.
+    async fn finish(&mut self) {
+        let over = tokio::time::Instant::now() + Duration::from_secs(2);
+        while let Ok(Some(done)) = tokio::time::timeout_at(over, self.waiting.next()).await {
+            if let Done::Applied(works, Ok(done), _) = done {
+                let events = works.changes.iter().zip(done).filter(|(change, done)| *done && derived(change));
+                self.hand_out(events.filter_map(|(change, _)| settled(change)).collect());
+            }
+        }
+    }
+}
+
+/// When to ask about a key, by our clock: just past its deadline by its owner's.
+fn fire(view: &View, key: &Key, deadline: Deadline) -> i64 {
+    deadline.0.saturating_mul(1_000).saturating_add(AFTER_MICROS).saturating_sub(view.offset_of(key.slot()))
+}
+
+/// How long until a key without answer is asked again, in microseconds: 5 ms, doubled up to 160 ms.
+fn backoff(times: u32) -> i64 {
+    5_000 << times.saturating_sub(1).min(5)
+}
+
+fn settled(change: &Change) -> Option<Event> {
+    match change {
+        Change::Settle { event, .. } => Some(event.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a crash before the settle is durable would lead to the same id: the deadline is the entry's. Any other is told
+/// when it is durable.
+fn derived(change: &Change) -> bool {
+    matches!(change, Change::Settle { saw: Some(saw), event, .. } if saw.deadline == event.deadline)
+}

@@ -1,0 +1,152 @@
+//! Opening the file: the lock, the settings, the schema, and whether the file is ours and sound.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    Options,
+    database::Database,
+    failure::{Failure, of_io},
+};
+use crate::store::StoreError;
+
+/// "RExL": says that the file is a ledger of ours (`PRAGMA application_id`).
+const APPLICATION: i32 = 0x5245_784C;
+const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA_VERSION: i64 = 1;
+/// What SQLite keeps of the file in memory. The rest is the kernel's page cache, which is not counted as ours.
+const CACHE_KIB: i64 = 12 * 1024;
+/// The write-ahead log is folded into the file when it has this many pages (4 KiB each) ...
+const CHECKPOINT_PAGES: i64 = 4096;
+/// ... and is cut down to this after one that had to be longer.
+const LOG_BYTES: i64 = 64 * 1024 * 1024;
+/// A file up to this size is read through at the start: a fraction of a second.
+const CHECKED_BYTES: u64 = 16 * 1024 * 1024;
+const STATEMENTS: usize = 64;
+
+pub(super) fn open(path: &Path, options: &Options) -> Result<Database, StoreError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|error| of_io(&error, path))?;
+    }
+    let lock = lock(path)?;
+    database(path, options, lock).map_err(|failure| match failure {
+        Opening::Failed(failure) => failure.named(path),
+        Opening::Newer(found) => StoreError::Newer { path: path.to_path_buf(), found, known: SCHEMA_VERSION },
+    })
+}
+
+enum Opening {
+    Failed(Failure),
+    Newer(i64),
+}
+
+impl<E: Into<Failure>> From<E> for Opening {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Takes the lock file beside the store. It is left behind at the end: removing it would let two processes hold two
+/// locks of one name.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(beside(path, ".lock"))
+        .map_err(|error| of_io(&error, path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_path_buf() }),
+        Err(TryLockError::Error(error)) => Err(of_io(&error, path)),
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn database(path: &Path, options: &Options, lock: File) -> Result<Database, Opening> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Exclusive: our lock file keeps our own kind out, this keeps out everybody else who would write to the file; and
+    // the index of the log is in our memory then, not in a third file.
+    pragma(&connection, "locking_mode", "EXCLUSIVE")?;
+    let state = state(&connection)?;
+    if let State::Newer(found) = state {
+        return Err(Opening::Newer(found));
+    }
+    if connection.is_readonly("main")? {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+        return Err(rusqlite::Error::SqliteFailure(code, None).into());
+    }
+    pragma(&connection, "journal_mode", "WAL")?;
+    // Each commit is on the disk before it is answered.
+    pragma(&connection, "synchronous", "FULL")?;
+    pragma(&connection, "cache_size", -CACHE_KIB)?;
+    pragma(&connection, "mmap_size", 0)?;
+    pragma(&connection, "temp_store", "MEMORY")?;
+    pragma(&connection, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    pragma(&connection, "journal_size_limit", LOG_BYTES)?;
+    if let Some(pages) = options.max_page_count {
+        pragma(&connection, "max_page_count", pages)?;
+    }
+    match state {
+        State::Empty => create(&mut connection)?,
+        State::Ours | State::Newer(_) => check(&connection, path)?,
+    }
+    Ok(Database::new(connection, path, beside(path, "-wal"), lock)?)
+}
+
+/// Sets a value; what SQLite answers to that (some pragmas do) is left unread.
+fn pragma(connection: &Connection, name: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+    connection.pragma_update(None, name, value)
+}
+
+enum State {
+    Empty,
+    Ours,
+    Newer(i64),
+}
+
+fn state(connection: &Connection) -> Result<State, Failure> {
+    let read = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let application = read("PRAGMA application_id")?;
+    let version = read("PRAGMA user_version")?;
+    let tables = read("SELECT count(*) FROM sqlite_schema")?;
+    if application == i64::from(APPLICATION) {
+        return Ok(if version > SCHEMA_VERSION { State::Newer(version) } else { State::Ours });
+    }
+    if application == 0 && version == 0 && tables == 0 {
+        return Ok(State::Empty);
+    }
+    Err(Failure::Damaged(format!("it is a database of another program, application id {application:#x}")))
+}
+
+fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
+}
+
+/// Reads a small file through. A large one is not worth the delay of a start: its damage is found where it is read.
+fn check(connection: &Connection, path: &Path) -> Result<(), Failure> {
+    // The log is opened and, after a crash, read by the first transaction.
+    connection.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
+    let bytes = fs::metadata(path).map_or(0, |data| data.len());
+    if bytes > CHECKED_BYTES {
+        return Ok(());
+    }
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(Failure::Damaged(found)) }
+}

@@ -1,0 +1,213 @@
+//! The one thread that touches the file, and how it groups commits.
+//!
+//! It takes what waits, does each job in turn within one transaction, and commits: an fsync costs the same for one change
+//! as for ten thousand.
+//!
+//! # Guarantees
+//! - A job that fails has changed nothing, and those beside it in the transaction are not hurt: they are done again
+//!   without it. So a job may be run more than once, each time from the state of the first.
+//! - Where the commit itself fails, all of the transaction is undone, and each job in it is told.
+
+use rusqlite::Result as SqlResult;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{database::Database, failure::Failure};
+use crate::store::{Change, Epoch, StoreError};
+
+/// The jobs that may wait.
+pub(super) const QUEUE: usize = 65_536;
+/// A transaction takes no more jobs when it has done this much.
+const MAX_WEIGHT: usize = 20_000;
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+pub(super) enum Job {
+    Read(Box<dyn Read>),
+    Write(Box<dyn Write>),
+    Close(Answer<()>),
+}
+
+pub(super) trait Read: Send {
+    /// Answers from the database, earlier writes of the same transaction included.
+    fn answer(self: Box<Self>, database: Result<&Database, StoreError>);
+}
+
+pub(super) trait Write: Send {
+    /// How much work it is, in rows.
+    fn weight(&self) -> usize;
+    /// Does it within the open transaction. What it writes before it fails is undone by the caller.
+    fn run(&mut self, database: &mut Database) -> Result<(), Failure>;
+    /// It is durable, or has changed nothing.
+    fn finish(self: Box<Self>, outcome: Result<(), StoreError>);
+}
+
+/// A question and where its answer goes.
+pub(super) struct Question<F, T> {
+    pub ask: F,
+    pub answer: Answer<T>,
+}
+
+impl<T, F> Read for Question<F, T>
+where
+    T: Send,
+    F: FnOnce(&Database) -> Result<T, Failure> + Send,
+{
+    fn answer(self: Box<Self>, database: Result<&Database, StoreError>) {
+        let Self { ask, answer } = *self;
+        let found = database.and_then(|database| ask(database).map_err(|failure| failure.named(&database.path)));
+        let _ = answer.send(found);
+    }
+}
+
+/// A write that answers once, when it is durable.
+pub(super) struct Call<F, T> {
+    pub work: F,
+    pub weight: usize,
+    pub result: Option<T>,
+    pub answer: Answer<T>,
+}
+
+impl<T, F> Write for Call<F, T>
+where
+    T: Send,
+    F: FnMut(&mut Database) -> Result<T, Failure> + Send,
+{
+    fn weight(&self) -> usize {
+        self.weight
+    }
+    fn run(&mut self, database: &mut Database) -> Result<(), Failure> {
+        self.result = Some((self.work)(database)?);
+        Ok(())
+    }
+    fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let Self { result, answer, .. } = *self;
+        let _ = answer.send(outcome.and_then(|()| result.ok_or(StoreError::Closed)));
+    }
+}
+
+/// Changes of the ledger, which answer twice.
+pub(super) struct Apply {
+    pub epoch: Epoch,
+    pub changes: Vec<Change>,
+    /// Taken when it was sent.
+    pub done: Option<Answer<Vec<bool>>>,
+    pub durable: Answer<()>,
+}
+
+impl Write for Apply {
+    fn weight(&self) -> usize {
+        self.changes.len()
+    }
+    fn run(&mut self, database: &mut Database) -> Result<(), Failure> {
+        let result = database.apply(self.epoch, &self.changes)?;
+        // Run again, it decides the same: the state is that of the first time.
+        if let Some(done) = self.done.take() {
+            let _ = done.send(Ok(result));
+        }
+        Ok(())
+    }
+    fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
+        if let (Some(done), Err(error)) = (self.done, &outcome) {
+            let _ = done.send(Err(error.clone()));
+        }
+        let _ = self.durable.send(outcome);
+    }
+}
+
+/// Serves until it is told to close, or everybody who could ask has gone.
+pub(super) fn serve(database: Database, mut jobs: mpsc::Receiver<Job>) {
+    let mut group = Group { database, executed: Vec::new(), weight: 0 };
+    while let Some(first) = jobs.blocking_recv() {
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Read(read) => {
+                    group.weight += 1;
+                    read.answer(Ok(&group.database));
+                }
+                Job::Write(write) => group.execute(write),
+                Job::Close(answer) => return close(group, &mut jobs, answer),
+            }
+            next = if group.weight < MAX_WEIGHT { jobs.try_recv().ok() } else { None };
+        }
+        group.commit();
+    }
+}
+
+fn close(mut group: Group, jobs: &mut mpsc::Receiver<Job>, answer: Answer<()>) {
+    group.commit();
+    let Database { connection, path, lock, .. } = group.database;
+    let closed: SqlResult<()> = connection.close().map_err(|(_, error)| error);
+    drop(lock);
+    jobs.close();
+    while let Ok(job) = jobs.try_recv() {
+        match job {
+            Job::Read(read) => read.answer(Err(StoreError::Closed)),
+            Job::Write(write) => write.finish(Err(StoreError::Closed)),
+            Job::Close(answer) => drop(answer.send(Err(StoreError::Closed))),
+        }
+    }
+    let _ = answer.send(closed.map_err(|error| Failure::from(error).named(&path)));
+}
+
+/// The open transaction, if there is one: `executed` is empty exactly when nothing was written.
+struct Group {
+    database: Database,
+    executed: Vec<Box<dyn Write>>,
+    weight: usize,
+}
+
+impl Group {
+    fn execute(&mut self, mut write: Box<dyn Write>) {
+        self.weight += 1 + write.weight();
+        if self.executed.is_empty()
+            && let Err(failure) = self.database.begin()
+        {
+            return write.finish(Err(failure.named(&self.database.path)));
+        }
+        match write.run(&mut self.database) {
+            Ok(()) => self.executed.push(write),
+            Err(failure) => {
+                // One that was refused before it wrote would not need this; but it is as rare.
+                self.database.roll_back();
+                self.repeat();
+                write.finish(Err(failure.named(&self.database.path)));
+            }
+        }
+    }
+
+    /// Does again, and commits, what a failure beside it has undone.
+    fn repeat(&mut self) {
+        if self.executed.is_empty() {
+            return;
+        }
+        let Self { database, executed, .. } = self;
+        let repeated = database.begin().and_then(|()| executed.iter_mut().try_for_each(|write| write.run(database)));
+        match repeated {
+            Ok(()) => self.commit(),
+            Err(failure) => {
+                self.database.roll_back();
+                self.finish(Err(failure.named(&self.database.path)));
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        let weight = std::mem::take(&mut self.weight);
+        if self.executed.is_empty() {
+            return;
+        }
+        // Half as much again as was written, so that a backlog of memories shrinks under any load.
+        let committed = self.database.prune(weight + weight / 2 + 100).and_then(|()| self.database.commit());
+        if committed.is_err() {
+            self.database.roll_back();
+        }
+        self.finish(committed.map_err(|failure| failure.named(&self.database.path)));
+    }
+
+    fn finish(&mut self, outcome: Result<(), StoreError>) {
+        for write in self.executed.drain(..) {
+            write.finish(outcome.clone());
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The fault suite: the built binary against real redis-servers and a real HTTP receiver. In each scenario orders are
+//! created, expire and are paid all the while; nothing may be lost, nothing invented (DESIGN section 9).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what the tests are made of may fail as tests do; clippy only knows of functions marked as tests"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use redis_expiry_operator::{
+    commands::demo::cluster::{Data, Failover, Node},
+    model::{Slot, SlotSet},
+};
+use support::{
+    now,
+    receiver::Mode,
+    scenario::{Scenario, Setup, address},
+    verdict::Kind,
+    wire::ask,
+};
+
+async fn wait(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_restarted_five_times_once_inside_a_burst() {
+    let mut run = Scenario::start("killed five times", Setup::default()).await;
+    for round in 0..5 {
+        if round == 2 {
+            run.generator.burst(800, Duration::from_millis(300)).await;
+            wait(1_150).await;
+        }
+        let from = now();
+        run.listener.kill().await;
+        wait(300).await;
+        run.listener.start_again();
+        let ready = run.listener.wait_ready(from).await;
+        run.window(from, ready, &SlotSet::all(), Kind::Gap);
+        run.counts(from, ready);
+        wait(900).await;
+    }
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminated_and_restarted() {
+    let mut run = Scenario::start("terminated", Setup::default()).await;
+    let from = now();
+    run.listener.terminate().await;
+    wait(300).await;
+    run.listener.start_again();
+    let ready = run.listener.wait_ready(from).await;
+    run.window(from, ready, &SlotSet::all(), Kind::Gap);
+    run.counts(from, ready);
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_subscriber_connection_is_killed_five_times() {
+    let mut run = Scenario::start("all connections killed", Setup::default()).await;
+    for _ in 0..5 {
+        let from = now();
+        let mut killed = 0;
+        for node in run.cluster.nodes() {
+            let reply = ask(&address(&node), &["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
+            killed += reply.integer().unwrap_or(0);
+        }
+        assert!(killed >= 3, "only {killed} subscriber connections were there to kill");
+        run.recovered(from, &SlotSet::all(), Kind::Gap).await;
+    }
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_is_cut() {
+    let mut run = Scenario::start("one connection cut", Setup::default()).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let from = now();
+    let killed = ask(&address(&master), &["CLIENT", "KILL", "TYPE", "pubsub"]).await.unwrap();
+    assert_eq!(killed.integer(), Some(1), "one subscription to each node");
+    run.recovered(from, &slots, Kind::Gap).await;
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_is_killed() {
+    let mut run = Scenario::start("master killed", Setup::default()).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let from = now();
+    run.cluster.kill(&master).unwrap();
+    let until = run.recovered(from, &slots, Kind::Loss).await;
+    run.demoted(&master, until);
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_takes_over_as_planned() {
+    let mut run = Scenario::start("planned failover", Setup::default()).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let replica = run.cluster.replicas_of(&master).await.unwrap().remove(0);
+    let from = now();
+    run.cluster.failover(&replica, Failover::Planned).await.unwrap();
+    run.recovered(from, &slots, Kind::Gap).await;
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_takes_over_without_asking() {
+    let mut run = Scenario::start("takeover", Setup::default()).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let replica = run.cluster.replicas_of(&master).await.unwrap().remove(0);
+    let from = now();
+    run.cluster.failover(&replica, Failover::Takeover).await.unwrap();
+    let until = run.recovered(from, &slots, Kind::Loss).await;
+    run.demoted(&master, until);
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_hangs_for_less_than_the_failover_time_and_thaws() {
+    let mut run = Scenario::start("short hang", Setup::default()).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let from = now();
+    run.cluster.pause(&master).unwrap();
+    wait(1_600).await;
+    run.cluster.resume(&master).unwrap();
+    run.recovered(from, &slots, Kind::Gap).await;
+    let owners = run.masters().await;
+    assert!(owners.iter().any(|(node, _)| *node == master), "it was failed over after all");
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_hangs_until_it_is_replaced_and_thaws() {
+    let mut run = Scenario::start("long hang", Setup::default()).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let from = now();
+    run.cluster.pause(&master).unwrap();
+    run.cluster.wait_ok().await.unwrap();
+    wait(500).await;
+    run.cluster.resume(&master).unwrap();
+    let until = run.recovered(from, &slots, Kind::Loss).await;
+    run.demoted(&master, until);
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_is_added_and_slots_move_to_it_under_load() {
+    let mut run = Scenario::start("slots moved", Setup::default()).await;
+    let from = now();
+    let added = run.cluster.add_master().await.unwrap();
+    let mut moved = Vec::new();
+    let mut keys = 0;
+    for (master, slots) in run.masters().await.into_iter().filter(|(node, _)| *node != added).take(2) {
+        let some: Vec<Slot> = slots.iter().take(700).collect();
+        keys += run.cluster.move_slots(&master, &added, some.iter().map(|slot| slot.0)).await.unwrap();
+        moved.extend(some);
+    }
+    assert!(keys > 20, "only {keys} keys were there to move");
+    run.recovered(from, &moved.into_iter().collect(), Kind::Gap).await;
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_restarts_empty() {
+    let mut setup = Setup::default();
+    // Nobody fails it over while it is away.
+    setup.cluster.node_timeout = Duration::from_secs(15);
+    let mut run = Scenario::start("restarted empty", setup).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let from = now();
+    run.cluster.restart(&master, Data::Drop).await.unwrap();
+    run.wiped(from, now(), &slots);
+    run.recovered(from, &slots, Kind::Loss).await;
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener() {
+    let setup = Setup { keyspace_events: "Enable", ..Setup::default() };
+    let mut run = Scenario::start("notifications restored", setup).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let from = now();
+    run.cluster.config_set(&master, "notify-keyspace-events", "").await.unwrap();
+    let give_up = now().plus(10_000);
+    while flags(&master).await.is_empty() {
+        assert!(now() < give_up, "the listener did not set the flags again\n{}", run.listener.tail());
+        wait(20).await;
+    }
+    run.recovered(from, &slots, Kind::Gap).await;
+    let set = flags(&master).await;
+    assert!(set.contains('K') && ["g$xe", "A"].iter().any(|all| all.chars().all(|flag| set.contains(flag))), "{set}");
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_are_cleared_on_one_node_and_the_listener_says_so_and_goes_on_asking() {
+    let mut run = Scenario::start("notifications missing", Setup::default()).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let from = now();
+    run.cluster.config_set(&master, "notify-keyspace-events", "").await.unwrap();
+    run.listener.wait_says(from, &["notify-keyspace-events", &master.address()]).await;
+    wait(2_000).await;
+    assert!(flags(&master).await.is_empty(), "Observe must not set flags");
+    run.cluster.config_set(&master, "notify-keyspace-events", "KA").await.unwrap();
+    let ready = run.listener.wait_ready(now()).await;
+    run.window(from, ready, &slots, Kind::Gap);
+    run.counts(from, ready);
+    run.judge().await;
+}
+
+async fn flags(node: &Node) -> String {
+    let reply = ask(&address(node), &["CONFIG", "GET", "notify-keyspace-events"]).await.unwrap();
+    reply.array().get(1).map(support::wire::Reply::text).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_master_is_flushed() {
+    let mut run = Scenario::start("flushed", Setup::default()).await;
+    let from = now();
+    for (master, slots) in run.masters().await {
+        let began = now();
+        ask(&address(&master), &["FLUSHALL"]).await.unwrap();
+        run.wiped(began, now(), &slots);
+    }
+    run.recovered(from, &SlotSet::all(), Kind::Loss).await;
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receiver_answers_500_for_a_while() {
+    let mut run = Scenario::start("receiver answers 500", Setup::default()).await;
+    let from = now();
+    run.receiver.behave(Mode::Answers(500));
+    wait(4_000).await;
+    run.receiver.behave(Mode::Answers(200));
+    run.counts(from, now());
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receiver_hangs_for_a_while() {
+    let mut run = Scenario::start("receiver hangs", Setup::default()).await;
+    let from = now();
+    run.receiver.behave(Mode::Hangs);
+    wait(4_000).await;
+    run.receiver.behave(Mode::Answers(200));
+    run.counts(from, now());
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receiver_is_down_for_20_seconds() {
+    let mut run = Scenario::start("receiver down", Setup::default()).await;
+    let from = now();
+    run.receiver.down();
+    wait(20_000).await;
+    run.receiver.up().await;
+    run.counts(from, now());
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receiver_is_down_and_the_process_is_killed_meanwhile() {
+    let mut run = Scenario::start("receiver down, process killed", Setup::default()).await;
+    let from = now();
+    run.receiver.down();
+    wait(1_500).await;
+    let killed = now();
+    run.listener.kill().await;
+    wait(300).await;
+    run.listener.start_again();
+    let ready = run.listener.wait_ready(killed).await;
+    run.window(killed, ready, &SlotSet::all(), Kind::Gap);
+    wait(1_000).await;
+    run.receiver.up().await;
+    run.counts(from, now());
+    run.judge().await;
+}

@@ -1,0 +1,192 @@
+//! One run of the fault suite: a cluster, a receiver, the binary between them, and orders all the while.
+
+use std::{fmt::Write as _, time::Duration};
+
+use redis_expiry_operator::{
+    commands::demo::cluster::{Cluster, Node, Options},
+    model::{Address, Millis, Slot, SlotSet},
+};
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{
+    generator::{Generator, last_deadline},
+    judge::judge,
+    listener::{Listener, Settings},
+    now,
+    receiver::Receiver,
+    report::{Report, Span, story},
+    sleep_until,
+    verdict::{Demotion, Faults, Kind, Window, Wipe},
+};
+
+/// Two at a time: each runs eight processes.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
+
+/// How long orders are created at least: enough for 2,000 deadlines.
+const LEAST_MS: i64 = 10_000;
+
+/// How long what is owed may take to come after the last deadline.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+pub struct Scenario {
+    name: &'static str,
+    pub cluster: Cluster,
+    pub receiver: Receiver,
+    pub listener: Listener,
+    pub generator: Generator,
+    pub faults: Faults,
+    spans: Vec<Span>,
+    generating: Millis,
+    began: tokio::time::Instant,
+    _directory: TempDir,
+    _turn: SemaphorePermit<'static>,
+}
+
+/// What a scenario may have otherwise than the rest.
+pub struct Setup {
+    pub cluster: Options,
+    pub keyspace_events: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let cluster = Options { notify_keyspace_events: "KA".into(), ..Options::default() };
+        Self { cluster, keyspace_events: "Observe" }
+    }
+}
+
+impl Scenario {
+    /// Starts everything; returns when orders have been falling due for a while.
+    pub async fn start(name: &'static str, setup: Setup) -> Self {
+        let turn = AT_ONCE.acquire().await.unwrap();
+        let began = tokio::time::Instant::now();
+        let directory = tempfile::Builder::new().prefix("faults-").tempdir().unwrap();
+        let cluster = Cluster::start(setup.cluster).await.unwrap();
+        let receiver = Receiver::start(SECRET).await;
+        let settings = Settings {
+            seeds: &cluster.seeds(),
+            url: &receiver.url(),
+            secret: SECRET,
+            keyspace_events: setup.keyspace_events,
+        };
+        let mut listener = Listener::start(directory.path(), &settings);
+        listener.wait_ready(Millis(0)).await;
+        let seed = rand::random();
+        println!("{name}: seed {seed}");
+        let seeds = cluster.nodes().iter().map(address).collect();
+        let (generator, generating) = (Generator::start(seeds, seed), now());
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        Self {
+            name,
+            cluster,
+            receiver,
+            listener,
+            generator,
+            faults: Faults::default(),
+            spans: Vec::new(),
+            generating,
+            began,
+            _directory: directory,
+            _turn: turn,
+        }
+    }
+
+    /// Waits until the cluster and the listener are over what was done at `from`, and writes the time between down: as
+    /// a window in which pushes of `slots` may have been missed, and as the span that counts.
+    pub async fn recovered(&mut self, from: Millis, slots: &SlotSet, kind: Kind) -> Millis {
+        self.cluster.wait_ok().await.unwrap();
+        let whole = now();
+        let ready = self.settled(from).await;
+        // Until the cluster agrees on an owner nobody knows whose data will stay.
+        let until = if kind == Kind::Loss { ready.max(whole) } else { ready };
+        self.window(from, until, slots, kind);
+        self.counts(from, until);
+        until
+    }
+
+    /// Waits until the listener has been ready for a while after `from`, and says since when.
+    pub async fn settled(&mut self, from: Millis) -> Millis {
+        let give_up = now().plus(30_000);
+        loop {
+            self.listener.wait_ready(Millis(0)).await;
+            let since = self.listener.ready().map_or(now(), |at| at.max(from.plus(300)));
+            if now().since(since) >= 700 {
+                return since;
+            }
+            assert!(now() < give_up, "the listener does not settle\n{}", self.listener.tail());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Pushes of `slots` may have been missed between the two.
+    pub fn window(&mut self, from: Millis, to: Millis, slots: &SlotSet, kind: Kind) {
+        self.faults.windows.push(Window { from, to, slots: slots.clone(), kind });
+    }
+
+    /// What falls due and is paid between the two counts as inside the fault; two seconds at least are looked at.
+    pub fn counts(&mut self, from: Millis, to: Millis) {
+        self.spans.push(Span { from, to: to.max(from.plus(2_000)) });
+    }
+
+    /// The master dies or is demoted without being asked: what no replica had by `until` is gone.
+    pub fn demoted(&mut self, node: &Node, until: Millis) {
+        self.faults.demotions.push(Demotion { node: address(node), until });
+    }
+
+    pub fn wiped(&mut self, from: Millis, to: Millis, slots: &SlotSet) {
+        self.faults.wipes.push(Wipe { from, to, slots: slots.clone() });
+    }
+
+    /// The masters with their slots.
+    pub async fn masters(&self) -> Vec<(Node, SlotSet)> {
+        let masters = self.cluster.masters().await.unwrap().into_iter();
+        masters
+            .map(|(node, seen)| (node, seen.slots.iter().flat_map(|range| range.clone().map(Slot)).collect()))
+            .collect()
+    }
+
+    /// Ends the orders, waits until all that was owed has come (or `PATIENCE` has passed), and judges.
+    pub async fn judge(mut self) {
+        // Enough after the last fault to see that all is well again.
+        let last = self.spans.iter().map(|span| span.to).max().unwrap_or(now());
+        sleep_until(last.plus(1_500).max(self.generating.plus(LEAST_MS))).await;
+        let histories = self.generator.finish().await;
+        sleep_until(last_deadline(&histories)).await;
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let report = judge(&histories, &self.receiver.received(), &self.faults, &self.spans);
+            if report.lost.is_empty() || tokio::time::Instant::now() > give_up {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        // What must not come has its chance too.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let received = self.receiver.received();
+        let report = judge(&histories, &received, &self.faults, &self.spans);
+        println!("{}: {:.0?}: {}", self.name, self.began.elapsed(), report.summary());
+        let wrong = self.receiver.wrong();
+        let complaints = report.complaints(|key| story(key, &histories, &received, &self.faults));
+        self.listener.terminate().await;
+        assert!(complaints.is_empty() && wrong.is_empty(), "{}", self.everything(&complaints, &wrong, &report));
+    }
+
+    fn everything(&self, complaints: &[String], wrong: &[String], report: &Report) -> String {
+        let mut text = format!("{}\n{}\n", self.name, report.summary());
+        for window in &self.faults.windows {
+            let _ = writeln!(text, "{:?} {}..{} {} slots", window.kind, window.from.0, window.to.0, window.slots.len());
+        }
+        for complaint in complaints.iter().chain(wrong.iter().take(5)) {
+            let _ = writeln!(text, "{complaint}");
+        }
+        text.push_str(&self.listener.tail());
+        text
+    }
+}
+
+pub fn address(node: &Node) -> Address {
+    Address::new("127.0.0.1", node.port())
+}

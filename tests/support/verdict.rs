@@ -1,0 +1,149 @@
+//! What the listener owes for a life, given the faults that were injected (DESIGN sections 2, 3 and 9). Pure.
+
+use redis_expiry_operator::model::{Address, Millis, SlotSet};
+
+use super::truth::{Ending, Life, Op};
+
+/// A stretch of time in which the listener may have missed pushes of some slots.
+#[derive(Clone, Debug)]
+pub struct Window {
+    pub from: Millis,
+    pub to: Millis,
+    pub slots: SlotSet,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The data stayed the same (DESIGN rule 8, *gap*).
+    Gap,
+    /// The data may have gone back or away (*loss*).
+    Loss,
+}
+
+/// A wipe of the data of some slots, between `from` and `to`.
+#[derive(Clone, Debug)]
+pub struct Wipe {
+    pub from: Millis,
+    pub to: Millis,
+    pub slots: SlotSet,
+}
+
+/// A master whose unreplicated writes until `until` are gone: it died, or was demoted without being asked.
+#[derive(Clone, Debug)]
+pub struct Demotion {
+    pub node: Address,
+    pub until: Millis,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    pub windows: Vec<Window>,
+    pub wipes: Vec<Wipe>,
+    pub demotions: Vec<Demotion>,
+}
+
+/// What must come of a life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It expired: one id.
+    Must,
+    /// It was ended before its deadline by this command: nothing.
+    MustNot(Op),
+    /// Redis lost it after it was recorded: one id, `Inferred`.
+    Vanished,
+    /// Redis itself may have lost or undone it: one event or none.
+    Uncertain(&'static str),
+    /// DESIGN rule 15 promises nothing: one event or none.
+    Unpromised(&'static str),
+}
+
+/// How long before a fault a birth may not yet have been recorded: the push, the look, the commit.
+const RECORDING_MS: i64 = 250;
+
+impl Faults {
+    pub fn verdict(&self, life: &Life) -> Verdict {
+        if let Ending::Unknown(reason) = life.ending {
+            return Verdict::Uncertain(reason);
+        }
+        if self.undone(&life.born) {
+            return Verdict::Uncertain("no replica had the deadline when its master was lost");
+        }
+        if let Ending::By(op) = &life.ending {
+            return if self.undone(op) {
+                Verdict::Uncertain("no replica had what ended it when its master was lost")
+            } else {
+                Verdict::MustNot(op.clone())
+            };
+        }
+        if let Some(wipe) = self.wiped(life) {
+            return if life.born.end >= wipe.from.plus(-RECORDING_MS) {
+                Verdict::Unpromised("born just before its data was wiped")
+            } else if life.set_again.is_some_and(|again| again < life.deadline) {
+                Verdict::Unpromised("wiped, and set again before its deadline")
+            } else {
+                Verdict::Vanished
+            };
+        }
+        if let Ending::Vanished(_) = life.ending {
+            return Verdict::Uncertain("gone before its deadline");
+        }
+        for window in self.around(life) {
+            let inside = |at: Millis| window.from.plus(-RECORDING_MS) <= at && at <= window.to;
+            if inside(life.born.end) && inside(life.deadline) {
+                return Verdict::Unpromised("its deadline was set and passed inside one gap");
+            }
+            if inside(life.deadline) && life.set_again.is_some_and(inside) {
+                return Verdict::Unpromised("it expired and was set again inside one gap");
+            }
+        }
+        Verdict::Must
+    }
+
+    /// Whether an `Inferred` event for a life that `op` ended is excused: the end fell into a gap that also holds the
+    /// deadline, or into a loss of data.
+    pub fn excuses(&self, life: &Life, op: &Op) -> bool {
+        self.around(life).any(|window| {
+            let inside = op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to;
+            inside && (window.kind == Kind::Loss || life.deadline <= window.to)
+        })
+    }
+
+    /// Whether the listener may have missed what `op` did to the life.
+    pub fn hides(&self, life: &Life, op: &Op) -> bool {
+        self.around(life).any(|window| op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to)
+    }
+
+    /// Whether the listener may have missed the push at this life's deadline.
+    pub fn blind_at(&self, life: &Life, at: Millis) -> bool {
+        self.around(life).any(|window| window.from.plus(-RECORDING_MS) <= at && at <= window.to)
+    }
+
+    /// Whether a failover may have brought the life back after it was over.
+    pub fn resurrects(&self, life: &Life) -> bool {
+        self.around(life).any(|window| {
+            let inside = window.from.plus(-RECORDING_MS) <= life.deadline && life.deadline <= window.to;
+            inside && window.kind == Kind::Loss && !self.demotions.is_empty()
+        })
+    }
+
+    /// The end of the last window that began before `at` for this life's slot, if it is later than `at`.
+    pub fn sees_again(&self, life: &Life, at: Millis) -> Millis {
+        self.around(life).filter(|window| window.from <= at).map(|window| window.to).fold(at, Ord::max)
+    }
+
+    fn around<'a>(&'a self, life: &'a Life) -> impl Iterator<Item = &'a Window> {
+        self.windows.iter().filter(|window| window.slots.contains(life.key.slot()))
+    }
+
+    fn undone(&self, op: &Op) -> bool {
+        let unconfirmed = op.done.is_none_or(|done| !done.replicated);
+        unconfirmed && self.demotions.iter().any(|lost| lost.node == op.node && op.start <= lost.until)
+    }
+
+    fn wiped(&self, life: &Life) -> Option<&Wipe> {
+        self.wipes.iter().find(|wipe| {
+            wipe.slots.contains(life.key.slot()) && life.born.start <= wipe.to && life.deadline >= wipe.from
+        })
+    }
+}
