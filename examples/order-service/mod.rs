@@ -12,6 +12,7 @@
 pub mod arming;
 pub mod database;
 pub mod keys;
+mod records;
 pub mod service;
 mod sql;
 pub mod verify;
