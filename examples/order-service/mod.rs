@@ -16,3 +16,4 @@ mod records;
 pub mod service;
 mod sql;
 pub mod verify;
+mod writer;

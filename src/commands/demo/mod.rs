@@ -18,6 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod answers;
 pub mod cluster;
 mod engine;
 mod faults;
@@ -29,6 +30,7 @@ pub mod report;
 pub mod watchdog;
 mod workload;
 
+use answers::Answers;
 use cluster::{Cluster, Options};
 use engine::Engine;
 use order_service::{
@@ -45,7 +47,7 @@ use workload::{PRODUCTS, Record, Shop};
 
 /// Starts a local Redis Cluster and an order service, creates orders, kills a master, and shows that nothing is lost.
 #[derive(Clone, Debug, clap::Args)]
-pub struct DemoArgs {
+pub struct Arguments {
     /// How many orders.
     #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     pub orders: u32,
@@ -73,6 +75,7 @@ struct Stage {
     stop: CancellationToken,
     cluster: Cluster,
     database: Database,
+    answers: Arc<Answers>,
     record: Arc<Record>,
     shop: Shop,
     url: String,
@@ -84,7 +87,7 @@ struct Stage {
 /// How long after the last deadline an order may still be cancelled before it counts as lost.
 const GRACE: Duration = Duration::from_secs(15);
 
-pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+pub async fn demo(args: Arguments) -> anyhow::Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let progress = Progress::new(args.plain);
     let mut verdict = None;
@@ -103,7 +106,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn play(args: &DemoArgs, progress: &Progress, verdict: &mut Option<bool>) -> anyhow::Result<()> {
+async fn play(args: &Arguments, progress: &Progress, verdict: &mut Option<bool>) -> anyhow::Result<()> {
     let mut stage = Stage::set(args, progress).await?;
     let outage = stage.act(args, progress).await?;
     let report = stage.judge(outage).await?;
@@ -126,7 +129,7 @@ async fn play(args: &DemoArgs, progress: &Progress, verdict: &mut Option<bool>) 
 }
 
 impl Stage {
-    async fn set(args: &DemoArgs, progress: &Progress) -> anyhow::Result<Self> {
+    async fn set(args: &Arguments, progress: &Progress) -> anyhow::Result<Self> {
         let directory =
             tempfile::Builder::new().prefix("redis-expiry-demo-").tempdir().context("making a temporary directory")?;
         let watchdog = Watchdog::start(Some(directory.path()))?;
@@ -151,7 +154,9 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listening on the loopback address")?;
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        tasks.spawn(service.run(listener, stop.clone()));
+        let answers = Arc::new(Answers::default());
+        let router = answers.around(service.clone().router());
+        tasks.spawn(service.run_with(router, listener, stop.clone()));
         progress.say(&format!("the order service: {url} (a page to watch)"));
 
         let executable = args.engine.clone().map_or_else(env::current_exe, Ok).context("finding our own binary")?;
@@ -173,6 +178,7 @@ impl Stage {
             stop,
             cluster,
             database,
+            answers,
             shop: Shop::new(url.clone(), Arc::clone(&record))?,
             record,
             url,
@@ -182,7 +188,7 @@ impl Stage {
     }
 
     /// Orders come, payments come, a master goes, slots move; returns when every order is settled or overdue.
-    async fn act(&mut self, args: &DemoArgs, progress: &Progress) -> anyhow::Result<Outage> {
+    async fn act(&mut self, args: &Arguments, progress: &Progress) -> anyhow::Result<Outage> {
         progress.say(&format!("{} orders at {} a second, each to be paid within 4 to 10 s", args.orders, args.rate));
         let orders = usize::try_from(args.orders)?;
         let trouble = async {
@@ -256,6 +262,7 @@ impl Stage {
             orders: self.database.orders(None, u32::MAX).await?,
             events: self.database.webhook_events(u32::MAX).await?,
             told: self.record.told(),
+            answered: self.answers.first(),
             initial: PRODUCTS.iter().map(|(sku, _, count)| ((*sku).to_owned(), i64::from(*count))).collect(),
             stock: self.database.stock().await?,
             outage: Some(outage),

@@ -20,6 +20,8 @@ pub struct Told {
     pub created: bool,
     /// Answered 200 when it paid.
     pub paid: bool,
+    /// And its key was deleted then, so it had not expired.
+    pub key_deleted: bool,
 }
 
 /// A shard without a master.
@@ -37,13 +39,15 @@ pub struct Facts {
     pub orders: Vec<Order>,
     pub events: Vec<WebhookEvent>,
     pub told: BTreeMap<String, Told>,
+    /// When each webhook was answered with 2xx for the first time, by its id.
+    pub answered: BTreeMap<String, Millis>,
     /// How many of each product there were.
     pub initial: BTreeMap<String, i64>,
     pub stock: Vec<Product>,
     pub outage: Option<Outage>,
 }
 
-/// From an order's deadline to the commit that cancelled it, just before the webhook's 2xx; milliseconds.
+/// From an order's deadline to the 2xx for the webhook that cancelled it, by the service's clock; milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lateness {
     pub count: usize,
@@ -66,8 +70,10 @@ pub struct Report {
     pub invented: Vec<String>,
     /// Webhooks that came more than once, with one id.
     pub repeated: usize,
-    /// Webhooks about orders that were paid.
+    /// Webhooks about orders that were paid: at the last moment, or their key could not be deleted.
     pub told_of_paid: usize,
+    /// Webhooks about orders that were paid and whose key was deleted: inferred in a gap, or a failover brought it back.
+    pub told_of_deleted: usize,
     /// What does not add up.
     pub contradictions: Vec<String>,
 }
@@ -101,19 +107,25 @@ pub fn judge(facts: &Facts) -> Report {
             (Status::Unpaid, _) => report.lost.push(order.id.clone()),
             (Status::Paid, _) => {
                 report.paid += 1;
-                report.told_of_paid += ids.len();
+                let deleted = facts.told.get(&order.id).is_some_and(|told| told.key_deleted);
+                if deleted { report.told_of_deleted += ids.len() } else { report.told_of_paid += ids.len() }
             }
-            (Status::Cancelled, at) => {
+            (Status::Cancelled, _) => {
                 report.cancelled += 1;
-                let late = at.unwrap_or(Millis::MAX) - order.deadline;
+                let by = events.iter().find(|event| event.outcome == TimedOut::Cancelled);
+                let Some(at) = by.and_then(|event| facts.answered.get(&event.id)) else {
+                    report.contradictions.push(format!("no webhook cancelled order {}", order.id));
+                    continue;
+                };
+                let late = at - order.deadline;
                 let without_master = facts.outage.as_ref().is_some_and(|outage| within(outage, order));
                 if without_master { during.push(late) } else { outside.push(late) }
             }
         }
     }
     (report.outside, report.during) = (lateness(outside), lateness(during));
-    report.contradictions =
-        events.keys().map(|order| format!("a webhook about an order {order} that is not there")).collect();
+    let strangers = events.keys().map(|order| format!("a webhook about an order {order} that is not there"));
+    report.contradictions.extend(strangers);
     report.contradictions.extend(contradictions(facts));
     report
 }
@@ -179,11 +191,14 @@ impl fmt::Display for Report {
         line("doubled", &self.doubled.len(), "cancelled twice, paid and cancelled, or told of under two ids")?;
         line("invented", &self.invented.len(), "cancelled or told of ahead of the deadline")?;
         line("webhooks repeated", &self.repeated, "the same id again: at least once, answered 2xx")?;
-        line("webhooks about paid orders", &self.told_of_paid, "no harm: the database decides")?;
+        let why = "their key expired: paid at the last moment, or while it could not be deleted";
+        line("webhooks about paid orders", &self.told_of_paid, why)?;
+        let why = "their key had been deleted: not seen in a gap, or brought back by the failover";
+        line("  and of deleted keys", &self.told_of_deleted, why)?;
         let stock = if self.contradictions.is_empty() { "ok" } else { "WRONG" };
         line("stock and records", &stock, "every unit is on the shelf or in a paid order")?;
         writeln!(f)?;
-        writeln!(f, "  {:<34}{:>7}{:>10}{:>10}{:>10}", "deadline to cancelled, ms", "orders", "p50", "p99", "max")?;
+        writeln!(f, "  {:<34}{:>7}{:>10}{:>10}{:>10}", "deadline to 2xx, ms", "orders", "p50", "p99", "max")?;
         let rows = [("all but the following", self.outside), ("due while their shard had no master", self.during)];
         for (name, row) in rows.into_iter().filter_map(|(name, row)| Some((name, row?))) {
             writeln!(f, "  {name:<34}{:>7}{:>10}{:>10}{:>10}", row.count, row.p50, row.p99, row.max)?;
@@ -213,7 +228,8 @@ mod tests {
     }
     fn facts(orders: Vec<Order>, events: Vec<WebhookEvent>, sold: i64) -> Facts {
         let stock = vec![Product { sku: "tea".into(), name: "Tea".into(), available: 10 - sold, sold }];
-        Facts { orders, events, stock, initial: [("tea".into(), 10)].into(), ..Facts::default() }
+        let answered = events.iter().map(|event| (event.id.clone(), 1003)).collect();
+        Facts { orders, events, answered, stock, initial: [("tea".into(), 10)].into(), ..Facts::default() }
     }
 
     #[test]
@@ -221,7 +237,7 @@ mod tests {
         let orders = vec![order("a", Status::Cancelled, Some(1003)), order("b", Status::Paid, Some(900))];
         let events = vec![event("1", "a", TimedOut::Cancelled), event("2", "b", TimedOut::Settled)];
         let mut facts = facts(orders, events, 2);
-        facts.told = [("b".into(), Told { created: true, paid: true })].into();
+        facts.told = [("b".into(), Told { created: true, paid: true, key_deleted: false })].into();
         let report = judge(&facts);
         assert!(report.sound(), "{report}");
         assert_eq!((report.created, report.paid, report.cancelled, report.told_of_paid), (2, 1, 1, 1));
@@ -255,10 +271,12 @@ mod tests {
 
     #[test]
     fn stock_and_records_must_add_up() {
-        let stock = judge(&facts(vec![order("a", Status::Cancelled, Some(1003))], vec![], 2));
+        let stock = judge(&facts(vec![order("a", Status::Paid, Some(900))], vec![], 4));
         assert_eq!(stock.contradictions.len(), 1);
+        let alone = judge(&facts(vec![order("a", Status::Cancelled, Some(1003))], vec![], 0));
+        assert_eq!(alone.contradictions, ["no webhook cancelled order a"]);
         let mut vanished = facts(vec![], vec![], 0);
-        vanished.told = [("a".into(), Told { created: true, paid: false })].into();
+        vanished.told = [("a".into(), Told { created: true, ..Told::default() })].into();
         assert_eq!(judge(&vanished).contradictions, ["order a was answered with 201 and is not there"]);
     }
 
@@ -266,8 +284,10 @@ mod tests {
     fn an_order_of_a_shard_without_master_is_counted_apart() {
         let slot = slot_of(b"order:pay:a").0;
         let outage = Outage { slots: vec![slot..=slot], from: 900, until: 3000 };
-        let mut facts = facts(vec![order("a", Status::Cancelled, Some(3003))], vec![], 0);
+        let cancelled = order("a", Status::Cancelled, Some(3003));
+        let mut facts = facts(vec![cancelled], vec![event("1", "a", TimedOut::Cancelled)], 0);
         facts.outage = Some(outage);
+        facts.answered = [("1".into(), 3003)].into();
         let report = judge(&facts);
         assert_eq!((report.outside, report.during.map(|during| during.max)), (None, Some(2003)));
     }

@@ -127,14 +127,15 @@ impl Shop {
         let (status, body) = self.post("/orders", &customer.order).await?;
         let id = body["id"].as_str().filter(|_| status == StatusCode::CREATED);
         let id = id.with_context(|| format!("POST /orders: {status} {body}"))?.to_owned();
-        self.record.lock().insert(id.clone(), Told { created: true, paid: false });
+        self.record.lock().insert(id.clone(), Told { created: true, ..Told::default() });
         let Some(pays) = customer.pays else { return Ok(()) };
         sleep_until(asked + pays).await;
         // A payment whose answer was lost is asked for again: 409 with "paid" says that it was taken.
         for _ in 0..3 {
             match self.post(&format!("/orders/{id}/pay"), &json!({})).await {
-                Ok((StatusCode::OK, _)) => {
-                    self.record.lock().insert(id, Told { created: true, paid: true });
+                Ok((StatusCode::OK, body)) => {
+                    let key_deleted = body["keyDeleted"] == true;
+                    self.record.lock().insert(id, Told { created: true, paid: true, key_deleted });
                     break;
                 }
                 Ok((StatusCode::CONFLICT, _)) => break,
