@@ -53,6 +53,7 @@ pub fn judge(histories: &[History], received: &[Received], faults: &Faults, span
             Verdict::MustNot(op) => not_owed(life, op, events, faults, spans, &mut report),
             Verdict::Uncertain(_) => report.uncertain += 1,
             Verdict::Unpromised(_) => report.unpromised += 1,
+            Verdict::Unborn => {}
         }
         if let (false, Some(early)) = (matches!(verdict, Verdict::MustNot(_)), early(life, events)) {
             report.invented.push(case(&life.key, format!("told {early} ms before its deadline")));
