@@ -2,3 +2,7 @@
 
 pub mod cluster;
 pub mod watchdog;
+
+/// The example, and no copy of it: what the demo shows is what a reader of the example gets.
+#[path = "../../../examples/order-service/mod.rs"]
+pub mod order_service;

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 /// One line of `CLUSTER NODES`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, each on its own, as Redis prints them")]
 pub struct Seen {
     pub id: String,
     pub port: u16,
@@ -27,19 +28,19 @@ impl Seen {
 
 /// Reads `CLUSTER NODES`; nodes still shaking hands are left out. Slots being moved (`[..]`) are not owned slots.
 pub fn parse(text: &str) -> Vec<Seen> {
-    text.lines().filter_map(line).collect()
+    text.lines().filter_map(node).collect()
 }
 
-fn line(line: &str) -> Option<Seen> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [id, address, flags, master, _, _, _, link, slots @ ..] = fields.as_slice() else { return None };
+fn node(text: &str) -> Option<Seen> {
+    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [name, address, flags, master, _, _, _, link, slots @ ..] = fields.as_slice() else { return None };
     let flags: Vec<&str> = flags.split(',').collect();
     if flags.contains(&"handshake") || flags.contains(&"noaddr") {
         return None;
     }
     let port = address.split(['@', ',']).next()?.rsplit(':').next()?.parse().ok()?;
     Some(Seen {
-        id: (*id).to_owned(),
+        id: (*name).to_owned(),
         port,
         myself: flags.contains(&"myself"),
         master: flags.contains(&"master"),

@@ -1,0 +1,17 @@
+//! A shop's order service that lets Redis expire unpaid orders and trusts nobody but its own database.
+//!
+//! ```text
+//!   POST /orders ──▶ database (order, stock) ──▶ SET order:pay:{id} PX ttl ──▶ Redis
+//!   POST /orders/{id}/pay ──▶ database decides ──▶ DEL order:pay:{id}             │ expires
+//!   POST /webhooks/order-timeout ◀── redis-expiry-operator ◀──────────────────────┘
+//!        └──▶ database: still unpaid? cancel, put the stock back, once
+//! ```
+//!
+//! Redis says *when* to look at an order; what is to become of it is decided by one conditional `UPDATE`.
+
+pub mod arming;
+pub mod database;
+pub mod keys;
+pub mod service;
+mod sql;
+pub mod verify;

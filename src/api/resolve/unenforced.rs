@@ -1,0 +1,40 @@
+//! Fields of the design that this version does not enforce. Ignoring one would be a silent broken promise.
+
+use super::Check;
+use crate::api::{
+    Batch, ChangeSource, CircuitBreaker, Mode, OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme, StoreType,
+};
+
+pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
+    let mut refuse = |set: bool, field: &str, found: &str, fix: &str| {
+        if set {
+            check.problem(field, format!("{found}is not enforced by this version yet"), fix);
+        }
+    };
+    let (redis, webhook, delivery) = (&spec.redis, &spec.webhook, &spec.delivery);
+    let is_cluster = redis.mode == Mode::Cluster;
+    let mode = format!("{:?} ", redis.mode);
+    refuse(!is_cluster, "spec.redis.mode", &mode, "only Cluster is; use it or remove the field");
+    // With mode Sentinel, the mode is what has to go first.
+    refuse(!redis.sentinel.is_empty(), "spec.redis.sentinel", "", "remove it");
+    refuse(redis.tls.is_some(), "spec.redis.tls", "", "remove it");
+    let tracking = redis.change_source == ChangeSource::ClientTracking;
+    refuse(tracking, "spec.redis.changeSource", "ClientTracking ", "use Auto or KeyspaceEvents");
+    let format = format!("{:?} ", webhook.payload.format);
+    let standard = webhook.payload.format == PayloadFormat::StandardWebhooks;
+    refuse(!standard, "spec.webhook.payload.format", &format, "use StandardWebhooks");
+    let ed25519 = webhook.signing.as_ref().is_some_and(|signing| signing.scheme == SigningScheme::Ed25519);
+    refuse(ed25519, "spec.webhook.signing.scheme", "Ed25519 ", "use HMACSHA256");
+    refuse(webhook.tls.is_some(), "spec.webhook.tls", "", "remove it; the system's roots are trusted");
+    refuse(delivery.batch != Batch::default(), "spec.delivery.batch", "", "remove it; each event has its own request");
+    refuse(delivery.rate_limit.is_some(), "spec.delivery.rateLimit", "", "remove it; maxInFlight bounds the load");
+    refuse(!delivery.response_rules.is_empty(), "spec.delivery.responseRules", "", "remove it");
+    let breaker = delivery.circuit_breaker != CircuitBreaker::default();
+    refuse(breaker, "spec.delivery.circuitBreaker", "", "remove it");
+    let gone = format!("{:?} ", delivery.on_gone);
+    refuse(delivery.on_gone != OnGone::Pause, "spec.delivery.onGone", &gone, "use Pause");
+    let store = spec.store.as_ref();
+    let in_redis = store.is_some_and(|store| store.store_type == StoreType::Redis);
+    refuse(in_redis, "spec.store.type", "Redis ", "use Local or Memory");
+    refuse(store.is_some_and(|store| store.redis.is_some()), "spec.store.redis", "", "remove it");
+}
