@@ -20,6 +20,9 @@ struct Told<'a> {
 /// How much later than the deadline a push may come that nobody asked for.
 const UNASKED_MS: i64 = 1_000;
 
+/// A deadline that was made sooner by no more than this need not be told apart from the one before.
+const HARDLY_MS: i64 = 50;
+
 pub fn judge(histories: &[History], received: &[Received], faults: &Faults, spans: &[Span]) -> Report {
     let watched = histories.iter().filter(|history| history.watched);
     let lives: Vec<(Life, Verdict)> = watched
