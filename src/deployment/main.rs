@@ -118,7 +118,7 @@ async fn discover(
     let mut known = Arc::new(Topology::default());
     loop {
         let (_, doubts) = doubted.borrow().clone();
-        let Some(sighting) = stop.run_until_cancelled(discovery.look(&known, &doubts)).await else { return };
+        let Some(sighting) = stop.run_until_cancelled(Box::pin(discovery.look(&known, &doubts))).await else { return };
         let failed = sighting.is_err();
         if let Ok(sighting) = &sighting {
             known = Arc::clone(&sighting.topology);
@@ -193,9 +193,9 @@ impl Main {
             self.refresh.clone(),
             stop.clone(),
         );
-        let (notifications, checking) = Clerk::new(
+        let (notifications, checking) = Clerk::watch(
             node.id.clone(),
-            self.plan.clone(),
+            self.plan.keyspace_events,
             Arc::clone(&control),
             dialled,
             Arc::clone(&check),

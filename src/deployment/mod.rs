@@ -48,6 +48,10 @@ impl Deployment {
         Port::new(pattern, Arc::clone(&self.guidance), self.view.clone(), self.refresh.clone())
     }
 
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
     pub async fn stop(mut self) {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {

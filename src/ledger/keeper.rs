@@ -429,7 +429,9 @@ impl Keeper {
             Done::Again => {
                 self.retrying = false;
                 let refused = std::mem::take(&mut self.refused);
-                refused.into_iter().for_each(|works| self.apply(works));
+                for works in refused {
+                    self.apply(works);
+                }
             }
         }
         Ok(())

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     delivery,
+    deployment::{NodeView, View},
+    ledger::Stats,
     model::{Address, Millis, NodeId},
+    plan::Plan,
     store::Counts,
 };
 
@@ -74,4 +77,46 @@ pub struct NodeSnapshot {
     pub clock_offset_ms: Option<i64>,
     /// What is wrong and what to do, for people.
     pub last_error: Option<Arc<str>>,
+}
+
+/// Puts the stages' own snapshots together.
+pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::Snapshot, counts: Counts) -> Snapshot {
+    let nodes: Vec<NodeSnapshot> = view.nodes.iter().filter_map(|(id, node)| node_of(plan, id, node, stats)).collect();
+    let drives = |node: &&NodeSnapshot| view.nodes.get(&node.id).is_some_and(|node| node.drives);
+    let masters = nodes.iter().filter(drives).count();
+    let subscribed_masters =
+        nodes.iter().filter(drives).filter(|node| node.subscribed && node.scanned && node.notifications).count();
+    Snapshot {
+        masters,
+        subscribed_masters,
+        ready: stats.ready && view.error.is_none(),
+        hold: None,
+        topology_error: view.error.clone(),
+        store_error: stats.store_error.as_ref().map(ToString::to_string),
+        counts,
+        delivery: delivery.clone(),
+        gaps: stats.gaps,
+        resync_found: stats.resync_found,
+        witnessed: stats.witnessed,
+        inferred: stats.inferred,
+        dropped_by_pattern: stats.dropped_by_pattern,
+        nodes,
+    }
+}
+
+fn node_of(plan: &Plan, id: &NodeId, node: &NodeView, stats: &Stats) -> Option<NodeSnapshot> {
+    let connection = &node.connection;
+    Some(NodeSnapshot {
+        id: id.clone(),
+        address: connection.address.clone().or_else(|| node.address.clone())?,
+        role: if node.master { Role::Master } else { Role::Replica },
+        slots: node.slots.len(),
+        subscribed: node.open(plan.pattern.as_bytes()),
+        scanned: stats.synced.contains(id),
+        since: connection.since,
+        notify_keyspace_events: node.notifications.flags.clone(),
+        notifications: node.notifications.sufficient,
+        clock_offset_ms: node.offset.micros().map(|micros| micros / 1_000),
+        last_error: connection.error.clone().or_else(|| node.notifications.error.clone()),
+    })
 }

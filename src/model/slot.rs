@@ -31,6 +31,7 @@ const CRC16: [u16; 256] = {
     let mut table = [0; 256];
     let mut index = 0;
     while index < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "the index is below 256; try_from is not const")]
         let mut crc = (index as u16) << 8;
         let mut bit = 0;
         while bit < 8 {

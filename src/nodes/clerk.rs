@@ -79,13 +79,11 @@ impl Control {
             let value = result.map_err(|error| explain(&error))?;
             redis::from_redis_value::<T>(value).map_err(|error| error.to_string())
         };
-        match timeout(PATIENCE, calling).await {
-            Ok(result) => result,
-            Err(_) => {
-                *self.connection.lock().await = None;
-                Err(format!("no answer within {PATIENCE:?}"))
-            }
-        }
+        let Ok(result) = timeout(PATIENCE, calling).await else {
+            *self.connection.lock().await = None;
+            return Err(format!("no answer within {PATIENCE:?}"));
+        };
+        result
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
@@ -128,9 +126,9 @@ pub struct Clerk;
 
 impl Clerk {
     /// What it finds, and the task that must be run until `stop`. `again` asks for a check at once.
-    pub fn new(
+    pub fn watch(
         id: NodeId,
-        plan: RedisPlan,
+        wanted: KeyspaceEvents,
         control: Arc<Control>,
         dial: watch::Receiver<Dial>,
         again: Arc<Notify>,
@@ -140,7 +138,7 @@ impl Clerk {
         let task = async move {
             while !stop.is_cancelled() {
                 let address = dial.borrow().first().map_or_else(|| id.to_string(), ToString::to_string);
-                let checking = check(&control, plan.keyspace_events, &address);
+                let checking = check(&control, wanted, &address);
                 let Some(now) = stop.run_until_cancelled(checking).await else { break };
                 publish.send_if_modified(|before| note(before, now));
                 tokio::select! {

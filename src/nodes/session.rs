@@ -263,9 +263,8 @@ impl Core<'_> {
             Push::Keyspace { pattern, key, sort } => self.heard(&pattern, key, sort, at),
             Push::Subscribed => match self.expected.pop_front() {
                 Some(Expected::Pattern(pattern)) => self.subscribed(pattern),
-                Some(Expected::SlotChannel) => {}
+                Some(Expected::SlotChannel) | None => {}
                 Some(other) => self.expected.push_front(other),
-                None => {}
             },
             Push::SlotLeft => self.setting.refresh.request(),
             Push::Other => {}

@@ -1,0 +1,288 @@
+//! One listener's stages, put together: deployment, ledger, store, delivery. The only place that makes the channels.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Hold, OnDeploymentChange, Snapshot, Snapshots, snapshot};
+use crate::{
+    delivery::{self, Delivery},
+    deployment::{Deployment, View},
+    ledger::{self, Keeper, Naming, Stats, Stopped},
+    plan::{Plan, StorePlan},
+    store::{
+        Counts, Epoch, Store, StoreError,
+        memory::MemoryStore,
+        sqlite::{Options, SqliteStore},
+    },
+};
+
+/// Whether a listener is to end, and how long attempts under way may take then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Never,
+    Within(Duration),
+}
+
+/// What reaches into a running listener.
+#[derive(Clone)]
+pub(super) struct Access {
+    pub store: Arc<dyn Store>,
+    pub epoch: Epoch,
+    pub delivery: Weak<Delivery>,
+}
+
+pub(super) struct Pipeline {
+    pub plans: watch::Receiver<Plan>,
+    pub deployment: Arc<Deployment>,
+    pub memory: Arc<MemoryStore>,
+    pub on_deployment_change: OnDeploymentChange,
+    pub snapshots: Arc<watch::Sender<Snapshots>>,
+    pub end: watch::Receiver<Ending>,
+    pub grant: watch::Sender<Option<Access>>,
+}
+
+/// Between two tries to start what cannot be started.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often the store is counted and the snapshot made at the least.
+const SNAPSHOT: Duration = Duration::from_secs(1);
+/// How often the snapshot is made at the most.
+const APART: Duration = Duration::from_millis(50);
+
+/// Why one run of the stages is over.
+enum Over {
+    /// It was told to end.
+    Ended,
+    /// It is to be tried again.
+    Again(Hold),
+}
+
+impl Pipeline {
+    /// Runs until it is told to end.
+    pub async fn run(mut self) {
+        loop {
+            let hold = match self.once().await {
+                Over::Ended => return,
+                Over::Again(hold) => hold,
+            };
+            self.hold(hold);
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = ending(&mut self.end) => return,
+            }
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        self.plans.borrow().clone()
+    }
+
+    fn hold(&self, hold: Hold) {
+        let listener = self.plan().listener;
+        self.snapshots.send_if_modified(|snapshots| {
+            let before = snapshots.get(&listener).cloned().unwrap_or_default();
+            if before.hold.as_ref() == Some(&hold) {
+                return false;
+            }
+            tracing::error!(%listener, ?hold, "The listener holds.");
+            let now = Snapshot { hold: Some(hold), ready: false, ..Snapshot::clone(&before) };
+            snapshots.insert(listener, Arc::new(now));
+            true
+        });
+    }
+
+    async fn once(&mut self) -> Over {
+        let plan = self.plan();
+        let (store, epoch) = match self.open(&plan).await {
+            Ok(opened) => opened,
+            Err(error) => return Over::Again(refused(&error)),
+        };
+        let delivery = match Delivery::start(delivery_settings(&plan), Arc::clone(&store), epoch) {
+            Ok(delivery) => Arc::new(delivery),
+            Err(error) => {
+                close(&plan, &store).await;
+                return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
+            }
+        };
+        self.grant.send_replace(Some(Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) }));
+        let over = self.serve(&plan, &store, epoch, &delivery).await;
+        self.grant.send_replace(None);
+        let patience = match *self.end.borrow() {
+            Ending::Within(patience) => patience,
+            Ending::Never => Duration::ZERO,
+        };
+        // The keeper has ended and `Access` upgrades for no longer than a call.
+        match Arc::into_inner(delivery) {
+            Some(delivery) => delivery.drain(patience).await,
+            None => {
+                tracing::warn!(listener = %plan.listener, "Delivery is in use; what is under way is sent again later.");
+            }
+        }
+        close(&plan, &store).await;
+        over
+    }
+
+    async fn open(&self, plan: &Plan) -> Result<(Arc<dyn Store>, Epoch), StoreError> {
+        let store: Arc<dyn Store> = match &plan.store {
+            StorePlan::Memory => Arc::clone(&self.memory) as Arc<dyn Store>,
+            StorePlan::Local { path } => {
+                let path = path.clone();
+                let opening = tokio::task::spawn_blocking(move || SqliteStore::open(&path, &Options::default()));
+                Arc::new(opening.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
+            }
+        };
+        let epoch = store.take_epoch().await?;
+        Ok((store, epoch))
+    }
+
+    /// Runs the ledger, keeps the settings and the snapshot current, until something ends.
+    async fn serve(&mut self, plan: &Plan, store: &Arc<dyn Store>, epoch: Epoch, delivery: &Arc<Delivery>) -> Over {
+        let (publish, stats) = watch::channel(Stats::default());
+        let stop = CancellationToken::new();
+        let outlet = Arc::clone(delivery);
+        let keeper = Keeper::run(
+            self.ledger_settings(plan, epoch),
+            self.deployment.join(plan.pattern.as_bytes()),
+            Arc::clone(store),
+            Box::new(move |events| outlet.offer(events)),
+            publish,
+            stop.clone(),
+        );
+        let mut ledger = JoinSet::new();
+        ledger.spawn(keeper);
+        let mut shown = Shown {
+            view: self.deployment.view(),
+            stats,
+            delivery: delivery.snapshot(),
+            counts: Counts::default(),
+            hold: None,
+        };
+        let mut tick = interval(SNAPSHOT);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let over = loop {
+            tokio::select! {
+                () = ending(&mut self.end) => break Over::Ended,
+                Some(ended) = ledger.join_next() => match ended {
+                    Ok(Ok(())) => break Over::Ended,
+                    Ok(Err(Stopped::Foreign(foreign))) => {
+                        // What is in the outbox is delivered all the same.
+                        shown.hold = Some(Hold::DeploymentChanged { message: foreign.to_string() });
+                    }
+                    Ok(Err(Stopped::Store(error))) => break Over::Again(refused(&error)),
+                    Ok(Err(error @ Stopped::Deployment)) => break Over::Again(failed(&error)),
+                    Err(error) => break Over::Again(failed(&error)),
+                },
+                changed = self.plans.changed() => if changed.is_ok() {
+                    let plan = self.plans.borrow_and_update().clone();
+                    delivery.update(delivery_settings(&plan));
+                },
+                () = shown.changed() => tokio::time::sleep(APART).await,
+                _ = tick.tick() => if let Ok(counts) = store.counts().await { shown.counts = counts },
+            }
+            let snapshot = Arc::new(shown.snapshot(plan));
+            self.snapshots.send_if_modified(|snapshots| {
+                let before = snapshots.insert(plan.listener.clone(), Arc::clone(&snapshot));
+                before.as_ref() != Some(&snapshot)
+            });
+        };
+        stop.cancel();
+        while let Some(ended) = ledger.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(listener = %plan.listener, %error, "The ledger failed.");
+            }
+        }
+        over
+    }
+
+    fn ledger_settings(&self, plan: &Plan, epoch: Epoch) -> ledger::Settings {
+        ledger::Settings {
+            naming: Naming {
+                listener: plan.listener.clone(),
+                database: plan.redis.database,
+                inferred: plan.inferred,
+                epoch,
+            },
+            pattern: plan.pattern.clone(),
+            resync_interval: plan.resync_interval,
+            foreign: match self.on_deployment_change {
+                OnDeploymentChange::Hold => None,
+                OnDeploymentChange::Discard => Some(false),
+                OnDeploymentChange::Keep => Some(true),
+            },
+        }
+    }
+}
+
+/// What a snapshot is made of.
+struct Shown {
+    view: watch::Receiver<Arc<View>>,
+    stats: watch::Receiver<Stats>,
+    delivery: watch::Receiver<delivery::Snapshot>,
+    counts: Counts,
+    hold: Option<Hold>,
+}
+
+impl Shown {
+    async fn changed(&mut self) {
+        // A sender that is gone changes nothing more; the ledger's end is seen elsewhere.
+        let ended = tokio::select! {
+            changed = self.view.changed() => changed.is_err(),
+            changed = self.stats.changed() => changed.is_err(),
+            changed = self.delivery.changed() => changed.is_err(),
+        };
+        if ended {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn snapshot(&mut self, plan: &Plan) -> Snapshot {
+        let view = self.view.borrow_and_update();
+        let stats = self.stats.borrow_and_update();
+        let delivery = self.delivery.borrow_and_update();
+        let mut snapshot = snapshot::of(plan, &view, &stats, &delivery, self.counts);
+        snapshot.ready &= self.hold.is_none();
+        snapshot.hold.clone_from(&self.hold);
+        snapshot
+    }
+}
+
+async fn ending(end: &mut watch::Receiver<Ending>) {
+    // A supervisor that is gone ends it too.
+    let _ = end.wait_for(|ending| *ending != Ending::Never).await;
+}
+
+async fn close(plan: &Plan, store: &Arc<dyn Store>) {
+    if plan.store != StorePlan::Memory
+        && let Err(error) = store.close().await
+    {
+        tracing::error!(listener = %plan.listener, %error, "The store did not close well.");
+    }
+}
+
+fn refused(error: &StoreError) -> Hold {
+    Hold::Store { category: error.category(), message: error.to_string() }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Hold {
+    Hold::Store { category: "Failed", message: error.to_string() }
+}
+
+fn delivery_settings(plan: &Plan) -> delivery::Settings {
+    delivery::Settings {
+        listener: plan.listener.clone(),
+        database: plan.redis.database,
+        pattern: plan.pattern.clone(),
+        id_template: plan.id_template.clone(),
+        suspend: plan.suspend,
+        webhook: plan.webhook.clone(),
+        delivery: plan.delivery.clone(),
+    }
+}
