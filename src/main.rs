@@ -1,1 +1,51 @@
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use redis_expiry_operator::{
+    commands::{check, dead_letters, run},
+    telemetry::logs,
+};
+
+/// Turns Redis key expiry into webhooks: on time, none lost, none invented.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    /// What to log to stderr, such as `info` or `redis_expiry_operator=debug`. Default: `RUST_LOG`, else warnings.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs listeners until it is told to stop.
+    Run(run::Arguments),
+    /// Tells whether listeners can run here, and what to do if not.
+    Check(check::Arguments),
+    /// Shows, replays or purges the events that could not be delivered.
+    DeadLetters(dead_letters::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ended = logs::install(arguments.log.as_deref()).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let ended = runtime.block_on(async {
+            match arguments.command {
+                Command::Run(arguments) => run::run(arguments).await,
+                Command::Check(arguments) => check::check(arguments).await,
+                Command::DeadLetters(arguments) => dead_letters::dead_letters(arguments).await,
+            }
+        });
+        // Nothing is waited for that was not waited for above: a second signal means now.
+        runtime.shutdown_background();
+        ended
+    });
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

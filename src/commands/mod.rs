@@ -1,4 +1,8 @@
 //! One file a command; each is a composition root.
 
+pub mod check;
+pub mod dead_letters;
 pub mod demo;
 pub mod load;
+pub mod output;
+pub mod run;

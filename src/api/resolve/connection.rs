@@ -23,14 +23,14 @@ pub(super) fn redis(check: &mut Check<'_>, spec: &RedisSpec) -> RedisPlan {
         check.secret_text("spec.redis.usernameSecretRef", reference)
     });
     let password = spec.password_secret_ref.as_ref();
-    let password = password.and_then(|reference| check.secret("spec.redis.passwordSecretRef", reference));
+    let password = password.and_then(|reference| check.secret_text("spec.redis.passwordSecretRef", reference));
     check.within("spec.redis.topologyRefresh", spec.topology_refresh.get(), Duration::from_millis(100), MINUTE);
     RedisPlan {
         addresses,
         address_map,
         database: spec.database,
         username,
-        password: password.map(Secret),
+        password: password.map(|text| Secret(text.into_bytes())),
         keyspace_events: match spec.keyspace_events {
             KeyspaceEvents::Observe => plan::KeyspaceEvents::Observe,
             KeyspaceEvents::Enable => plan::KeyspaceEvents::Enable,
