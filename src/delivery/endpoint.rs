@@ -4,7 +4,7 @@ use std::{error::Error, io, time::Duration};
 
 use anyhow::Context;
 use reqwest::{
-    Client, Response, Url,
+    Client, Method, Request, Response, Url,
     header::{HeaderMap, RETRY_AFTER},
     redirect,
 };
@@ -55,8 +55,12 @@ impl Endpoint {
         let body = request::body(&self.settings, &waiting.event);
         let attempt = waiting.attempts.saturating_add(1);
         let headers = request::headers(&self.fixed_headers, &self.signer, &waiting.event, &body, attempt, now);
-        let request = self.client.post(self.url.clone()).headers(headers).body(body);
-        match request.timeout(self.settings.webhook.request_timeout).send().await {
+        // Not by a builder, which would copy each header once more.
+        let mut request = Request::new(Method::POST, self.url.clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body.into());
+        *request.timeout_mut() = Some(self.settings.webhook.request_timeout);
+        match self.client.execute(request).await {
             Ok(response) => {
                 let code = response.status().as_u16();
                 let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());

@@ -92,8 +92,11 @@ pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)
             epoch: row.epoch,
             failed: row.failed,
         });
-        if row.epoch > node.epoch {
-            (node.epoch, node.role) = (row.epoch, role);
+        node.epoch = node.epoch.max(row.epoch);
+        // Whoever still calls it a master has not heard yet; one that has been promoted owns slots (see `finish`). Epochs
+        // do not order this: a replica is listed with its master's, which may be lower than the one it had before.
+        if role != Role::Master {
+            node.role = role;
         }
         node.failed &= row.failed;
         for address in &row.announced {
@@ -202,6 +205,16 @@ mod tests {
             &[],
         );
         assert_eq!(topology.masters().map(|node| node.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_node_that_became_a_replica_is_one_though_its_own_epoch_was_higher() {
+        let old = view(&[&row("a", 1, "master", "-", 1, "0-16383"), &row("b", 2, "master", "-", 4, "")]);
+        let new = view(&[&row("a", 1, "master", "-", 1, "0-16383"), &row("b", 2, "slave", "a", 1, "")]);
+        for views in [[old.clone(), new.clone()], [new, old]] {
+            let topology = merge(&Topology::default(), &views, &[]);
+            assert_eq!(topology.node(&"b".into()).unwrap().role, Role::Replica { of: "a".into() });
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 #[derive(Clone)]
 pub struct Request {
     pub at: Instant,
+    pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -88,7 +89,7 @@ impl Receiver {
             in_flight: AtomicUsize::default(),
             most_in_flight: AtomicUsize::default(),
         });
-        let app = Router::new().route("/hook", any(respond)).fallback(any(respond)).with_state(shared.clone());
+        let app = Router::new().fallback(any(respond)).with_state(shared.clone());
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { shared, address, _server: server }
@@ -121,11 +122,11 @@ impl Drop for InFlight {
     }
 }
 
-async fn respond(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn respond(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
     let _in_flight = InFlight(shared.clone());
     shared.most_in_flight.fetch_max(now, Ordering::SeqCst);
-    let request = Request { at: Instant::now(), headers, body };
+    let request = Request { at: Instant::now(), path: uri.path().to_owned(), headers, body };
     let script = shared.script.lock().unwrap().clone();
     let answer = script(&request);
     shared.seen.lock().unwrap().push(request);

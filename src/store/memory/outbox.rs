@@ -91,7 +91,9 @@ impl State {
     pub fn replay(&mut self, which: Selection) -> u64 {
         let letters = self.take_parked(which);
         let count = letters.len() as u64;
-        letters.into_iter().for_each(|letter| self.append(letter.event));
+        for letter in letters {
+            self.append(letter.event);
+        }
         count
     }
 

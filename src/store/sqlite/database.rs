@@ -1,15 +1,14 @@
 //! The open file: its transaction, and the figures of it that are kept in memory.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::failure::Failure;
+use super::{failure::Failure, lock::Lock};
 use crate::{
     model::Millis,
     store::{Counts, Epoch},
@@ -22,8 +21,8 @@ pub(super) struct Database {
     /// The figures when the open transaction began.
     before: Option<Figures>,
     files: [(PathBuf, Identity); 2],
-    /// Held for as long as the store is open; the kernel lets go of it when the process dies, however it dies.
-    pub lock: File,
+    /// The last field: it is let go of when the connection is closed.
+    pub lock: Lock,
 }
 
 /// What would cost a scan to ask each time.
@@ -46,7 +45,7 @@ fn identity(path: &Path) -> io::Result<Identity> {
 }
 
 impl Database {
-    pub fn new(connection: Connection, path: &Path, log: PathBuf, lock: File) -> Result<Self, Failure> {
+    pub fn new(connection: Connection, path: &Path, log: PathBuf, lock: Lock) -> Result<Self, Failure> {
         let known = |path: PathBuf| match identity(&path) {
             Ok(identity) => Ok((path, identity)),
             Err(error) => Err(Failure::Damaged(format!("{}: {error}", path.display()))),

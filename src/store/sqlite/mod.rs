@@ -36,6 +36,7 @@ mod dead_letters;
 mod deployment;
 mod failure;
 mod ledger;
+mod lock;
 mod open;
 mod outbox;
 mod thread;

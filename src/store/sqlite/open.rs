@@ -2,8 +2,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, TryLockError},
+    fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -12,6 +13,7 @@ use super::{
     Options,
     database::Database,
     failure::{Failure, of_io},
+    lock::Lock,
 };
 use crate::store::StoreError;
 
@@ -28,12 +30,13 @@ const LOG_BYTES: i64 = 64 * 1024 * 1024;
 /// A file up to this size is read through at the start: a fraction of a second.
 const CHECKED_BYTES: u64 = 16 * 1024 * 1024;
 const STATEMENTS: usize = 64;
+const PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Database, StoreError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| of_io(&error, path))?;
     }
-    let lock = lock(path)?;
+    let lock = Lock::take(path)?;
     database(path, options, lock).map_err(|failure| match failure {
         Opening::Failed(failure) => failure.named(path),
         Opening::Newer(found) => StoreError::Newer { path: path.to_path_buf(), found, known: SCHEMA_VERSION },
@@ -51,42 +54,30 @@ impl<E: Into<Failure>> From<E> for Opening {
     }
 }
 
-/// Takes the lock file beside the store. It is left behind at the end: removing it would let two processes hold two
-/// locks of one name.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(beside(path, ".lock"))
-        .map_err(|error| of_io(&error, path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_path_buf() }),
-        Err(TryLockError::Error(error)) => Err(of_io(&error, path)),
-    }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
+/// The path of a file that belongs to the one at `path`.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     PathBuf::from(name)
 }
 
-fn database(path: &Path, options: &Options, lock: File) -> Result<Database, Opening> {
+fn database(path: &Path, options: &Options, lock: Lock) -> Result<Database, Opening> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A backup that is just being read holds the file for moments; anything longer is another owner.
+    connection.busy_timeout(PATIENCE)?;
+    // SQLite opens a file that it may not write for reading, and fails in other words later.
+    if connection.is_readonly("main")? {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+        return Err(rusqlite::Error::SqliteFailure(code, None).into());
+    }
     // Exclusive: our lock file keeps our own kind out, this keeps out everybody else who would write to the file; and
     // the index of the log is in our memory then, not in a third file.
     pragma(&connection, "locking_mode", "EXCLUSIVE")?;
     let state = state(&connection)?;
     if let State::Newer(found) = state {
         return Err(Opening::Newer(found));
-    }
-    if connection.is_readonly("main")? {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
-        return Err(rusqlite::Error::SqliteFailure(code, None).into());
     }
     pragma(&connection, "journal_mode", "WAL")?;
     // Each commit is on the disk before it is answered.

@@ -20,7 +20,7 @@ pub(super) const fn evidence_number(evidence: Evidence) -> i64 {
     }
 }
 
-/// Reads an event from the first five columns: id, key, deadline, evidence, settled_at.
+/// Reads an event from the first five columns: id, key, deadline, evidence, settled at.
 pub(super) fn event_of(row: &Row<'_>) -> rusqlite::Result<Event> {
     let evidence = match row.get::<_, i64>(3)? {
         0 => Evidence::Witnessed,

@@ -187,7 +187,8 @@ impl Group {
             Ok(()) => self.commit(),
             Err(failure) => {
                 self.database.roll_back();
-                self.finish(Err(failure.named(&self.database.path)));
+                let outcome = Err(failure.named(&self.database.path));
+                self.finish(&outcome);
             }
         }
     }
@@ -202,10 +203,11 @@ impl Group {
         if committed.is_err() {
             self.database.roll_back();
         }
-        self.finish(committed.map_err(|failure| failure.named(&self.database.path)));
+        let outcome = committed.map_err(|failure| failure.named(&self.database.path));
+        self.finish(&outcome);
     }
 
-    fn finish(&mut self, outcome: Result<(), StoreError>) {
+    fn finish(&mut self, outcome: &Result<(), StoreError>) {
         for write in self.executed.drain(..) {
             write.finish(outcome.clone());
         }

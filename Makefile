@@ -1,0 +1,39 @@
+# make demo   the main job, on a local Redis Cluster
+# make test   everything that an ordinary user can run
+# make bench  the figures of docs/benchmarks.md
+# Each installs what it lacks, and says so.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO_FLAGS ?= --locked
+export CARGO_TERM_COLOR ?= never
+
+.PHONY: demo test bench lint tools redis
+
+demo: tools redis
+	cargo build $(CARGO_FLAGS)
+	cargo run --quiet $(CARGO_FLAGS) -- demo $(ARGS)
+
+test: tools redis lint
+	cargo test $(CARGO_FLAGS)
+
+lint: tools
+	cargo fmt --check
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+bench: tools redis
+	cargo bench $(CARGO_FLAGS)
+
+tools:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.90 or later (https://rustup.rs)"; exit 1; }
+	@command -v cc >/dev/null || { echo "installing a C compiler (for SQLite)"; $(APT) gcc libc6-dev; }
+
+redis:
+	@command -v redis-server >/dev/null || { echo "installing redis-server"; $(APT) redis-server; }
+	@redis-server --version
+
+# A package of the distribution; with sudo where we are not root. Its own service is not wanted.
+APT = set -e; as=; [ "$$(id -u)" = 0 ] || as=sudo; command -v apt-get >/dev/null \
+	|| { echo "no apt-get here: install it by hand"; exit 1; }; \
+	$$as apt-get update -qq; \
+	$$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends >/dev/null

@@ -1,0 +1,86 @@
+//! A store that takes no outcomes while it is told so, and says how it was asked.
+
+use std::sync::Mutex;
+
+use redis_expiry_operator::{
+    model::{EventId, Key, Millis, NodeId},
+    store::{
+        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Entry, Epoch, Known, NodeState, Pending, Reply,
+        Selection, Store, StoreError, memory::MemoryStore,
+    },
+};
+
+pub struct Refusing {
+    pub inner: MemoryStore,
+    refusal: Mutex<Option<StoreError>>,
+}
+
+impl Refusing {
+    pub fn with(error: StoreError) -> Self {
+        Self { inner: MemoryStore::new(), refusal: Mutex::new(Some(error)) }
+    }
+    pub fn relent(&self) {
+        *self.refusal.lock().unwrap() = None;
+    }
+}
+
+impl Store for Refusing {
+    fn delivered(&self, epoch: Epoch, outcomes: Vec<Delivery>) -> Reply<()> {
+        match self.refusal.lock().unwrap().clone() {
+            Some(error) => Box::pin(std::future::ready(Err(error))),
+            None => self.inner.delivered(epoch, outcomes),
+        }
+    }
+
+    fn take_epoch(&self) -> Reply<Epoch> {
+        self.inner.take_epoch()
+    }
+    fn known(&self, keys: Vec<Key>) -> Reply<Vec<Known>> {
+        self.inner.known(keys)
+    }
+    fn due(&self, after: Option<DueCursor>, limit: usize) -> Reply<Vec<Entry>> {
+        self.inner.due(after, limit)
+    }
+    fn apply(&self, epoch: Epoch, changes: Vec<Change>) -> Applying {
+        self.inner.apply(epoch, changes)
+    }
+    fn pending(&self, ready: Millis, but: Vec<EventId>, limit: usize) -> Reply<Vec<Pending>> {
+        self.inner.pending(ready, but, limit)
+    }
+    fn next_pending(&self, but: Vec<EventId>) -> Reply<Option<Millis>> {
+        self.inner.next_pending(but)
+    }
+    fn dead_letters(&self, after: Option<(Millis, EventId)>, limit: usize) -> Reply<Vec<DeadLetter>> {
+        self.inner.dead_letters(after, limit)
+    }
+    fn replay(&self, epoch: Epoch, which: Selection) -> Reply<u64> {
+        self.inner.replay(epoch, which)
+    }
+    fn purge(&self, epoch: Epoch, which: Selection) -> Reply<u64> {
+        self.inner.purge(epoch, which)
+    }
+    fn node_states(&self) -> Reply<Vec<NodeState>> {
+        self.inner.node_states()
+    }
+    fn remember_node(&self, epoch: Epoch, state: NodeState) -> Reply<()> {
+        self.inner.remember_node(epoch, state)
+    }
+    fn forget_node(&self, epoch: Epoch, node: NodeId) -> Reply<()> {
+        self.inner.forget_node(epoch, node)
+    }
+    fn meta(&self, name: &'static str) -> Reply<Option<String>> {
+        self.inner.meta(name)
+    }
+    fn set_meta(&self, epoch: Epoch, name: &'static str, value: String) -> Reply<()> {
+        self.inner.set_meta(epoch, name, value)
+    }
+    fn discard_ledger(&self, epoch: Epoch) -> Reply<u64> {
+        self.inner.discard_ledger(epoch)
+    }
+    fn counts(&self) -> Reply<Counts> {
+        self.inner.counts()
+    }
+    fn close(&self) -> Reply<()> {
+        self.inner.close()
+    }
+}
