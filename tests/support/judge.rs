@@ -17,6 +17,8 @@ struct Told<'a> {
     answered: bool,
 }
 
+/// The time of a push is an estimate: Redis does not send it.
+const CLOCKS_MS: i64 = 100;
 /// How much later than the deadline a push may come that nobody asked for.
 const UNASKED_MS: i64 = 1_000;
 
@@ -150,10 +152,12 @@ fn attribute(
     // A key may have the same deadline twice: what expired comes before what was ended.
     if let Some(index) = candidates.iter().filter(exact).min_by_key(|index| ended(index)) {
         let shortened = match &lives[*index] {
-            // A gap hid that the deadline had come sooner: it did expire, and is told by what was known.
-            (life, Verdict::MustNot(op)) if faults.hides(life, op) => {
-                op.act.deadline().filter(|to| *to < life.deadline)
-            }
+            // It did expire, and is told by the deadline that was known: a gap hid that there was a sooner one, or there
+            // was hardly a difference.
+            (life, Verdict::MustNot(op)) => op.act.deadline().filter(|sooner| {
+                let before = life.deadline.since(*sooner);
+                before > 0 && (before <= HARDLY_MS || faults.hides(life, op))
+            }),
             _ => None,
         };
         let sooner = candidates.iter().find(|index| Some(lives[**index].0.deadline) == shortened);
@@ -162,7 +166,9 @@ fn attribute(
     let by_push = |index: &&usize| {
         let life = &lives[**index].0;
         let latest = faults.sees_again(life, life.deadline).plus(UNASKED_MS);
-        event.evidence == Evidence::Witnessed && life.deadline < event.deadline && event.deadline <= latest
+        event.evidence == Evidence::Witnessed
+            && life.deadline.plus(-CLOCKS_MS) <= event.deadline
+            && event.deadline <= latest
     };
     let index = candidates.iter().filter(by_push).rfind(|index| !ended(index))?;
     Some((*index, false))

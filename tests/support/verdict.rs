@@ -84,6 +84,9 @@ impl Faults {
                 Verdict::MustNot(op.clone())
             };
         }
+        if let Some(reason) = self.unpromised(life) {
+            return Verdict::Unpromised(reason);
+        }
         if let Some(wipe) = self.wiped(life) {
             return if life.born.end >= wipe.from.plus(-RECORDING_MS) {
                 Verdict::Unpromised("born just before its data was wiped")
@@ -93,19 +96,24 @@ impl Faults {
                 Verdict::Vanished
             };
         }
-        if let Ending::Vanished(_) = life.ending {
-            return Verdict::Uncertain("gone before its deadline");
+        match life.ending {
+            Ending::Vanished(_) => Verdict::Uncertain("gone before its deadline"),
+            _ => Verdict::Must,
         }
+    }
+
+    /// What DESIGN rule 15 leaves out.
+    fn unpromised(&self, life: &Life) -> Option<&'static str> {
         for window in self.around(life).filter(|window| window.kind != Kind::Handover) {
             let inside = |at: Millis| window.from.plus(-RECORDING_MS) <= at && at <= window.to;
             if inside(life.born.end) && inside(life.deadline) {
-                return Verdict::Unpromised("its deadline was set and passed inside one gap");
+                return Some("its deadline was set and passed inside one gap");
             }
             if inside(life.deadline) && life.set_again.is_some_and(inside) {
-                return Verdict::Unpromised("it expired and was set again inside one gap");
+                return Some("it expired and was set again inside one gap");
             }
         }
-        Verdict::Must
+        None
     }
 
     /// Whether an `Inferred` event for a life that `op` ended is excused: the end fell into a gap that also holds the
