@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         let ended = runtime.block_on(async {
             match arguments.command {
                 Command::Run(arguments) => run::run(arguments).await,
-                Command::Check(arguments) => check::check(arguments).await,
+                Command::Check(arguments) => Box::pin(check::check(arguments)).await,
                 Command::DeadLetters(arguments) => dead_letters::dead_letters(arguments).await,
             }
         });
