@@ -1,6 +1,6 @@
 //! The built binary's `run`: what it says, how it reloads, and how it ends.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails, fails its test")]
 
 use std::{
     fs,
