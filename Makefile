@@ -22,7 +22,7 @@ lint: tools
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 
 bench: tools redis
-	cargo bench $(CARGO_FLAGS)
+	cargo bench $(CARGO_FLAGS) --bench figures -- $(ARGS)
 
 tools:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.90 or later (https://rustup.rs)"; exit 1; }

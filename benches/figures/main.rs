@@ -1,0 +1,77 @@
+//! The figures of docs/benchmarks.md, each beside its yardstick in the same run.
+//!
+//! `cargo bench --bench figures` measures and writes the page; `-- --quick` (or being run by `cargo test`) goes through
+//! the same motions with small numbers and writes nothing; `-- --only burst` measures one.
+
+use std::{env, path::Path};
+
+use anyhow::{Context as _, bail};
+
+mod bed;
+mod burst;
+mod engine;
+mod first_scan;
+mod lateness;
+mod machine;
+mod outage;
+mod receiver;
+mod report;
+mod scale;
+mod statistics;
+
+use bed::Bed;
+use report::Figure;
+use scale::Scale;
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
+
+struct Arguments {
+    quick: bool,
+    only: Option<String>,
+}
+
+fn arguments() -> anyhow::Result<Arguments> {
+    let mut given = Arguments { quick: true, only: None };
+    let mut words = env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            // By this cargo says that it was `cargo bench`.
+            "--bench" => given.quick = false,
+            "--quick" => {}
+            "--only" => given.only = Some(words.next().context("--only wants the name of a figure")?),
+            other => bail!("unknown argument {other}: there are --quick and --only <figure>"),
+        }
+    }
+    // Wherever it stands.
+    given.quick |= env::args().any(|word| word == "--quick");
+    Ok(given)
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { quick, only } = arguments()?;
+    let scale = if quick { Scale::QUICK } else { Scale::FULL };
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let bed = Bed::make(&scale).await?;
+    let mut figures: Vec<Figure> = Vec::new();
+    if wanted("lateness") {
+        figures.push(lateness::measure(&bed, &scale).await.context("lateness")?);
+    }
+    if wanted("burst") {
+        figures.push(burst::measure(&bed, &scale).await.context("burst")?);
+    }
+    if wanted("first-scan") {
+        figures.extend(first_scan::measure(&bed, &scale).await.context("first scan")?);
+    }
+    if wanted("outage") {
+        figures.push(outage::measure(&bed, &scale).await.context("outage")?);
+    }
+    anyhow::ensure!(!figures.is_empty(), "no figure has that name: lateness, burst, first-scan, outage");
+    let page = report::page(&figures, &machine::describe(&bed).await?, &scale);
+    println!("\n{page}");
+    if !quick && only.is_none() {
+        std::fs::create_dir_all(Path::new(PAGE).parent().context("the page has a folder")?)?;
+        std::fs::write(PAGE, page).with_context(|| format!("writing {PAGE}"))?;
+    }
+    Ok(())
+}
