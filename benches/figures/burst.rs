@@ -78,6 +78,8 @@ async fn bare(bed: &Bed, scale: &Scale, receiver: &Receiver, round: usize) -> an
     let shares = bed.by_owner(keys, |key| key)?;
     let (found, gone) = mpsc::channel(scale.burst);
     let gone = Arc::new(Mutex::new(gone));
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().pool_max_idle_per_host(AT_ONCE).no_proxy().tls_certs_only([]).build()?;
     let mut tasks = JoinSet::new();
     for (share, master) in shares.into_iter().zip(bed.masters.clone()) {
