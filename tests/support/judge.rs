@@ -8,7 +8,7 @@ use super::{
     receiver::Received,
     report::{Report, Span, case},
     truth::{Act, Before, History, Life, Op},
-    verdict::{Faults, Verdict},
+    verdict::{Faults, RECORDING_MS, Verdict},
 };
 
 /// One id, as the receiver knows it.
@@ -19,9 +19,6 @@ struct Told<'a> {
 
 /// How much later than the deadline a push may come that nobody asked for.
 const UNASKED_MS: i64 = 1_000;
-
-/// A deadline that was made sooner by no more than this need not be told apart from the one before.
-const HARDLY_MS: i64 = 50;
 
 pub fn judge(histories: &[History], received: &[Received], faults: &Faults, spans: &[Span]) -> Report {
     let watched = histories.iter().filter(|history| history.watched);
@@ -152,8 +149,8 @@ fn attribute(
         let (life, verdict) = &lives[*index];
         let Verdict::MustNot(op) = verdict else { return Some((*index, true)) };
         // A later life did expire, and is told by the deadline that was known: a gap hid what came between, or the deadline
-        // was made sooner by next to nothing.
-        let hardly = op.act.deadline().is_some_and(|to| (0..=HARDLY_MS).contains(&life.deadline.since(to)));
+        // was made sooner and had passed before it could be looked at.
+        let hardly = op.act.deadline().is_some_and(|to| to < life.deadline && to.since(op.end) <= RECORDING_MS);
         let later = |other: &&usize| *other > index && !ended(other) && lives[**other].0.deadline <= event.at;
         let told = candidates.iter().find(later).filter(|_| hardly || faults.hides(life, op));
         return Some((*told.unwrap_or(index), true));
@@ -267,6 +264,8 @@ mod tests {
         let ops = || vec![armed(9_000, 0), op(Act::Move(Millis(5_000)), 3_000, Before::Alive)];
         assert_eq!(judged(ops(), &[told(5_090, 5_094, WITNESSED, 200)], &Faults::default()), [0, 0, 0, 0]);
         assert_eq!(judged(ops(), &[told(9_000, 9_004, WITNESSED, 200)], &Faults::default()), [1, 1, 0, 0]);
+        let hardly = vec![armed(5_100, 0), op(Act::Move(Millis(5_000)), 4_800, Before::Alive)];
+        assert_eq!(judged(hardly, &[told(5_100, 5_104, WITNESSED, 200)], &Faults::default()), [0, 0, 0, 0]);
         let hidden = window(2_900, 3_500, Kind::Gap);
         assert_eq!(judged(ops(), &[told(9_000, 9_004, INFERRED, 200)], &hidden)[..2], [0, 0]);
     }

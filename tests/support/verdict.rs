@@ -63,8 +63,8 @@ pub enum Verdict {
     Unpromised(&'static str),
 }
 
-/// How long before a fault a birth may not yet have been recorded: the push, the look, the commit.
-const RECORDING_MS: i64 = 250;
+/// How long a new deadline may not yet have been recorded: the push, the look, the commit.
+pub const RECORDING_MS: i64 = 250;
 
 impl Faults {
     pub fn verdict(&self, life: &Life) -> Verdict {
