@@ -40,8 +40,8 @@ fn main() -> ExitCode {
         let ended = runtime.block_on(async {
             match arguments.command {
                 Command::Run(arguments) => run::run(arguments).await,
+                Command::Check(arguments) => Box::pin(check::check(arguments)).await,
                 Command::Demo(arguments) => demo::demo(arguments).await,
-                Command::Check(arguments) => check::check(arguments).await,
                 Command::DeadLetters(arguments) => dead_letters::dead_letters(arguments).await,
             }
         });

@@ -50,8 +50,6 @@ pub struct Naming {
     pub epoch: Epoch,
 }
 
-/// A push that comes this much before the entry's deadline tells of a shortened TTL; less is the error of two clocks.
-const SHORTENED_MS: i64 = 50;
 /// A memory left by an earlier process outlives births up to this much younger: its last pushes and our first looks overlap.
 const EARLIER_PROCESS_MS: i64 = 1_000;
 
@@ -60,7 +58,7 @@ pub fn judge(naming: &Naming, known: Known, look: &Look, purpose: Purpose, at: M
     let mut judging = Judging { naming, key: &look.key, at, entry: known.entry, changes: Vec::new() };
     let mut memory = Recall::new(known.memory, naming.epoch, look.used.earlier_birth);
     for heard in &look.used.heard {
-        judging.removal(heard, &mut memory);
+        judging.removal(heard, look.now, &mut memory);
     }
     let again = match look.answer {
         Answer::Alive(deadline) => judging.alive(deadline, look.now),
@@ -79,12 +77,14 @@ struct Judging<'a> {
 }
 
 impl Judging<'_> {
-    fn removal(&mut self, heard: &Heard, memory: &mut Recall) {
+    fn removal(&mut self, heard: &Heard, now: Millis, memory: &mut Recall) {
         match (heard.sort, self.entry) {
             (Sort::Born, _) => memory.born(heard.at),
             (Sort::Expired, Some(seen)) => {
-                let early = seen.deadline.since(heard.server_at) > SHORTENED_MS;
-                let deadline = if early { heard.server_at } else { seen.deadline };
+                // By the owner's own clock, which was read behind the push; the push's time is ours, converted, and wrong by
+                // as much as a slow exchange was.
+                let shortened = now <= seen.deadline;
+                let deadline = if shortened { heard.server_at.min(now) } else { seen.deadline };
                 self.settle(deadline, Evidence::Witnessed, heard.at);
                 memory.made();
             }
@@ -276,6 +276,12 @@ mod tests {
     fn expired_before_the_deadline_tells_of_a_shortened_ttl_and_carries_the_time_of_the_push() {
         let look = look(Answer::Gone, AHEAD, vec![heard(Sort::Expired, 98_000)]);
         assert_eq!(judged(entry(D), &look, Purpose::Ordinary), (vec!["settle W 98000".into()], Again::No));
+    }
+
+    #[test]
+    fn expired_at_the_deadline_keeps_it_however_wrong_the_time_of_the_push_is() {
+        let look = look(Answer::Gone, PAST, vec![heard(Sort::Expired, 99_900)]);
+        assert_eq!(judged(entry(D), &look, Purpose::Ordinary).0, ["settle W 100000"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::{
     store::{Applying, Change, Entry, Epoch, Known, Reply, Seen, Store, StoreError, meta},
 };
 
-/// Keys in flight. Hints and deadlines beyond it wait where they are.
+/// Keys in flight, those that the store refuses among them. Hints and deadlines beyond it wait where they are.
 const IN_FLIGHT: usize = 12_288;
 /// A call of the store has about this many keys, where so many are there.
 const TOGETHER: usize = 1_024;
@@ -295,7 +295,7 @@ impl Keeper {
     }
 
     fn room(&self) -> usize {
-        if self.refused.is_empty() { IN_FLIGHT.saturating_sub(self.book.in_flight()) } else { 0 }
+        IN_FLIGHT.saturating_sub(self.book.in_flight())
     }
 
     /// When to ask about a key, by our clock.
@@ -395,10 +395,13 @@ impl Keeper {
                     self.lost_evidence(&look);
                 }
             }
-            Done::Applied(works, Ok(done), durable) => {
+            Done::Applied(mut works, Ok(done), durable) => {
                 self.stats.store_error = None;
                 self.applied(&works, &done);
-                // Kept until a crash can no longer undo it: if that fails, it is done again.
+                // What was done is kept until a crash can no longer undo it: if that fails, it is done again.
+                works.keys.clear();
+                let mut done = done.into_iter();
+                works.changes.retain(|_| done.next().unwrap_or(false));
                 self.waiting.push(Box::pin(async move {
                     let durable = durable.await;
                     Done::Durable(works, durable)
@@ -412,8 +415,8 @@ impl Keeper {
             Done::Durable(works, Ok(())) => self.offer(&works, |change| !derived(change)),
             Done::Durable(mut works, Err(error)) => {
                 self.troubled(error)?;
-                for work in works.keys.drain(..) {
-                    self.book.distrust(&work.key);
+                for change in &works.changes {
+                    self.book.distrust(change.key());
                 }
                 self.offer_from_memory(&mut works);
                 self.refuse(works);

@@ -31,7 +31,7 @@ pub struct Row {
 
 /// Reads `CLUSTER NODES`: a line a node,
 /// `<id> <ip:port@cport[,hostname[,aux=value]*]> <flags> <master> <ping> <pong> <epoch> <link> <slot> ...`.
-/// Source: `clusterGenNodeDescription` in cluster_legacy.c.
+/// Source: `clusterGenNodeDescription` in `cluster_legacy.c`.
 pub fn parse_nodes(text: &str) -> Result<View, String> {
     let mut view = View::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -166,30 +166,15 @@ pub fn parse_slots(value: &Value, asked: &Address, epoch: u64) -> Result<View, S
             if index == 0 {
                 master = Some(id.clone());
             }
-            let row = match owned.iter_mut().find(|(row, _)| row.id == id) {
-                Some(row) => row,
-                None => {
-                    owned.push((
-                        Row {
-                            id: id.clone(),
-                            announced: addresses(
-                                [endpoint_host(Some(endpoint), asked), extra("ip"), extra("hostname")],
-                                port,
-                            ),
-                            replica_of: if index == 0 { None } else { master.clone() },
-                            slots: SlotSet::default(),
-                            epoch,
-                            failed: false,
-                            moving: false,
-                        },
-                        Vec::new(),
-                    ));
-                    let last = owned.len() - 1;
-                    &mut owned[last]
-                }
-            };
+            let at = owned.iter().position(|(row, _)| row.id == id).unwrap_or_else(|| {
+                let announced = addresses([endpoint_host(Some(endpoint), asked), extra("ip"), extra("hostname")], port);
+                let replica_of = if index == 0 { None } else { master.clone() };
+                let slots = SlotSet::default();
+                owned.push((Row { id, announced, replica_of, slots, epoch, failed: false, moving: false }, Vec::new()));
+                owned.len() - 1
+            });
             if index == 0 {
-                row.1.extend(&slots);
+                owned[at].1.extend(&slots);
             }
         }
     }
@@ -243,8 +228,7 @@ fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        Value::VerbatimString { text, .. } => Some(text.clone()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
         _ => None,
     }
 }

@@ -17,8 +17,13 @@ struct Told<'a> {
     answered: bool,
 }
 
+/// The time of a push is an estimate: Redis does not send it.
+const CLOCKS_MS: i64 = 100;
 /// How much later than the deadline a push may come that nobody asked for.
 const UNASKED_MS: i64 = 1_000;
+
+/// A deadline that was made sooner by no more than this need not be told apart from the one before.
+const HARDLY_MS: i64 = 50;
 
 pub fn judge(histories: &[History], received: &[Received], faults: &Faults, spans: &[Span]) -> Report {
     let watched = histories.iter().filter(|history| history.watched);
@@ -53,6 +58,7 @@ pub fn judge(histories: &[History], received: &[Received], faults: &Faults, span
             Verdict::MustNot(op) => not_owed(life, op, events, faults, spans, &mut report),
             Verdict::Uncertain(_) => report.uncertain += 1,
             Verdict::Unpromised(_) => report.unpromised += 1,
+            Verdict::Unborn => {}
         }
         if let (false, Some(early)) = (matches!(verdict, Verdict::MustNot(_)), early(life, events)) {
             report.invented.push(case(&life.key, format!("told {early} ms before its deadline")));
@@ -146,10 +152,12 @@ fn attribute(
     // A key may have the same deadline twice: what expired comes before what was ended.
     if let Some(index) = candidates.iter().filter(exact).min_by_key(|index| ended(index)) {
         let shortened = match &lives[*index] {
-            // A gap hid that the deadline had come sooner: it did expire, and is told by what was known.
-            (life, Verdict::MustNot(op)) if faults.hides(life, op) => {
-                op.act.deadline().filter(|to| *to < life.deadline)
-            }
+            // It did expire, and is told by the deadline that was known: a gap hid that there was a sooner one, or there
+            // was hardly a difference.
+            (life, Verdict::MustNot(op)) => op.act.deadline().filter(|sooner| {
+                let before = life.deadline.since(*sooner);
+                before > 0 && (before <= HARDLY_MS || faults.hides(life, op))
+            }),
             _ => None,
         };
         let sooner = candidates.iter().find(|index| Some(lives[**index].0.deadline) == shortened);
@@ -158,7 +166,9 @@ fn attribute(
     let by_push = |index: &&usize| {
         let life = &lives[**index].0;
         let latest = faults.sees_again(life, life.deadline).plus(UNASKED_MS);
-        event.evidence == Evidence::Witnessed && life.deadline < event.deadline && event.deadline <= latest
+        event.evidence == Evidence::Witnessed
+            && life.deadline.plus(-CLOCKS_MS) <= event.deadline
+            && event.deadline <= latest
     };
     let index = candidates.iter().filter(by_push).rfind(|index| !ended(index))?;
     Some((*index, false))

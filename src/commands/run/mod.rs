@@ -25,6 +25,7 @@ pub mod report;
 mod reload;
 mod signals;
 
+pub use reload::load;
 use signals::Signals;
 
 /// How many lines of the reloader may wait to be shown.
