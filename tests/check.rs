@@ -156,7 +156,8 @@ async fn where_all_is_well_nothing_is_wrong_and_the_exit_code_is_0() {
     assert_eq!((checked.of("fail"), checked.of("warn")), (vec![], vec![]), "{:#?}", checked.findings);
     assert_eq!(checked.code, 0);
     let ok = checked.of("ok").join("\n");
-    for told in ["1/1 seeds answer", "every slot has an owner", "version 7.", "events is \"", "clock ", "user rx may "] {
+    for told in ["1/1 seeds answer", "every slot has an owner", "version 7.", "events is \"", "clock ", "user rx may "]
+    {
         assert!(ok.contains(told), "{told} in {ok}");
     }
     assert!(!ok.contains("hidden"), "a URL's query is not shown: {ok}");
