@@ -5,7 +5,9 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-pub use super::records::{Armed, Counts, Line, Millis, Order, Paid, Placed, Product, Status, TimedOut, WebhookEvent};
+pub use super::records::{
+    Armed, Counts, Line, Listing, Millis, Order, Paid, Placed, Product, Status, TimedOut, WebhookEvent,
+};
 use super::{sql, writer::Writer};
 
 /// Which orders need arming: those not armed though created before `created_before`; those not confirmed since
@@ -154,17 +156,16 @@ impl Database {
         self.writer.run(move |it| find(it, &id)).await
     }
 
-    /// The newest first.
-    pub async fn orders(&self, status: Option<Status>, limit: u32) -> anyhow::Result<Vec<Order>> {
+    pub async fn orders(&self, listing: Listing, limit: u32) -> anyhow::Result<Vec<Order>> {
+        let statement = match listing {
+            Listing::Newest => sql::ORDERS,
+            Listing::Due => sql::ORDERS_DUE,
+            Listing::Settled => sql::ORDERS_SETTLED,
+        };
         self.writer
             .run(move |it| {
-                let raw: Vec<Raw> = match status {
-                    Some(status) => it
-                        .prepare_cached(sql::ORDERS_WITH_STATUS)?
-                        .query_map(params![status.as_str(), limit], Raw::read)?
-                        .collect::<Result<_, _>>()?,
-                    None => it.prepare_cached(sql::ORDERS)?.query_map([limit], Raw::read)?.collect::<Result<_, _>>()?,
-                };
+                let raw: Vec<Raw> =
+                    it.prepare_cached(statement)?.query_map([limit], Raw::read)?.collect::<Result<_, _>>()?;
                 raw.into_iter().map(|raw| raw.order(it)).collect()
             })
             .await

@@ -46,6 +46,19 @@ pub struct Order {
     pub lines: Vec<Line>,
 }
 
+/// Which orders to list, and in which order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Listing {
+    /// All, the newest first.
+    #[default]
+    Newest,
+    /// The unpaid ones, the soonest due first.
+    Due,
+    /// The paid and cancelled ones, the latest first.
+    Settled,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Product {
     pub sku: String,
@@ -104,6 +117,18 @@ pub struct WebhookEvent {
     pub deliveries: u32,
 }
 
+impl Status {
+    /// The statements themselves write these words.
+    pub fn parse(word: &str) -> anyhow::Result<Self> {
+        Ok(match word {
+            "unpaid" => Self::Unpaid,
+            "paid" => Self::Paid,
+            "cancelled" => Self::Cancelled,
+            _ => bail!("{word:?} in the database"),
+        })
+    }
+}
+
 /// The words that stand in the tables.
 macro_rules! words {
     ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
@@ -117,6 +142,5 @@ macro_rules! words {
         }
     };
 }
-words!(Status { Unpaid = "unpaid", Paid = "paid", Cancelled = "cancelled" });
 words!(Armed { No = "no", Unconfirmed = "unconfirmed", Confirmed = "confirmed" });
 words!(TimedOut { Cancelled = "cancelled", Settled = "settled", Early = "early", Unknown = "unknown" });

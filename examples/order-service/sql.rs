@@ -21,6 +21,7 @@ pub const SCHEMA: &[&str] = &[
     )",
     "CREATE INDEX IF NOT EXISTS orders_by_status ON orders (status, deadline)",
     "CREATE INDEX IF NOT EXISTS orders_by_age ON orders (created_at)",
+    "CREATE INDEX IF NOT EXISTS orders_by_settling ON orders (settled_at)",
     "CREATE TABLE IF NOT EXISTS order_lines (
         order_id VARCHAR(32) NOT NULL REFERENCES orders (id),
         sku VARCHAR(64) NOT NULL REFERENCES stock (sku),
@@ -53,8 +54,10 @@ pub const ORDER: &str =
 pub const LINES: &str = "SELECT sku, quantity FROM order_lines WHERE order_id = $1 ORDER BY sku";
 pub const ORDERS: &str = "SELECT id, status, created_at, deadline, armed, armed_at, settled_at FROM orders
     ORDER BY created_at DESC, id LIMIT $1";
-pub const ORDERS_WITH_STATUS: &str = "SELECT id, status, created_at, deadline, armed, armed_at, settled_at FROM orders
-    WHERE status = $1 ORDER BY created_at DESC, id LIMIT $2";
+pub const ORDERS_DUE: &str = "SELECT id, status, created_at, deadline, armed, armed_at, settled_at FROM orders
+    WHERE status = 'unpaid' ORDER BY deadline, id LIMIT $1";
+pub const ORDERS_SETTLED: &str = "SELECT id, status, created_at, deadline, armed, armed_at, settled_at FROM orders
+    WHERE settled_at IS NOT NULL ORDER BY settled_at DESC, id LIMIT $1";
 pub const COUNTS: &str = "SELECT status, COUNT(*) FROM orders GROUP BY status";
 
 /// These two race, and the row decides: whichever comes second changes nothing.

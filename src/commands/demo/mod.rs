@@ -35,7 +35,7 @@ use cluster::{Cluster, Options};
 use engine::Engine;
 use order_service::{
     arming::Patience,
-    database::{Counts, Database},
+    database::{Counts, Database, Listing},
     keys::Keys,
     service::{Service, now},
     verify::Verifier,
@@ -221,7 +221,7 @@ impl Stage {
 
     /// Waits until no order is unpaid, but not longer than they may be.
     async fn settled(&self) -> anyhow::Result<()> {
-        let orders = self.database.orders(None, u32::MAX).await?;
+        let orders = self.database.orders(Listing::Newest, u32::MAX).await?;
         let last = orders.iter().map(|order| order.deadline).max().unwrap_or_default();
         let patience = Duration::from_millis(u64::try_from(last - now()).unwrap_or_default()) + GRACE;
         let waiting = Instant::now();
@@ -259,7 +259,7 @@ impl Stage {
 
     async fn judge(&self, outage: Outage) -> anyhow::Result<Report> {
         let facts = Facts {
-            orders: self.database.orders(None, u32::MAX).await?,
+            orders: self.database.orders(Listing::Newest, u32::MAX).await?,
             events: self.database.webhook_events(u32::MAX).await?,
             told: self.record.told(),
             answered: self.answers.first(),
