@@ -144,8 +144,9 @@ fn attribute(
 ) -> Option<(usize, bool)> {
     let ended = |index: &&usize| matches!(lives[**index].1, Verdict::MustNot(_));
     let exact = |index: &&usize| same_deadline(lives[**index].0.deadline, event.deadline);
-    // A key may have the same deadline twice: what expired comes before what was ended.
-    if let Some(index) = candidates.iter().filter(exact).min_by_key(|index| ended(index)) {
+    // A key may have nearly the same deadline twice: what had to be told comes first, what was ended last.
+    let rank = |index: &&usize| (ended(index), !matches!(lives[**index].1, Verdict::Must | Verdict::Vanished));
+    if let Some(index) = candidates.iter().filter(exact).min_by_key(rank) {
         let (life, verdict) = &lives[*index];
         let Verdict::MustNot(op) = verdict else { return Some((*index, true)) };
         // A later life did expire, and is told by the deadline that was known: a gap hid what came between, or the deadline

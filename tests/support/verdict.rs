@@ -164,7 +164,8 @@ impl Faults {
 
     fn wiped(&self, life: &Life) -> Option<&Wipe> {
         self.wipes.iter().find(|wipe| {
-            wipe.slots.contains(life.key.slot()) && life.born.start <= wipe.to && life.deadline >= wipe.from
+            // What fell due during the wipe may have expired just before it: that is an expiry like any other in a gap.
+            wipe.slots.contains(life.key.slot()) && life.born.start <= wipe.to && life.deadline > wipe.to
         })
     }
 }
