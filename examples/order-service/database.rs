@@ -138,6 +138,17 @@ impl Database {
             .await
     }
 
+    /// Remembers that the order's key may be in Redis.
+    pub async fn tried_to_arm(&self, id: &str) -> anyhow::Result<()> {
+        let id = id.to_owned();
+        self.writer
+            .run(move |it| {
+                it.prepare_cached(sql::TRIED_TO_ARM)?.execute([&id])?;
+                Ok(())
+            })
+            .await
+    }
+
     /// Unpaid orders whose key may be missing, soonest due first.
     pub async fn to_arm(&self, which: ToArm, limit: u32) -> anyhow::Result<Vec<(String, Millis)>> {
         self.writer
@@ -230,6 +241,7 @@ struct Raw {
     deadline: Millis,
     armed: String,
     armed_at: Option<Millis>,
+    arms: u32,
     settled_at: Option<Millis>,
 }
 
@@ -242,7 +254,8 @@ impl Raw {
             deadline: row.get(3)?,
             armed: row.get(4)?,
             armed_at: row.get(5)?,
-            settled_at: row.get(6)?,
+            arms: row.get(6)?,
+            settled_at: row.get(7)?,
         })
     }
 
@@ -255,6 +268,7 @@ impl Raw {
             created_at: self.created_at,
             deadline: self.deadline,
             armed_at: self.armed_at,
+            arms: self.arms,
             settled_at: self.settled_at,
         })
     }

@@ -41,6 +41,9 @@ pub struct Order {
     pub armed: Armed,
     /// When its key was set last.
     pub armed_at: Option<Millis>,
+    /// How many times its key was sent to Redis, those included of which nobody knows whether they arrived. More than
+    /// one may make two lives of a key, each told of.
+    pub arms: u32,
     /// When it was paid or cancelled.
     pub settled_at: Option<Millis>,
     pub lines: Vec<Line>,
