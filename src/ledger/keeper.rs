@@ -41,6 +41,8 @@ const AFTER_MICROS: i64 = 1_000 + 150;
 const CLOCK_MOVED_MICROS: i64 = 1_000;
 /// How often a node is scanned whose notifications are off.
 const DEAF_INTERVAL: Duration = Duration::from_secs(10);
+/// Slots move one by one, thousands of them: the node that gets them is scanned once for all that came within this time.
+const MOVES_TOGETHER: Duration = Duration::from_secs(1);
 /// While the store refuses.
 const REFUSED_WAIT: Duration = Duration::from_millis(250);
 
@@ -639,6 +641,9 @@ impl Keeper {
                 Some(before) if before.continuity == now.continuity && before.epoch == now.epoch => {
                     let gained = now.slots.minus(&before.slots);
                     if !gained.is_empty() {
+                        if self.scanned.get(id).is_some_and(|last| last.elapsed() < MOVES_TOGETHER) {
+                            continue;
+                        }
                         (resync::Kind::Whole, gained)
                     } else if self.periodic_is_due(id, node.notifications.sufficient) {
                         (resync::Kind::Periodic, now.slots.clone())
@@ -649,9 +654,9 @@ impl Keeper {
                 }
                 _ => (resync::Kind::Whole, now.slots.clone()),
             };
-            if before.is_some() && kind == resync::Kind::Whole {
-                self.stats.gaps += 1;
-            }
+            // Slots that move are no gap: the node that gets them is subscribed to. Their keys are looked at all the same.
+            let gap = before.is_some_and(|before| before.continuity != now.continuity || before.epoch != now.epoch);
+            self.stats.gaps += u64::from(gap);
             let fresh = self.fresh && before.is_none() && self.begun.insert(id.clone());
             self.begin(id, now, kind, scope, fresh);
         }
