@@ -35,7 +35,8 @@ impl Default for Patience {
 const PAUSE: Duration = Duration::from_millis(200);
 /// A key that is there is not set again when its order is due so soon.
 const TOO_LATE_MS: Millis = 2000;
-const BATCH: u32 = 256;
+/// Many: those of a shard without master, soonest due, must not keep out the others.
+const BATCH: u32 = 2000;
 
 /// Runs until it is told to stop.
 pub async fn run(database: Database, keys: Keys, patience: Patience, stop: CancellationToken) {
@@ -75,17 +76,19 @@ async fn round(database: &Database, keys: &Keys, patience: Patience) -> anyhow::
 /// An order that is paid at the same moment may get its key back here. It expires, the webhook comes, and finds the
 /// order paid: nothing happens, which is why the database decides and not the key.
 pub async fn arm(database: &Database, keys: &Keys, order: &str, deadline: Millis) -> Armed {
-    let armed = match keys.arm(order, deadline, now()).await {
-        Ok(armed) => armed,
+    let (armed, remembered) = match keys.arm(order, deadline, now()).await {
+        // A moment ago Redis took too long; later.
+        Ok(Armed::No) => return Armed::No,
+        Ok(armed) => (armed, database.armed(order, armed, now()).await),
         Err(error) => {
             // Not louder: a shard without master would fill the log. The loop tells of all at once.
             debug!(order, error = format!("{error:#}"), "Could not arm the order; trying again soon.");
-            return Armed::No;
+            (Armed::No, database.tried_to_arm(order).await)
         }
     };
-    if let Err(error) = database.armed(order, armed, now()).await {
-        // The key is there all the same; the loop sets it once more.
-        warn!(order, error = format!("{error:#}"), "Could not remember that the order is armed.");
+    if let Err(error) = remembered {
+        // The key may be there all the same; the loop sets it once more.
+        warn!(order, error = format!("{error:#}"), "Could not remember whether the order is armed.");
     }
     armed
 }

@@ -5,7 +5,9 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-pub use super::records::{Armed, Counts, Line, Millis, Order, Paid, Placed, Product, Status, TimedOut, WebhookEvent};
+pub use super::records::{
+    Armed, Counts, Line, Listing, Millis, Order, Paid, Placed, Product, Status, TimedOut, WebhookEvent,
+};
 use super::{sql, writer::Writer};
 
 /// Which orders need arming: those not armed though created before `created_before`; those not confirmed since
@@ -136,6 +138,17 @@ impl Database {
             .await
     }
 
+    /// Remembers that the order's key may be in Redis.
+    pub async fn tried_to_arm(&self, id: &str) -> anyhow::Result<()> {
+        let id = id.to_owned();
+        self.writer
+            .run(move |it| {
+                it.prepare_cached(sql::TRIED_TO_ARM)?.execute([&id])?;
+                Ok(())
+            })
+            .await
+    }
+
     /// Unpaid orders whose key may be missing, soonest due first.
     pub async fn to_arm(&self, which: ToArm, limit: u32) -> anyhow::Result<Vec<(String, Millis)>> {
         self.writer
@@ -154,17 +167,16 @@ impl Database {
         self.writer.run(move |it| find(it, &id)).await
     }
 
-    /// The newest first.
-    pub async fn orders(&self, status: Option<Status>, limit: u32) -> anyhow::Result<Vec<Order>> {
+    pub async fn orders(&self, listing: Listing, limit: u32) -> anyhow::Result<Vec<Order>> {
+        let statement = match listing {
+            Listing::Newest => sql::ORDERS,
+            Listing::Due => sql::ORDERS_DUE,
+            Listing::Settled => sql::ORDERS_SETTLED,
+        };
         self.writer
             .run(move |it| {
-                let raw: Vec<Raw> = match status {
-                    Some(status) => it
-                        .prepare_cached(sql::ORDERS_WITH_STATUS)?
-                        .query_map(params![status.as_str(), limit], Raw::read)?
-                        .collect::<Result<_, _>>()?,
-                    None => it.prepare_cached(sql::ORDERS)?.query_map([limit], Raw::read)?.collect::<Result<_, _>>()?,
-                };
+                let raw: Vec<Raw> =
+                    it.prepare_cached(statement)?.query_map([limit], Raw::read)?.collect::<Result<_, _>>()?;
                 raw.into_iter().map(|raw| raw.order(it)).collect()
             })
             .await
@@ -229,6 +241,7 @@ struct Raw {
     deadline: Millis,
     armed: String,
     armed_at: Option<Millis>,
+    arms: u32,
     settled_at: Option<Millis>,
 }
 
@@ -241,7 +254,8 @@ impl Raw {
             deadline: row.get(3)?,
             armed: row.get(4)?,
             armed_at: row.get(5)?,
-            settled_at: row.get(6)?,
+            arms: row.get(6)?,
+            settled_at: row.get(7)?,
         })
     }
 
@@ -254,6 +268,7 @@ impl Raw {
             created_at: self.created_at,
             deadline: self.deadline,
             armed_at: self.armed_at,
+            arms: self.arms,
             settled_at: self.settled_at,
         })
     }

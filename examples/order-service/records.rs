@@ -41,9 +41,25 @@ pub struct Order {
     pub armed: Armed,
     /// When its key was set last.
     pub armed_at: Option<Millis>,
+    /// How many times its key was sent to Redis, those included of which nobody knows whether they arrived. More than
+    /// one may make two lives of a key, each told of.
+    pub arms: u32,
     /// When it was paid or cancelled.
     pub settled_at: Option<Millis>,
     pub lines: Vec<Line>,
+}
+
+/// Which orders to list, and in which order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Listing {
+    /// All, the newest first.
+    #[default]
+    Newest,
+    /// The unpaid ones, the soonest due first.
+    Due,
+    /// The paid and cancelled ones, the latest first.
+    Settled,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -104,6 +120,18 @@ pub struct WebhookEvent {
     pub deliveries: u32,
 }
 
+impl Status {
+    /// The statements themselves write these words.
+    pub fn parse(word: &str) -> anyhow::Result<Self> {
+        Ok(match word {
+            "unpaid" => Self::Unpaid,
+            "paid" => Self::Paid,
+            "cancelled" => Self::Cancelled,
+            _ => bail!("{word:?} in the database"),
+        })
+    }
+}
+
 /// The words that stand in the tables.
 macro_rules! words {
     ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
@@ -117,6 +145,5 @@ macro_rules! words {
         }
     };
 }
-words!(Status { Unpaid = "unpaid", Paid = "paid", Cancelled = "cancelled" });
 words!(Armed { No = "no", Unconfirmed = "unconfirmed", Confirmed = "confirmed" });
 words!(TimedOut { Cancelled = "cancelled", Settled = "settled", Early = "early", Unknown = "unknown" });

@@ -23,7 +23,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     arming::{self, Patience},
-    database::{Armed, Database, Line, Millis, Paid, Placed, Status, TimedOut},
+    database::{Armed, Database, Line, Listing, Millis, Paid, Placed, Status, TimedOut},
     keys::Keys,
     verify::Verifier,
 };
@@ -231,13 +231,14 @@ async fn order(State(it): State<Service>, Path(id): Path<String>) -> Answer<Resp
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Filter {
-    status: Option<Status>,
+    #[serde(default)]
+    list: Listing,
     limit: Option<u32>,
 }
 
 async fn orders(State(it): State<Service>, Query(filter): Query<Filter>) -> Answer {
     let limit = filter.limit.unwrap_or(100).min(1000);
-    let orders = it.database.orders(filter.status, limit).await?;
+    let orders = it.database.orders(filter.list, limit).await?;
     // With our clock, so that a page counts down by it and not by the reader's.
     Ok(Json(json!({"now": now(), "counts": it.database.counts().await?, "orders": orders})))
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     deployment::{Answer, Heard, Look, Sort},
-    model::{Deadline, Event, EventId, Evidence, Key, ListenerId, Millis, same_deadline},
+    model::{Deadline, Event, EventId, Evidence, Key, ListenerId, Millis, SAME_DEADLINE_MS, same_deadline},
     plan::Inferred,
     store::{Change, Epoch, Known, Memory, Seen},
 };
@@ -58,7 +58,7 @@ pub fn judge(naming: &Naming, known: Known, look: &Look, purpose: Purpose, at: M
     let mut judging = Judging { naming, key: &look.key, at, entry: known.entry, changes: Vec::new() };
     let mut memory = Recall::new(known.memory, naming.epoch, look.used.earlier_birth);
     for heard in &look.used.heard {
-        judging.removal(heard, look.now, &mut memory);
+        judging.removal(heard, &mut memory);
     }
     let again = match look.answer {
         Answer::Alive(deadline) => judging.alive(deadline, look.now),
@@ -77,14 +77,14 @@ struct Judging<'a> {
 }
 
 impl Judging<'_> {
-    fn removal(&mut self, heard: &Heard, now: Millis, memory: &mut Recall) {
+    fn removal(&mut self, heard: &Heard, memory: &mut Recall) {
         match (heard.sort, self.entry) {
             (Sort::Born, _) => memory.born(heard.at),
             (Sort::Expired, Some(seen)) => {
-                // By the owner's own clock, which was read behind the push; the push's time is ours, converted, and wrong by
-                // as much as a slow exchange was.
-                let shortened = now <= seen.deadline;
-                let deadline = if shortened { heard.server_at.min(now) } else { seen.deadline };
+                // It came no later than this. Only what was certainly early is a shortened TTL: an expiry at its deadline
+                // that was told by the time of the push would have an id that no restart finds again.
+                let shortened = seen.deadline.since(heard.server_at) > SAME_DEADLINE_MS;
+                let deadline = if shortened { heard.server_at } else { seen.deadline };
                 self.settle(deadline, Evidence::Witnessed, heard.at);
                 memory.made();
             }
@@ -279,8 +279,8 @@ mod tests {
     }
 
     #[test]
-    fn expired_at_the_deadline_keeps_it_however_wrong_the_time_of_the_push_is() {
-        let look = look(Answer::Gone, PAST, vec![heard(Sort::Expired, 99_900)]);
+    fn expired_within_the_rounding_of_a_deadline_keeps_it() {
+        let look = look(Answer::Gone, AHEAD, vec![heard(Sort::Expired, 99_995)]);
         assert_eq!(judged(entry(D), &look, Purpose::Ordinary).0, ["settle W 100000"]);
     }
 

@@ -4,7 +4,7 @@
 //! A key is in flight from the question until the store has what it came to; so the book is never older than the store.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -41,6 +41,8 @@ const AFTER_MICROS: i64 = 1_000 + 150;
 const CLOCK_MOVED_MICROS: i64 = 1_000;
 /// How often a node is scanned whose notifications are off.
 const DEAF_INTERVAL: Duration = Duration::from_secs(10);
+/// Slots move one by one, thousands of them: the node that gets them is scanned once for all that came within this time.
+const MOVES_TOGETHER: Duration = Duration::from_secs(1);
 /// While the store refuses.
 const REFUSED_WAIT: Duration = Duration::from_millis(250);
 
@@ -93,7 +95,10 @@ enum Done {
     Known(Vec<Look>, Result<Vec<Known>, StoreError>),
     Applied(Works, Result<Vec<bool>, StoreError>, Reply<()>),
     Durable(Works, Result<(), StoreError>),
+    /// The store did not say what it knows of these: ask again.
+    Ask(Vec<Look>),
     Page(Result<Vec<Entry>, StoreError>),
+    Unreadable,
     /// It is time to try the refused again.
     Again,
 }
@@ -104,6 +109,8 @@ struct Works {
     changes: Vec<Change>,
     /// The events were handed out already: the store had refused.
     offered: bool,
+    /// The store has lost it once: whatever came of the keys is looked at anew when it is done.
+    relook: bool,
 }
 
 struct Work {
@@ -112,6 +119,8 @@ struct Work {
     changes: std::ops::Range<usize>,
     again: Again,
     entry: Option<Seen>,
+    /// It is gone, and its entry is not.
+    gone: bool,
 }
 
 /// What a node was when it was last seen whole.
@@ -124,8 +133,11 @@ struct Synced {
 
 /// A resync request that is being looked at.
 struct Pending {
+    node: NodeId,
+    kind: resync::Kind,
     left: usize,
-    done: oneshot::Sender<()>,
+    gone: Vec<Key>,
+    done: oneshot::Sender<Vec<Key>>,
 }
 
 /// The ledger's task.
@@ -138,6 +150,8 @@ pub struct Keeper {
     stats: Stats,
     book: Book,
     waiting: FuturesUnordered<Waiting>,
+    /// Keys in flight whose entry was not what we thought: the store is asked before the next guess.
+    doubted: HashSet<Key>,
     /// Judged, and refused by the store: done again in order.
     refused: VecDeque<Works>,
     retrying: bool,
@@ -147,8 +161,11 @@ pub struct Keeper {
     resyncing: BTreeMap<NodeId, CancellationToken>,
     /// What the nodes were when their resyncs began.
     bases: BTreeMap<NodeId, Synced>,
-    /// The ledger was empty when we began: a first scan finds all there is.
+    /// The ledger was empty when we began: a node's first scan, if it is not broken off, finds all there is.
     fresh: bool,
+    begun: BTreeSet<NodeId>,
+    /// The nodes that the store knows the deployment by.
+    identity: Identity,
     scanned: BTreeMap<NodeId, tokio::time::Instant>,
     tasks: JoinSet<(NodeId, Result<Resynced, String>)>,
     requests: mpsc::Sender<Request>,
@@ -177,6 +194,7 @@ impl Keeper {
             stats: Stats::default(),
             book: Book::unread(),
             waiting: FuturesUnordered::new(),
+            doubted: HashSet::new(),
             refused: VecDeque::new(),
             retrying: false,
             view,
@@ -185,6 +203,8 @@ impl Keeper {
             resyncing: BTreeMap::new(),
             bases: BTreeMap::new(),
             fresh: false,
+            begun: BTreeSet::new(),
+            identity: Identity::default(),
             scanned: BTreeMap::new(),
             tasks: JoinSet::new(),
             requests,
@@ -215,6 +235,7 @@ impl Keeper {
             }
         }
         self.store.set_meta(epoch, meta::DEPLOYMENT, ours.write()).await?;
+        self.identity = ours;
         self.cover().await?;
         self.fresh = self.store.counts().await?.tracked == 0;
         self.view = view;
@@ -339,7 +360,10 @@ impl Keeper {
 
     /// What the store has under a key, where the book can tell, or where being wrong is found out and mended: a record that
     /// saw nothing is refused if there is something.
-    fn guess(&self, look: &Look) -> Option<Known> {
+    fn guess(&mut self, look: &Look) -> Option<Known> {
+        if self.doubted.remove(&look.key) {
+            return None;
+        }
         if let Some(seen) = self.book.seen(&look.key) {
             return Some(Known { entry: Some(seen), memory: None });
         }
@@ -358,18 +382,30 @@ impl Keeper {
 
     fn judged(&mut self, looks: Vec<(Look, Known)>) {
         let at = clock::now();
-        let mut works = Works { keys: Vec::with_capacity(looks.len()), changes: Vec::new(), offered: false };
+        let mut works =
+            Works { keys: Vec::with_capacity(looks.len()), changes: Vec::new(), offered: false, relook: false };
         for (look, known) in looks {
-            let purpose = self.book.purpose(&look.key);
+            let purpose = self.purpose(&look);
             let Judgement { changes, again, entry } = judge(&self.settings.naming, known, &look, purpose, at);
-            if purpose == Purpose::Ordinary && !changes.is_empty() && look.used.heard.is_empty() {
+            if look.used.heard.is_empty() && !changes.is_empty() {
                 self.count_found(&look.key, &changes);
             }
+            let gone = look.answer == Answer::Gone && entry.is_some_and(|seen| !seen.absent);
             let from = works.changes.len();
             works.changes.extend(changes);
-            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry });
+            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry, gone });
         }
         self.apply(works);
+    }
+
+    /// Why the key was looked at. That the data of one node is the same says nothing of what another answers.
+    fn purpose(&self, look: &Look) -> Purpose {
+        let purpose = self.book.purpose(&look.key);
+        let asked = || self.book.waiter(&look.key).and_then(|waiter| self.pending.get(&waiter));
+        if purpose == Purpose::AfterGap && asked().is_none_or(|pending| pending.node != look.node) {
+            return Purpose::Ordinary;
+        }
+        purpose
     }
 
     fn apply(&mut self, works: Works) {
@@ -388,15 +424,11 @@ impl Keeper {
             Done::Known(looks, Ok(known)) => self.judged(looks.into_iter().zip(known).collect()),
             Done::Known(looks, Err(error)) => {
                 self.troubled(error)?;
-                let now = clock::micros();
-                for look in looks {
-                    self.book.no_answer(&look.key, |times| now + backoff(times));
-                    // Its evidence is used up; the store alone knows what it meant. The deadline will tell, or the resync.
-                    self.lost_evidence(&look);
-                }
+                // Their evidence is used up: they wait for the store, in flight.
+                self.later(Done::Ask(looks));
             }
+            Done::Ask(looks) => self.ask_store(looks),
             Done::Applied(mut works, Ok(done), durable) => {
-                self.stats.store_error = None;
                 self.applied(&works, &done);
                 // What was done is kept until a crash can no longer undo it: if that fails, it is done again.
                 works.keys.clear();
@@ -412,12 +444,22 @@ impl Keeper {
                 self.offer_from_memory(&mut works);
                 self.refuse(works);
             }
-            Done::Durable(works, Ok(())) => self.offer(&works, |change| !derived(change)),
+            Done::Durable(works, Ok(())) => {
+                self.stats.store_error = None;
+                self.hand_out(works.changes.iter().filter(|change| !derived(change)).filter_map(settled).collect());
+            }
             Done::Durable(mut works, Err(error)) => {
                 self.troubled(error)?;
-                for change in &works.changes {
-                    self.book.distrust(change.key());
+                // The keys are in flight again until the store has it: no look may be judged in between.
+                for key in works.changes.iter().map(Change::key) {
+                    self.book.distrust(key);
+                    self.doubted.insert(key.clone());
+                    if self.book.want(key, Purpose::Ordinary, None) {
+                        let (again, entry, gone) = (Again::No, None, false);
+                        works.keys.push(Work { key: key.clone(), changes: 0..0, again, entry, gone });
+                    }
                 }
+                works.relook = true;
                 self.offer_from_memory(&mut works);
                 self.refuse(works);
             }
@@ -426,9 +468,10 @@ impl Keeper {
                 self.book.read(page, |key, deadline| fire(&view, key, deadline));
             }
             Done::Page(Err(error)) => {
-                self.book.unreadable();
                 self.troubled(error)?;
+                self.later(Done::Unreadable);
             }
+            Done::Unreadable => self.book.unreadable(),
             Done::Again => {
                 self.retrying = false;
                 let refused = std::mem::take(&mut self.refused);
@@ -449,6 +492,10 @@ impl Keeper {
                 // Another entry was there: look once more, with what is there.
                 self.book.distrust(&work.key);
                 self.book.want(&work.key, Purpose::Ordinary, None);
+                self.doubted.insert(work.key.clone());
+            }
+            if works.relook {
+                self.book.want(&work.key, Purpose::Ordinary, None);
             }
             let entry = work.entry.filter(|_| whole);
             let fire = match work.again {
@@ -457,22 +504,11 @@ impl Keeper {
             };
             let (waiters, repeat) = self.book.done(&work.key, entry, fire);
             for waiter in waiters {
-                self.told(waiter);
+                self.told(waiter, work.gone.then_some(&work.key));
             }
             if repeat {
                 again.push(work.key.clone());
             }
-        }
-        if works.keys.is_empty() {
-            // It had been released before the store lost it: whatever came of it since is looked at anew.
-            again.extend(
-                works
-                    .changes
-                    .iter()
-                    .map(Change::key)
-                    .filter(|key| self.book.want(key, Purpose::Ordinary, None))
-                    .cloned(),
-            );
         }
         self.port.ask(again);
         for (change, done) in works.changes.iter().zip(done) {
@@ -511,10 +547,7 @@ impl Keeper {
         self.refused.push_back(works);
         if !self.retrying {
             self.retrying = true;
-            self.waiting.push(Box::pin(async {
-                tokio::time::sleep(REFUSED_WAIT).await;
-                Done::Again
-            }));
+            self.later(Done::Again);
         }
     }
 
@@ -529,39 +562,42 @@ impl Keeper {
         Ok(())
     }
 
-    /// Evidence was used up by a look that came to nothing: the node's keys are looked at again, as after a gap.
-    fn lost_evidence(&mut self, look: &Look) {
-        if !look.used.heard.is_empty() {
-            self.synced.remove(&look.node);
-        }
+    /// Comes back to it when the store may be well again.
+    fn later(&self, done: Done) {
+        self.waiting.push(Box::pin(async move {
+            tokio::time::sleep(REFUSED_WAIT).await;
+            done
+        }));
     }
 
     fn requested(&mut self, request: Request) {
-        let Request { mut keys, purpose, done } = request;
+        let Request { node, mut keys, purpose, kind, done } = request;
         let waiter = self.next_waiter;
         self.next_waiter += 1;
-        self.pending.insert(waiter, Pending { left: keys.len() + 1, done });
+        self.pending.insert(waiter, Pending { node, kind, left: keys.len() + 1, gone: Vec::new(), done });
         keys.retain(|key| self.book.want(key, purpose, Some(waiter)));
         self.port.ask(keys);
-        self.told(waiter);
+        self.told(waiter, None);
     }
 
     /// One of a request's keys was looked at.
-    fn told(&mut self, waiter: u64) {
+    fn told(&mut self, waiter: u64, gone: Option<&Key>) {
         let Some(pending) = self.pending.get_mut(&waiter) else { return };
         pending.left -= 1;
+        pending.gone.extend(gone.cloned());
         if pending.left == 0
             && let Some(pending) = self.pending.remove(&waiter)
         {
             // The resync may have been given up meanwhile.
-            let _ = pending.done.send(());
+            let _ = pending.done.send(pending.gone);
         }
     }
 
     /// A periodic scan has found what no push had told.
     fn count_found(&mut self, key: &Key, changes: &[Change]) {
         let found = changes.iter().any(|change| matches!(change, Change::Record { .. }));
-        if found && self.book.awaited(key) {
+        let pending = self.book.waiter(key).and_then(|waiter| self.pending.get(&waiter));
+        if found && pending.is_some_and(|pending| pending.kind == resync::Kind::Periodic) {
             self.stats.resync_found += 1;
             tracing::warn!(%key, "A periodic scan found a key that no push had told of.");
         }
@@ -619,6 +655,9 @@ impl Keeper {
                 Some(before) if before.continuity == now.continuity && before.epoch == now.epoch => {
                     let gained = now.slots.minus(&before.slots);
                     if !gained.is_empty() {
+                        if self.scanned.get(id).is_some_and(|last| last.elapsed() < MOVES_TOGETHER) {
+                            continue;
+                        }
                         (resync::Kind::Whole, gained)
                     } else if self.periodic_is_due(id, node.notifications.sufficient) {
                         (resync::Kind::Periodic, now.slots.clone())
@@ -629,10 +668,10 @@ impl Keeper {
                 }
                 _ => (resync::Kind::Whole, now.slots.clone()),
             };
-            if before.is_some() && kind == resync::Kind::Whole {
-                self.stats.gaps += 1;
-            }
-            let fresh = self.fresh && before.is_none();
+            // Slots that move are no gap: the node that gets them is subscribed to. Their keys are looked at all the same.
+            let gap = before.is_some_and(|before| before.continuity != now.continuity || before.epoch != now.epoch);
+            self.stats.gaps += u64::from(gap);
+            let fresh = self.fresh && before.is_none() && self.begun.insert(id.clone());
             self.begin(id, now, kind, scope, fresh);
         }
     }
@@ -697,8 +736,19 @@ impl Keeper {
             self.rearm();
         }
         self.port.fade(clock::now());
+        self.remember_deployment();
         self.resync();
         self.report();
+    }
+
+    /// Nodes come and go one at a time; the ledger must know the last of them.
+    fn remember_deployment(&mut self) {
+        let ours = Identity::of(self.view.nodes.keys());
+        if ours != self.identity && !self.view.nodes.is_empty() {
+            // Dropping the answer does not take the call back; if it fails, the next change writes it.
+            drop(self.store.set_meta(self.epoch(), meta::DEPLOYMENT, ours.write()));
+            self.identity = ours;
+        }
     }
 
     fn report(&mut self) {
@@ -713,6 +763,7 @@ impl Keeper {
             && masters().count() > 0
             && masters().all(|(id, node)| current(id) && node.notifications.sufficient)
             && self.stats.store_error.is_none();
+        self.fresh &= !self.stats.ready;
         self.stats.in_flight = self.book.in_flight();
         let stats = &self.stats;
         self.publish.send_if_modified(|published| {

@@ -8,7 +8,7 @@ use super::{
     receiver::Received,
     report::{Report, Span, case},
     truth::{Act, Before, History, Life, Op},
-    verdict::{Faults, Verdict},
+    verdict::{Faults, RECORDING_MS, Verdict},
 };
 
 /// One id, as the receiver knows it.
@@ -17,13 +17,8 @@ struct Told<'a> {
     answered: bool,
 }
 
-/// The time of a push is an estimate: Redis does not send it.
-const CLOCKS_MS: i64 = 100;
 /// How much later than the deadline a push may come that nobody asked for.
 const UNASKED_MS: i64 = 1_000;
-
-/// A deadline that was made sooner by no more than this need not be told apart from the one before.
-const HARDLY_MS: i64 = 50;
 
 pub fn judge(histories: &[History], received: &[Received], faults: &Faults, spans: &[Span]) -> Report {
     let watched = histories.iter().filter(|history| history.watched);
@@ -149,26 +144,22 @@ fn attribute(
 ) -> Option<(usize, bool)> {
     let ended = |index: &&usize| matches!(lives[**index].1, Verdict::MustNot(_));
     let exact = |index: &&usize| same_deadline(lives[**index].0.deadline, event.deadline);
-    // A key may have the same deadline twice: what expired comes before what was ended.
-    if let Some(index) = candidates.iter().filter(exact).min_by_key(|index| ended(index)) {
-        let shortened = match &lives[*index] {
-            // It did expire, and is told by the deadline that was known: a gap hid that there was a sooner one, or there
-            // was hardly a difference.
-            (life, Verdict::MustNot(op)) => op.act.deadline().filter(|sooner| {
-                let before = life.deadline.since(*sooner);
-                before > 0 && (before <= HARDLY_MS || faults.hides(life, op))
-            }),
-            _ => None,
-        };
-        let sooner = candidates.iter().find(|index| Some(lives[**index].0.deadline) == shortened);
-        return Some((*sooner.unwrap_or(index), true));
+    // A key may have nearly the same deadline twice: what had to be told comes first, what was ended last.
+    let rank = |index: &&usize| (ended(index), !matches!(lives[**index].1, Verdict::Must | Verdict::Vanished));
+    if let Some(index) = candidates.iter().filter(exact).min_by_key(rank) {
+        let (life, verdict) = &lives[*index];
+        let Verdict::MustNot(op) = verdict else { return Some((*index, true)) };
+        // A later life did expire, and is told by the deadline that was known: a gap hid what came between, or the deadline
+        // was made sooner and had passed before it could be looked at.
+        let hardly = op.act.deadline().is_some_and(|to| to < life.deadline && to.since(op.end) <= RECORDING_MS);
+        let later = |other: &&usize| *other > index && !ended(other) && lives[**other].0.deadline <= event.at;
+        let told = candidates.iter().find(later).filter(|_| hardly || faults.hides(life, op));
+        return Some((*told.unwrap_or(index), true));
     }
     let by_push = |index: &&usize| {
         let life = &lives[**index].0;
         let latest = faults.sees_again(life, life.deadline).plus(UNASKED_MS);
-        event.evidence == Evidence::Witnessed
-            && life.deadline.plus(-CLOCKS_MS) <= event.deadline
-            && event.deadline <= latest
+        event.evidence == Evidence::Witnessed && life.deadline < event.deadline && event.deadline <= latest
     };
     let index = candidates.iter().filter(by_push).rfind(|index| !ended(index))?;
     Some((*index, false))
@@ -274,8 +265,18 @@ mod tests {
         let ops = || vec![armed(9_000, 0), op(Act::Move(Millis(5_000)), 3_000, Before::Alive)];
         assert_eq!(judged(ops(), &[told(5_090, 5_094, WITNESSED, 200)], &Faults::default()), [0, 0, 0, 0]);
         assert_eq!(judged(ops(), &[told(9_000, 9_004, WITNESSED, 200)], &Faults::default()), [1, 1, 0, 0]);
+        let hardly = vec![armed(5_100, 0), op(Act::Move(Millis(5_000)), 4_800, Before::Alive)];
+        assert_eq!(judged(hardly, &[told(5_100, 5_104, WITNESSED, 200)], &Faults::default()), [0, 0, 0, 0]);
         let hidden = window(2_900, 3_500, Kind::Gap);
         assert_eq!(judged(ops(), &[told(9_000, 9_004, INFERRED, 200)], &hidden)[..2], [0, 0]);
+    }
+
+    #[test]
+    fn a_gap_that_hid_a_payment_may_tell_of_the_next_life_by_the_deadline_it_knew() {
+        let ops = || vec![armed(9_000, 0), paid(3_000), op(Act::Arm(Millis(7_000)), 3_100, Before::Gone)];
+        let one = [told(9_000, 9_004, WITNESSED, 200)];
+        assert_eq!(judged(ops(), &one, &Faults::default()), [1, 1, 0, 0]);
+        assert_eq!(judged(ops(), &one, &window(2_900, 8_000, Kind::Gap)), [0, 0, 0, 0]);
     }
 
     #[test]

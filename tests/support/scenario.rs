@@ -127,9 +127,9 @@ impl Scenario {
         self.faults.windows.push(Window { from, to, slots: slots.clone(), kind });
     }
 
-    /// What falls due and is paid between the two counts as inside the fault; two seconds at least are looked at.
+    /// What falls due and is paid between the two counts as inside the fault; two and a half seconds at least are looked at.
     pub fn counts(&mut self, from: Millis, to: Millis) {
-        self.spans.push(Span { from, to: to.max(from.plus(2_000)) });
+        self.spans.push(Span { from, to: to.max(from.plus(2_500)) });
     }
 
     /// The master dies or is demoted without being asked: what no replica had by `until` is gone.

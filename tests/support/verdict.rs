@@ -63,8 +63,8 @@ pub enum Verdict {
     Unpromised(&'static str),
 }
 
-/// How long before a fault a birth may not yet have been recorded: the push, the look, the commit.
-const RECORDING_MS: i64 = 250;
+/// How long a new deadline may not yet have been recorded: the push, the look, the commit.
+pub const RECORDING_MS: i64 = 250;
 
 impl Faults {
     pub fn verdict(&self, life: &Life) -> Verdict {
@@ -164,7 +164,8 @@ impl Faults {
 
     fn wiped(&self, life: &Life) -> Option<&Wipe> {
         self.wipes.iter().find(|wipe| {
-            wipe.slots.contains(life.key.slot()) && life.born.start <= wipe.to && life.deadline >= wipe.from
+            // What fell due during the wipe may have expired just before it: that is an expiry like any other in a gap.
+            wipe.slots.contains(life.key.slot()) && life.born.start <= wipe.to && life.deadline > wipe.to
         })
     }
 }

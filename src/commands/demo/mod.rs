@@ -35,7 +35,7 @@ use cluster::{Cluster, Options};
 use engine::Engine;
 use order_service::{
     arming::Patience,
-    database::{Counts, Database},
+    database::{Counts, Database, Listing},
     keys::Keys,
     service::{Service, now},
     verify::Verifier,
@@ -84,7 +84,8 @@ struct Stage {
     _directory: TempDir,
 }
 
-/// How long after the last deadline an order may still be cancelled before it counts as lost.
+/// How long after the last deadline, and after the last cancellation, an order may still be cancelled before it counts
+/// as lost.
 const GRACE: Duration = Duration::from_secs(15);
 
 pub async fn demo(args: Arguments) -> anyhow::Result<ExitCode> {
@@ -219,13 +220,17 @@ impl Stage {
         }
     }
 
-    /// Waits until no order is unpaid, but not longer than they may be.
+    /// Waits until no order is unpaid, or those that are have been due for long and nothing moves any more.
     async fn settled(&self) -> anyhow::Result<()> {
-        let orders = self.database.orders(None, u32::MAX).await?;
+        let orders = self.database.orders(Listing::Newest, u32::MAX).await?;
         let last = orders.iter().map(|order| order.deadline).max().unwrap_or_default();
-        let patience = Duration::from_millis(u64::try_from(last - now()).unwrap_or_default()) + GRACE;
-        let waiting = Instant::now();
-        while self.database.counts().await?.unpaid > 0 && waiting.elapsed() < patience {
+        let (mut unpaid, mut moved) = (i64::MAX, Instant::now());
+        while unpaid > 0 && (now() < last || moved.elapsed() < GRACE) {
+            let counted = self.database.counts().await?.unpaid;
+            // On a slow machine it may be late, which is no loss.
+            if counted < unpaid || now() < last {
+                (unpaid, moved) = (counted, Instant::now());
+            }
             sleep(Duration::from_millis(50)).await;
         }
         // An event told twice comes a little after the first: let it come.
@@ -259,7 +264,7 @@ impl Stage {
 
     async fn judge(&self, outage: Outage) -> anyhow::Result<Report> {
         let facts = Facts {
-            orders: self.database.orders(None, u32::MAX).await?,
+            orders: self.database.orders(Listing::Newest, u32::MAX).await?,
             events: self.database.webhook_events(u32::MAX).await?,
             told: self.record.told(),
             answered: self.answers.first(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::order_service::{
-    database::{Millis, Order, Product, Status, TimedOut, WebhookEvent},
+    database::{Armed, Millis, Order, Product, Status, TimedOut, WebhookEvent},
     keys::PREFIX,
 };
 use crate::model::slot_of;
@@ -65,11 +65,15 @@ pub struct Report {
     /// Orders of the killed master's shard that were due while it had no master.
     pub during: Option<Lateness>,
     pub lost: Vec<String>,
+    /// Unpaid, past their deadline, and the order service never got a key for them into Redis: not the engine's doing.
+    pub unarmed: Vec<String>,
     pub doubled: Vec<String>,
     /// Cancelled ahead of the deadline, or told of ahead of it.
     pub invented: Vec<String>,
     /// Webhooks that came more than once, with one id.
     pub repeated: usize,
+    /// Told of under two ids, their key having been set twice.
+    pub armed_again: usize,
     /// Webhooks about orders that were paid: at the last moment, or their key could not be deleted.
     pub told_of_paid: usize,
     /// Webhooks about orders that were paid and whose key was deleted: inferred in a gap, or a failover brought it back.
@@ -93,9 +97,11 @@ pub fn judge(facts: &Facts) -> Report {
         let events = events.remove(order.id.as_str()).unwrap_or_default();
         let ids: BTreeSet<_> = events.iter().map(|event| &event.id).collect();
         let cancelled = events.iter().filter(|event| event.outcome == TimedOut::Cancelled).count();
-        // Armed when its time was over already, it had two lives in Redis, and each may be told of.
-        let armed_late = order.armed_at.is_some_and(|at| at >= order.deadline);
-        if cancelled > 1 || (ids.len() > 1 && !armed_late) || (cancelled > 0 && order.status != Status::Cancelled) {
+        if ids.len() > 1 && order.arms > 1 {
+            report.armed_again += 1;
+        }
+        let twice = ids.len() > 1 && order.arms <= 1;
+        if cancelled > 1 || twice || (cancelled > 0 && order.status != Status::Cancelled) {
             report.doubled.push(order.id.clone());
         }
         let early =
@@ -104,6 +110,7 @@ pub fn judge(facts: &Facts) -> Report {
             report.invented.push(order.id.clone());
         }
         match (order.status, order.settled_at) {
+            (Status::Unpaid, _) if order.armed == Armed::No => report.unarmed.push(order.id.clone()),
             (Status::Unpaid, _) => report.lost.push(order.id.clone()),
             (Status::Paid, _) => {
                 report.paid += 1;
@@ -175,7 +182,9 @@ fn contradictions(facts: &Facts) -> Vec<String> {
 impl Report {
     /// Nothing lost, nothing doubled, nothing invented, and all adds up.
     pub fn sound(&self) -> bool {
-        [&self.lost, &self.doubled, &self.invented, &self.contradictions].iter().all(|list| list.is_empty())
+        [&self.lost, &self.unarmed, &self.doubled, &self.invented, &self.contradictions]
+            .iter()
+            .all(|list| list.is_empty())
     }
 }
 
@@ -188,9 +197,12 @@ impl fmt::Display for Report {
         line("paid", &self.paid, "")?;
         line("cancelled by webhook", &self.cancelled, "")?;
         line("lost", &self.lost.len(), "unpaid, past their deadline, never told of")?;
+        line("never armed", &self.unarmed.len(), "unpaid, past their deadline: Redis never got their key")?;
         line("doubled", &self.doubled.len(), "cancelled twice, paid and cancelled, or told of under two ids")?;
         line("invented", &self.invented.len(), "cancelled or told of ahead of the deadline")?;
         line("webhooks repeated", &self.repeated, "the same id again: at least once, answered 2xx")?;
+        let why = "two ids: their key was set twice, a first SET having been given up on";
+        line("told of twice", &self.armed_again, why)?;
         let why = "their key expired: paid at the last moment, or while it could not be deleted";
         line("webhooks about paid orders", &self.told_of_paid, why)?;
         let why = "their key had been deleted: not seen in a gap, or brought back by the failover";
@@ -203,8 +215,8 @@ impl fmt::Display for Report {
         for (name, row) in rows.into_iter().filter_map(|(name, row)| Some((name, row?))) {
             writeln!(f, "  {name:<34}{:>7}{:>10}{:>10}{:>10}", row.count, row.p50, row.p99, row.max)?;
         }
-        let lists = [("lost", &self.lost), ("doubled", &self.doubled), ("invented", &self.invented)];
-        for (name, list) in lists.into_iter().chain([("wrong", &self.contradictions)]) {
+        let lists = [("lost", &self.lost), ("never armed", &self.unarmed), ("doubled", &self.doubled)];
+        for (name, list) in lists.into_iter().chain([("invented", &self.invented), ("wrong", &self.contradictions)]) {
             for item in list.iter().take(10) {
                 writeln!(f, "  {name}: {item}")?;
             }
@@ -216,12 +228,22 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::demo::order_service::database::{Armed, Line};
+    use crate::commands::demo::order_service::database::Line;
 
     fn order(id: &str, status: Status, settled_at: Option<Millis>) -> Order {
         let lines = vec![Line { sku: "tea".into(), quantity: 2 }];
         let (created_at, deadline, armed_at) = (0, 1000, Some(1));
-        Order { id: id.into(), status, created_at, deadline, armed: Armed::Confirmed, armed_at, settled_at, lines }
+        Order {
+            id: id.into(),
+            status,
+            created_at,
+            deadline,
+            armed: Armed::Confirmed,
+            armed_at,
+            arms: 1,
+            settled_at,
+            lines,
+        }
     }
     fn event(id: &str, order: &str, outcome: TimedOut) -> WebhookEvent {
         WebhookEvent { id: id.into(), order_id: order.into(), outcome, received_at: 1003, deliveries: 1 }
@@ -249,6 +271,10 @@ mod tests {
         let report = judge(&facts(vec![order("a", Status::Unpaid, None)], vec![], 2));
         assert_eq!(report.lost, ["a"]);
         assert!(!report.sound());
+        let unarmed = Order { armed: Armed::No, armed_at: None, ..order("a", Status::Unpaid, None) };
+        let report = judge(&facts(vec![unarmed], vec![], 2));
+        assert_eq!((report.lost.len(), report.unarmed.len()), (0, 1));
+        assert!(!report.sound());
     }
 
     #[test]
@@ -256,7 +282,7 @@ mod tests {
         let events = || vec![event("1", "a", TimedOut::Cancelled), event("2", "a", TimedOut::Settled)];
         let once = order("a", Status::Cancelled, Some(1003));
         assert_eq!(judge(&facts(vec![once.clone()], events(), 0)).doubled, ["a"]);
-        let twice = Order { armed_at: Some(1001), ..once };
+        let twice = Order { arms: 2, ..once };
         assert!(judge(&facts(vec![twice], events(), 0)).sound());
     }
 
