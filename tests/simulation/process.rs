@@ -211,7 +211,7 @@ impl World {
         for work in &works.keys {
             let whole = done[work.changes.clone()].iter().all(|done| *done);
             let key = self.index_of(&work.key);
-            self.note(key, || format!("stored ({whole}): {:?}", &works.changes[work.changes.clone()]));
+            self.note(key, || format!("stored ({whole}): {}", told_short(&works.changes[work.changes.clone()])));
             if let (true, Some(life)) = (whole, work.life) {
                 let now = self.now;
                 self.truth.recorded(life, now);
@@ -371,7 +371,13 @@ impl World {
             let from = works.changes.len();
             let key = self.index_of(&look.key);
             self.note(key, || {
-                format!("process {pid} judges {look:?} ({purpose:?}), knowing {known:?}: {changes:?}, {again:?}")
+                let heard: Vec<String> = look.used.heard.iter().map(|one| format!("{:?} of {}", one.sort, one.node)).collect();
+                let Look { node, answer, now, used, .. } = &look;
+                let (birth, now) = (used.earlier_birth.map_or(0, |at| at.0 % 100_000), now.0 % 100_000);
+                format!(
+                    "process {pid} judges {answer:?} of {node} at {now} ({purpose:?}), after {heard:?} and a birth at {birth}, knowing {known:?}: {}",
+                    told_short(&changes)
+                )
             });
             works.changes.extend(changes);
             let life = life.filter(|_| matches!(look.answer, Answer::Alive(Some(_))));
@@ -486,6 +492,16 @@ fn guess(book: &Book, look: &Look) -> Option<Known> {
     let removal = look.used.heard.iter().any(|heard| heard.sort != Sort::Born);
     let recorded = matches!(look.answer, Answer::Alive(Some(_)));
     (!removal && (recorded || book.complete())).then(Known::default)
+}
+
+fn told_short(changes: &[Change]) -> String {
+    let short = |change: &Change| match change {
+        Change::Settle { event, .. } => format!("settle {:?} {}", event.evidence, event.deadline.0 % 100_000),
+        Change::Record { deadline, .. } => format!("record {}", deadline.0 % 100_000),
+        Change::Forget { .. } => "forget".into(),
+        Change::MarkAbsent { .. } => "mark absent".into(),
+    };
+    format!("[{}]", changes.iter().map(short).collect::<Vec<_>>().join(", "))
 }
 
 /// The memory store answers at once.
