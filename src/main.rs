@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use redis_expiry_operator::{
-    commands::{check, dead_letters, run},
+    commands::{check, dead_letters, demo, run},
     telemetry::logs,
 };
 
@@ -21,6 +21,8 @@ struct Arguments {
 enum Command {
     /// Runs listeners until it is told to stop.
     Run(run::Arguments),
+    /// Starts a local Redis Cluster and an order service, creates orders, kills a master, and shows that nothing is lost.
+    Demo(demo::Arguments),
     /// Tells whether listeners can run here, and what to do if not.
     Check(check::Arguments),
     /// Shows, replays or purges the events that could not be delivered.
@@ -31,12 +33,15 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let ended = logs::install(arguments.log.as_deref()).and_then(|()| {
+    // The demo breaks things on purpose; what its clients say to that would bury the show.
+    let quiet = matches!(arguments.command, Command::Demo(_)).then_some("error");
+    let ended = logs::install(arguments.log.as_deref().or(quiet)).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
             match arguments.command {
                 Command::Run(arguments) => run::run(arguments).await,
-                Command::Check(arguments) => check::check(arguments).await,
+                Command::Check(arguments) => Box::pin(check::check(arguments)).await,
+                Command::Demo(arguments) => demo::demo(arguments).await,
                 Command::DeadLetters(arguments) => dead_letters::dead_letters(arguments).await,
             }
         });

@@ -12,7 +12,7 @@ use redis_expiry_operator::commands::demo::{
     cluster::{Cluster, Options},
     order_service::{
         arming::Patience,
-        database::{Armed, Database, Line, Paid, Placed, Product, Status, TimedOut},
+        database::{Armed, Database, Line, Listing, Paid, Placed, Product, Status, TimedOut},
         keys::Keys,
         service::{Service, now},
         verify::Verifier,
@@ -184,7 +184,7 @@ async fn what_is_not_there_cannot_be_ordered_and_a_refused_order_changes_nothing
         assert_eq!(order(wrong).await.0, StatusCode::BAD_REQUEST);
     }
     assert_eq!((shop.stock("tea").await, shop.stock("mug").await), ((10, 0), (5, 0)));
-    assert!(shop.database.orders(None, 10).await.unwrap().is_empty());
+    assert!(shop.database.orders(Listing::Newest, 10).await.unwrap().is_empty());
 
     // Thirty at once for five mugs: five get one.
     let mut answers = Vec::new();
@@ -295,11 +295,23 @@ async fn a_key_that_was_lost_is_set_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_and_its_figures_are_served() {
     let shop = Shop::open(Patience::default()).await;
-    shop.order(json!([{"sku": "tea", "quantity": 1}]), 60_000).await;
-    let (status, list) = shop.get("/orders?status=unpaid&limit=5").await;
-    assert_eq!((status, list["orders"].as_array().unwrap().len()), (StatusCode::OK, 1));
-    assert_eq!(list["counts"], json!({"unpaid": 1, "paid": 0, "cancelled": 0}));
-    assert_eq!(shop.get("/orders?status=lost").await.0, StatusCode::BAD_REQUEST);
+    let order = shop.order(json!([{"sku": "tea", "quantity": 1}]), 60_000).await;
+    let paid = shop.order(json!([{"sku": "mug", "quantity": 1}]), 60_000).await;
+    shop.post(&format!("/orders/{paid}/pay"), &json!({})).await;
+    let listed = async |list: &str| {
+        let (status, body) = shop.get(&format!("/orders?list={list}&limit=5")).await;
+        assert_eq!(status, StatusCode::OK);
+        body["orders"].as_array().unwrap().iter().map(|order| order["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let newest: Vec<String> = listed("newest").await;
+    assert_eq!(newest.len(), 2);
+    let due: Vec<String> = listed("due").await;
+    assert_eq!(due, [order]);
+    let settled: Vec<String> = listed("settled").await;
+    assert_eq!(settled, [paid]);
+    let (_, list) = shop.get("/orders").await;
+    assert_eq!(list["counts"], json!({"unpaid": 1, "paid": 1, "cancelled": 0}));
+    assert_eq!(shop.get("/orders?list=lost").await.0, StatusCode::BAD_REQUEST);
     assert_eq!(shop.get("/orders/nobody").await.0, StatusCode::NOT_FOUND);
     assert_eq!(shop.get("/stock").await.1["products"][1]["available"], json!(9));
     assert_eq!(shop.get("/healthz").await.0, StatusCode::OK);

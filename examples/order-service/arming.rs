@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
-    database::{Armed, Database, Millis},
+    database::{Armed, Database, Millis, ToArm},
     keys::Keys,
     service::now,
 };
@@ -33,30 +33,42 @@ impl Default for Patience {
 }
 
 const PAUSE: Duration = Duration::from_millis(200);
-const BATCH: u32 = 256;
+/// A key that is there is not set again when its order is due so soon.
+const TOO_LATE_MS: Millis = 2000;
+/// Many: those of a shard without master, soonest due, must not keep out the others.
+const BATCH: u32 = 2000;
 
 /// Runs until it is told to stop.
 pub async fn run(database: Database, keys: Keys, patience: Patience, stop: CancellationToken) {
     while stop.run_until_cancelled(sleep(PAUSE)).await.is_some() {
         match round(&database, &keys, patience).await {
-            Ok(0) => {}
-            Ok(armed) => info!(armed, "Armed orders that had no confirmed key."),
+            Ok((0, 0)) => {}
+            Ok((armed, 0)) => info!(armed, "Armed orders that had no confirmed key."),
+            Ok((armed, failed)) => warn!(armed, failed, "Could not arm all orders; trying again soon."),
             Err(error) => warn!(error = format!("{error:#}"), "Could not read which orders to arm."),
         }
     }
 }
 
-async fn round(database: &Database, keys: &Keys, patience: Patience) -> anyhow::Result<usize> {
-    let before = |pause: Duration| now() - Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX);
-    let orders = database
-        .to_arm(before(patience.unarmed), before(patience.unconfirmed), before(patience.overdue), BATCH)
-        .await?;
+/// How many orders were armed, and how many could not be.
+async fn round(database: &Database, keys: &Keys, patience: Patience) -> anyhow::Result<(usize, usize)> {
+    let now = now();
+    let before = |pause: Duration| now - Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX);
+    let which = ToArm {
+        created_before: before(patience.unarmed),
+        unconfirmed_since: before(patience.unconfirmed),
+        not_due_by: now + TOO_LATE_MS,
+        overdue_since: before(patience.overdue),
+    };
+    let orders = database.to_arm(which, BATCH).await?;
     let mut arms = JoinSet::new();
     for (order, deadline) in orders {
         let (database, keys) = (database.clone(), keys.clone());
         arms.spawn(async move { arm(&database, &keys, &order, deadline).await });
     }
-    Ok(arms.join_all().await.into_iter().filter(|armed| *armed != Armed::No).count())
+    let outcomes = arms.join_all().await;
+    let armed = outcomes.iter().filter(|armed| **armed != Armed::No).count();
+    Ok((armed, outcomes.len() - armed))
 }
 
 /// Arms one order and remembers what came of it. A failure leaves it to the loop.
@@ -64,16 +76,19 @@ async fn round(database: &Database, keys: &Keys, patience: Patience) -> anyhow::
 /// An order that is paid at the same moment may get its key back here. It expires, the webhook comes, and finds the
 /// order paid: nothing happens, which is why the database decides and not the key.
 pub async fn arm(database: &Database, keys: &Keys, order: &str, deadline: Millis) -> Armed {
-    let armed = match keys.arm(order, deadline, now()).await {
-        Ok(armed) => armed,
+    let (armed, remembered) = match keys.arm(order, deadline, now()).await {
+        // A moment ago Redis took too long; later.
+        Ok(Armed::No) => return Armed::No,
+        Ok(armed) => (armed, database.armed(order, armed, now()).await),
         Err(error) => {
-            warn!(order, error = format!("{error:#}"), "Could not arm the order; trying again soon.");
-            return Armed::No;
+            // Not louder: a shard without master would fill the log. The loop tells of all at once.
+            debug!(order, error = format!("{error:#}"), "Could not arm the order; trying again soon.");
+            (Armed::No, database.tried_to_arm(order).await)
         }
     };
-    if let Err(error) = database.armed(order, armed, now()).await {
-        // The key is there all the same; the loop sets it once more.
-        warn!(order, error = format!("{error:#}"), "Could not remember that the order is armed.");
+    if let Err(error) = remembered {
+        // The key may be there all the same; the loop sets it once more.
+        warn!(order, error = format!("{error:#}"), "Could not remember whether the order is armed.");
     }
     armed
 }

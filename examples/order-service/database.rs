@@ -1,129 +1,39 @@
-//! Orders, their lines, the stock, and the webhooks that came. The only file that names a database.
+//! Orders, their lines, the stock, and the webhooks that came. With `writer.rs` the only file that names a database.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+pub use super::records::{
+    Armed, Counts, Line, Listing, Millis, Order, Paid, Placed, Product, Status, TimedOut, WebhookEvent,
 };
+use super::{sql, writer::Writer};
 
-use anyhow::{Context as _, bail};
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
-use serde::{Deserialize, Serialize};
-
-use super::sql;
-
-/// Milliseconds since 1970.
-pub type Millis = i64;
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    pub sku: String,
-    pub quantity: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    Unpaid,
-    Paid,
-    Cancelled,
-}
-
-/// Whether Redis holds a key that will expire for the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Armed {
-    No,
-    /// The master has it; no replica has said so.
-    Unconfirmed,
-    Confirmed,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Order {
-    pub id: String,
-    pub status: Status,
-    pub created_at: Millis,
-    /// Until when it can be paid.
-    pub deadline: Millis,
-    pub armed: Armed,
-    /// When it was paid or cancelled.
-    pub settled_at: Option<Millis>,
-    pub lines: Vec<Line>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Product {
-    pub sku: String,
-    pub name: String,
-    pub available: i64,
-    pub sold: i64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    pub unpaid: i64,
-    pub paid: i64,
-    pub cancelled: i64,
-}
-
-/// What came of `place`. Not stored means: nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placed {
-    Stored,
-    OutOfStock(String),
-    UnknownProduct(String),
-}
-
-/// What came of `pay`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paid {
-    Now,
-    /// Too late, or done before: the order is as it was.
-    No(Status),
-    UnknownOrder,
-}
-
-/// What came of a timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TimedOut {
-    /// Now, by this event.
-    Cancelled,
-    /// It was paid, or cancelled by an earlier event: nothing to do.
-    Settled,
-    /// The order may be paid for a while yet: its key was lost or shortened. It is armed again.
-    Early,
-    /// Not an order of ours.
-    Unknown,
-}
-
-/// A webhook that came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WebhookEvent {
-    pub id: String,
-    pub order_id: String,
-    pub outcome: TimedOut,
-    /// The first delivery.
-    pub received_at: Millis,
-    pub deliveries: u32,
+/// Which orders need arming: those not armed though created before `created_before`; those not confirmed since
+/// `unconfirmed_since` and not due by `not_due_by`; those due before `overdue_since` and last armed before it.
+#[derive(Clone, Copy, Debug)]
+pub struct ToArm {
+    pub created_before: Millis,
+    pub unconfirmed_since: Millis,
+    pub not_due_by: Millis,
+    pub overdue_since: Millis,
 }
 
 /// The clocks of the machines that run this service differ by less; an event so much ahead of a deadline is on time.
 const CLOCK_SKEW_MS: Millis = 1000;
 
-/// One connection, used by one request at a time; the file allows one writer anyway.
+/// The service's database; clones are the same one.
 #[derive(Clone)]
 pub struct Database {
-    connection: Arc<Mutex<Connection>>,
+    writer: Arc<Writer>,
 }
 
 impl Database {
     /// Opens the file and makes what tables are missing.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let connection = Connection::open(path).with_context(|| format!("opening {}", path.display()))?;
-        // These lines and the behaviour of the transaction below are all that is SQLite's own. An order that was
+        // These lines and `writer.rs` are all that is SQLite's own. An order that was
         // answered for is on disk: synchronous=FULL.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -133,34 +43,18 @@ impl Database {
         for statement in sql::SCHEMA {
             connection.execute(statement, []).context("making the tables")?;
         }
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
-    }
-
-    /// Runs it in one transaction that is committed if it succeeds, on a thread that may block.
-    async fn transaction<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Transaction) -> anyhow::Result<T> + Send + 'static,
-    ) -> anyhow::Result<T> {
-        let shared = Arc::clone(&self.connection);
-        tokio::task::spawn_blocking(move || {
-            let mut connection = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = work(&transaction)?;
-            transaction.commit()?;
-            Ok(result)
-        })
-        .await
-        .context("the database's thread ended")?
+        Ok(Self { writer: Arc::new(Writer::start(connection)?) })
     }
 
     /// Puts a product on the shelf, unless it is there.
     pub async fn add_product(&self, sku: &str, name: &str, available: u32) -> anyhow::Result<()> {
         let (sku, name) = (sku.to_owned(), name.to_owned());
-        self.transaction(move |it| {
-            it.execute(sql::ADD_PRODUCT, params![sku, name, available])?;
-            Ok(())
-        })
-        .await
+        self.writer
+            .run(move |it| {
+                it.execute(sql::ADD_PRODUCT, params![sku, name, available])?;
+                Ok(())
+            })
+            .await
     }
 
     /// Stores the order and takes its stock, or changes nothing.
@@ -168,37 +62,36 @@ impl Database {
         let id = id.to_owned();
         // In one order everywhere, so that two orders never wait for each other's rows.
         lines.sort_by(|a, b| a.sku.cmp(&b.sku));
-        let shared = Arc::clone(&self.connection);
-        tokio::task::spawn_blocking(move || {
-            let mut connection = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let it = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            it.prepare_cached(sql::ADD_ORDER)?.execute(params![id, now, deadline])?;
-            for line in &lines {
-                if it.prepare_cached(sql::TAKE_STOCK)?.execute(params![line.quantity, line.sku])? == 0 {
-                    let known: i64 = it.query_row(sql::PRODUCT_EXISTS, [&line.sku], |row| row.get(0))?;
-                    let sku = line.sku.clone();
-                    // Dropped, the transaction is rolled back.
-                    return Ok(if known > 0 { Placed::OutOfStock(sku) } else { Placed::UnknownProduct(sku) });
+        self.writer
+            .run(move |outer| {
+                // Dropped, it takes back what was done for lines that were there.
+                let it = outer.savepoint()?;
+                it.prepare_cached(sql::ADD_ORDER)?.execute(params![id, now, deadline])?;
+                for line in &lines {
+                    if it.prepare_cached(sql::TAKE_STOCK)?.execute(params![line.quantity, line.sku])? == 0 {
+                        let known: i64 = it.query_row(sql::PRODUCT_EXISTS, [&line.sku], |row| row.get(0))?;
+                        let sku = line.sku.clone();
+                        return Ok(if known > 0 { Placed::OutOfStock(sku) } else { Placed::UnknownProduct(sku) });
+                    }
+                    it.prepare_cached(sql::ADD_LINE)?.execute(params![id, line.sku, line.quantity])?;
                 }
-                it.prepare_cached(sql::ADD_LINE)?.execute(params![id, line.sku, line.quantity])?;
-            }
-            it.commit()?;
-            Ok(Placed::Stored)
-        })
-        .await
-        .context("the database's thread ended")?
+                it.commit()?;
+                Ok(Placed::Stored)
+            })
+            .await
     }
 
     /// Pays the order if it is unpaid and not due: the one place where that is decided.
     pub async fn pay(&self, id: &str, now: Millis) -> anyhow::Result<Paid> {
         let id = id.to_owned();
-        self.transaction(move |it| {
-            if it.prepare_cached(sql::PAY)?.execute(params![now, id])? == 1 {
-                return Ok(Paid::Now);
-            }
-            Ok(find(it, &id)?.map_or(Paid::UnknownOrder, |order| Paid::No(order.status)))
-        })
-        .await
+        self.writer
+            .run(move |it| {
+                if it.prepare_cached(sql::PAY)?.execute(params![now, id])? == 1 {
+                    return Ok(Paid::Now);
+                }
+                Ok(find(it, &id)?.map_or(Paid::UnknownOrder, |order| Paid::No(order.status)))
+            })
+            .await
     }
 
     /// A webhook says that the order's key has expired: if it is still unpaid, cancels it and puts its stock back.
@@ -207,126 +100,137 @@ impl Database {
         let (event, id) = (event.to_owned(), id.to_owned());
         // Where several write at once, the same event may come twice at once; the loser fails on the primary key, which
         // undoes its part, and the sender's next attempt finds the row.
-        self.transaction(move |it| {
-            if it.prepare_cached(sql::REPEATED)?.execute([&event])? == 1 {
-                let outcome: String = it.query_row(sql::EVENT, [&event], |row| row.get(0))?;
-                return Ok((TimedOut::parse(&outcome)?, true));
-            }
-            let outcome = if it.prepare_cached(sql::CANCEL)?.execute(params![now, id, now + CLOCK_SKEW_MS])? == 1 {
-                for line in lines(it, &id)? {
-                    it.prepare_cached(sql::PUT_BACK)?.execute(params![line.quantity, line.sku])?;
+        self.writer
+            .run(move |it| {
+                if it.prepare_cached(sql::REPEATED)?.execute([&event])? == 1 {
+                    let outcome: String = it.query_row(sql::EVENT, [&event], |row| row.get(0))?;
+                    return Ok((TimedOut::parse(&outcome)?, true));
                 }
-                TimedOut::Cancelled
-            } else {
-                match find(it, &id)?.map(|order| order.status) {
-                    None => TimedOut::Unknown,
-                    Some(Status::Unpaid) => {
-                        it.execute(sql::DISARMED, [&id])?;
-                        TimedOut::Early
+                let outcome = if it.prepare_cached(sql::CANCEL)?.execute(params![now, id, now + CLOCK_SKEW_MS])? == 1 {
+                    for line in lines(it, &id)? {
+                        it.prepare_cached(sql::PUT_BACK)?.execute(params![line.quantity, line.sku])?;
                     }
-                    Some(Status::Paid | Status::Cancelled) => TimedOut::Settled,
-                }
-            };
-            it.prepare_cached(sql::ADD_EVENT)?.execute(params![event, id, outcome.as_str(), now])?;
-            Ok((outcome, false))
-        })
-        .await
+                    TimedOut::Cancelled
+                } else {
+                    match find(it, &id)?.map(|order| order.status) {
+                        None => TimedOut::Unknown,
+                        Some(Status::Unpaid) => {
+                            it.execute(sql::DISARMED, [&id])?;
+                            TimedOut::Early
+                        }
+                        Some(Status::Paid | Status::Cancelled) => TimedOut::Settled,
+                    }
+                };
+                it.prepare_cached(sql::ADD_EVENT)?.execute(params![event, id, outcome.as_str(), now])?;
+                Ok((outcome, false))
+            })
+            .await
     }
 
     /// Remembers whether the order's key is in Redis.
     pub async fn armed(&self, id: &str, armed: Armed, now: Millis) -> anyhow::Result<()> {
         let id = id.to_owned();
-        self.transaction(move |it| {
-            it.prepare_cached(sql::ARMED)?.execute(params![armed.as_str(), now, id])?;
-            Ok(())
-        })
-        .await
+        self.writer
+            .run(move |it| {
+                it.prepare_cached(sql::ARMED)?.execute(params![armed.as_str(), now, id])?;
+                Ok(())
+            })
+            .await
     }
 
-    /// Unpaid orders whose key may be missing, soonest due first: not armed though created before `created_before`,
-    /// not confirmed since `unconfirmed_since`, or due before `overdue_since` and armed before it too.
-    pub async fn to_arm(
-        &self,
-        created_before: Millis,
-        unconfirmed_since: Millis,
-        overdue_since: Millis,
-        limit: u32,
-    ) -> anyhow::Result<Vec<(String, Millis)>> {
-        self.transaction(move |it| {
-            let mut statement = it.prepare_cached(sql::TO_ARM)?;
-            let values = params![created_before, unconfirmed_since, overdue_since, limit];
-            let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-        .await
+    /// Remembers that the order's key may be in Redis.
+    pub async fn tried_to_arm(&self, id: &str) -> anyhow::Result<()> {
+        let id = id.to_owned();
+        self.writer
+            .run(move |it| {
+                it.prepare_cached(sql::TRIED_TO_ARM)?.execute([&id])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Unpaid orders whose key may be missing, soonest due first.
+    pub async fn to_arm(&self, which: ToArm, limit: u32) -> anyhow::Result<Vec<(String, Millis)>> {
+        self.writer
+            .run(move |it| {
+                let mut statement = it.prepare_cached(sql::TO_ARM)?;
+                let ToArm { created_before, unconfirmed_since, not_due_by, overdue_since } = which;
+                let values = params![created_before, unconfirmed_since, not_due_by, overdue_since, limit];
+                let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
     }
 
     pub async fn order(&self, id: &str) -> anyhow::Result<Option<Order>> {
         let id = id.to_owned();
-        self.transaction(move |it| find(it, &id)).await
+        self.writer.run(move |it| find(it, &id)).await
     }
 
-    /// The newest first.
-    pub async fn orders(&self, status: Option<Status>, limit: u32) -> anyhow::Result<Vec<Order>> {
-        self.transaction(move |it| {
-            let raw: Vec<Raw> = match status {
-                Some(status) => it
-                    .prepare_cached(sql::ORDERS_WITH_STATUS)?
-                    .query_map(params![status.as_str(), limit], Raw::read)?
-                    .collect::<Result<_, _>>()?,
-                None => it.prepare_cached(sql::ORDERS)?.query_map([limit], Raw::read)?.collect::<Result<_, _>>()?,
-            };
-            raw.into_iter().map(|raw| raw.order(it)).collect()
-        })
-        .await
+    pub async fn orders(&self, listing: Listing, limit: u32) -> anyhow::Result<Vec<Order>> {
+        let statement = match listing {
+            Listing::Newest => sql::ORDERS,
+            Listing::Due => sql::ORDERS_DUE,
+            Listing::Settled => sql::ORDERS_SETTLED,
+        };
+        self.writer
+            .run(move |it| {
+                let raw: Vec<Raw> =
+                    it.prepare_cached(statement)?.query_map([limit], Raw::read)?.collect::<Result<_, _>>()?;
+                raw.into_iter().map(|raw| raw.order(it)).collect()
+            })
+            .await
     }
 
     pub async fn counts(&self) -> anyhow::Result<Counts> {
-        self.transaction(|it| {
-            let mut counts = Counts::default();
-            let mut statement = it.prepare_cached(sql::COUNTS)?;
-            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-            for row in rows {
-                let (status, count) = row?;
-                match Status::parse(&status)? {
-                    Status::Unpaid => counts.unpaid = count,
-                    Status::Paid => counts.paid = count,
-                    Status::Cancelled => counts.cancelled = count,
+        self.writer
+            .run(|it| {
+                let mut counts = Counts::default();
+                let mut statement = it.prepare_cached(sql::COUNTS)?;
+                let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+                for row in rows {
+                    let (status, count) = row?;
+                    match Status::parse(&status)? {
+                        Status::Unpaid => counts.unpaid = count,
+                        Status::Paid => counts.paid = count,
+                        Status::Cancelled => counts.cancelled = count,
+                    }
                 }
-            }
-            Ok(counts)
-        })
-        .await
+                Ok(counts)
+            })
+            .await
     }
 
     pub async fn stock(&self) -> anyhow::Result<Vec<Product>> {
-        self.transaction(|it| {
-            let read = |row: &Row| {
-                Ok(Product { sku: row.get(0)?, name: row.get(1)?, available: row.get(2)?, sold: row.get(3)? })
-            };
-            Ok(it.prepare_cached(sql::STOCK)?.query_map([], read)?.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.writer
+            .run(|it| {
+                let read = |row: &Row| {
+                    Ok(Product { sku: row.get(0)?, name: row.get(1)?, available: row.get(2)?, sold: row.get(3)? })
+                };
+                Ok(it.prepare_cached(sql::STOCK)?.query_map([], read)?.collect::<Result<_, _>>()?)
+            })
+            .await
     }
 
     /// The webhooks that came, the latest first.
     pub async fn webhook_events(&self, limit: u32) -> anyhow::Result<Vec<WebhookEvent>> {
-        self.transaction(move |it| {
-            let mut statement = it.prepare_cached(sql::EVENTS)?;
-            let mut rows = statement.query([limit])?;
-            let mut events = Vec::new();
-            while let Some(row) = rows.next()? {
-                events.push(WebhookEvent {
-                    id: row.get(0)?,
-                    order_id: row.get(1)?,
-                    outcome: TimedOut::parse(&row.get::<_, String>(2)?)?,
-                    received_at: row.get(3)?,
-                    deliveries: row.get(4)?,
-                });
-            }
-            Ok(events)
-        })
-        .await
+        self.writer
+            .run(move |it| {
+                let mut statement = it.prepare_cached(sql::EVENTS)?;
+                let mut rows = statement.query([limit])?;
+                let mut events = Vec::new();
+                while let Some(row) = rows.next()? {
+                    events.push(WebhookEvent {
+                        id: row.get(0)?,
+                        order_id: row.get(1)?,
+                        outcome: TimedOut::parse(&row.get::<_, String>(2)?)?,
+                        received_at: row.get(3)?,
+                        deliveries: row.get(4)?,
+                    });
+                }
+                Ok(events)
+            })
+            .await
     }
 }
 
@@ -336,6 +240,8 @@ struct Raw {
     created_at: Millis,
     deadline: Millis,
     armed: String,
+    armed_at: Option<Millis>,
+    arms: u32,
     settled_at: Option<Millis>,
 }
 
@@ -347,11 +253,13 @@ impl Raw {
             created_at: row.get(2)?,
             deadline: row.get(3)?,
             armed: row.get(4)?,
-            settled_at: row.get(5)?,
+            armed_at: row.get(5)?,
+            arms: row.get(6)?,
+            settled_at: row.get(7)?,
         })
     }
 
-    fn order(self, it: &Transaction) -> anyhow::Result<Order> {
+    fn order(self, it: &Connection) -> anyhow::Result<Order> {
         Ok(Order {
             status: Status::parse(&self.status)?,
             armed: Armed::parse(&self.armed)?,
@@ -359,34 +267,19 @@ impl Raw {
             id: self.id,
             created_at: self.created_at,
             deadline: self.deadline,
+            armed_at: self.armed_at,
+            arms: self.arms,
             settled_at: self.settled_at,
         })
     }
 }
 
-fn find(it: &Transaction, id: &str) -> anyhow::Result<Option<Order>> {
+fn find(it: &Connection, id: &str) -> anyhow::Result<Option<Order>> {
     let raw = it.prepare_cached(sql::ORDER)?.query_row([id], Raw::read).optional()?;
     raw.map(|raw| raw.order(it)).transpose()
 }
 
-fn lines(it: &Transaction, id: &str) -> anyhow::Result<Vec<Line>> {
+fn lines(it: &Connection, id: &str) -> anyhow::Result<Vec<Line>> {
     let read = |row: &Row| Ok(Line { sku: row.get(0)?, quantity: row.get(1)? });
     Ok(it.prepare_cached(sql::LINES)?.query_map([id], read)?.collect::<Result<_, _>>()?)
 }
-
-/// The words that stand in the tables.
-macro_rules! words {
-    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        impl $type {
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-            fn parse(word: &str) -> anyhow::Result<Self> {
-                Ok(match word { $($word => Self::$variant,)+ _ => bail!("{word:?} in the database") })
-            }
-        }
-    };
-}
-words!(Status { Unpaid = "unpaid", Paid = "paid", Cancelled = "cancelled" });
-words!(Armed { No = "no", Unconfirmed = "unconfirmed", Confirmed = "confirmed" });
-words!(TimedOut { Cancelled = "cancelled", Settled = "settled", Early = "early", Unknown = "unknown" });

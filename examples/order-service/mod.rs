@@ -12,6 +12,8 @@
 pub mod arming;
 pub mod database;
 pub mod keys;
+mod records;
 pub mod service;
 mod sql;
 pub mod verify;
+mod writer;

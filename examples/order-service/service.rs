@@ -19,11 +19,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     arming::{self, Patience},
-    database::{Armed, Database, Line, Millis, Paid, Placed, Status, TimedOut},
+    database::{Armed, Database, Line, Listing, Millis, Paid, Placed, Status, TimedOut},
     keys::Keys,
     verify::Verifier,
 };
@@ -51,13 +51,19 @@ fn since_1970() -> Duration {
 impl Service {
     /// Serves until it is told to stop; requests under way are answered.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+        let router = self.clone().router();
+        self.run_with(router, listener, stop).await
+    }
+
+    /// With a router that somebody has put something around.
+    pub async fn run_with(self, router: Router, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
         let arming = arming::run(self.database.clone(), self.keys.clone(), self.patience, stop.clone());
         tasks.spawn(async {
             arming.await;
             anyhow::Ok(())
         });
-        let server = axum::serve(listener, self.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
         tasks.spawn(async { server.await.context("serving HTTP") });
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
@@ -168,7 +174,7 @@ async fn pay(State(it): State<Service>, Path(id): Path<String>) -> Answer {
             // Only to spare the webhook. If it fails, or the key is gone already, the webhook finds the order paid.
             let deleted = it.keys.disarm(&id).await;
             if let Err(error) = &deleted {
-                warn!(order = id, error = format!("{error:#}"), "Could not delete the key of a paid order.");
+                debug!(order = id, error = format!("{error:#}"), "Could not delete the key of a paid order.");
             }
             Ok(Json(json!({"id": id, "status": Status::Paid, "keyDeleted": deleted.ok()})))
         }
@@ -225,13 +231,14 @@ async fn order(State(it): State<Service>, Path(id): Path<String>) -> Answer<Resp
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Filter {
-    status: Option<Status>,
+    #[serde(default)]
+    list: Listing,
     limit: Option<u32>,
 }
 
 async fn orders(State(it): State<Service>, Query(filter): Query<Filter>) -> Answer {
     let limit = filter.limit.unwrap_or(100).min(1000);
-    let orders = it.database.orders(filter.status, limit).await?;
+    let orders = it.database.orders(filter.list, limit).await?;
     // With our clock, so that a page counts down by it and not by the reader's.
     Ok(Json(json!({"now": now(), "counts": it.database.counts().await?, "orders": orders})))
 }

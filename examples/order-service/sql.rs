@@ -17,10 +17,12 @@ pub const SCHEMA: &[&str] = &[
         deadline BIGINT NOT NULL,
         armed VARCHAR(16) NOT NULL CHECK (armed IN ('no', 'unconfirmed', 'confirmed')),
         armed_at BIGINT,
+        arms INTEGER NOT NULL,
         settled_at BIGINT
     )",
     "CREATE INDEX IF NOT EXISTS orders_by_status ON orders (status, deadline)",
     "CREATE INDEX IF NOT EXISTS orders_by_age ON orders (created_at)",
+    "CREATE INDEX IF NOT EXISTS orders_by_settling ON orders (settled_at)",
     "CREATE TABLE IF NOT EXISTS order_lines (
         order_id VARCHAR(32) NOT NULL REFERENCES orders (id),
         sku VARCHAR(64) NOT NULL REFERENCES stock (sku),
@@ -45,15 +47,19 @@ pub const TAKE_STOCK: &str = "UPDATE stock SET available = available - $1, sold 
     WHERE sku = $2 AND available >= $1";
 pub const PUT_BACK: &str = "UPDATE stock SET available = available + $1, sold = sold - $1 WHERE sku = $2";
 
-pub const ADD_ORDER: &str = "INSERT INTO orders (id, status, created_at, deadline, armed)
-    VALUES ($1, 'unpaid', $2, $3, 'no')";
+pub const ADD_ORDER: &str = "INSERT INTO orders (id, status, created_at, deadline, armed, arms)
+    VALUES ($1, 'unpaid', $2, $3, 'no', 0)";
 pub const ADD_LINE: &str = "INSERT INTO order_lines (order_id, sku, quantity) VALUES ($1, $2, $3)";
-pub const ORDER: &str = "SELECT id, status, created_at, deadline, armed, settled_at FROM orders WHERE id = $1";
+pub const ORDER: &str =
+    "SELECT id, status, created_at, deadline, armed, armed_at, arms, settled_at FROM orders WHERE id = $1";
 pub const LINES: &str = "SELECT sku, quantity FROM order_lines WHERE order_id = $1 ORDER BY sku";
-pub const ORDERS: &str = "SELECT id, status, created_at, deadline, armed, settled_at FROM orders
+pub const ORDERS: &str = "SELECT id, status, created_at, deadline, armed, armed_at, arms, settled_at FROM orders
     ORDER BY created_at DESC, id LIMIT $1";
-pub const ORDERS_WITH_STATUS: &str = "SELECT id, status, created_at, deadline, armed, settled_at FROM orders
-    WHERE status = $1 ORDER BY created_at DESC, id LIMIT $2";
+pub const ORDERS_DUE: &str = "SELECT id, status, created_at, deadline, armed, armed_at, arms, settled_at FROM orders
+    WHERE status = 'unpaid' ORDER BY deadline, id LIMIT $1";
+pub const ORDERS_SETTLED: &str =
+    "SELECT id, status, created_at, deadline, armed, armed_at, arms, settled_at FROM orders
+    WHERE settled_at IS NOT NULL ORDER BY settled_at DESC, id LIMIT $1";
 pub const COUNTS: &str = "SELECT status, COUNT(*) FROM orders GROUP BY status";
 
 /// These two race, and the row decides: whichever comes second changes nothing.
@@ -62,14 +68,16 @@ pub const PAY: &str = "UPDATE orders SET status = 'paid', settled_at = $1
 pub const CANCEL: &str = "UPDATE orders SET status = 'cancelled', settled_at = $1
     WHERE id = $2 AND status = 'unpaid' AND deadline <= $3";
 
-pub const ARMED: &str = "UPDATE orders SET armed = $1, armed_at = $2 WHERE id = $3";
+pub const ARMED: &str = "UPDATE orders SET armed = $1, armed_at = $2, arms = arms + 1 WHERE id = $3";
+pub const TRIED_TO_ARM: &str = "UPDATE orders SET arms = arms + 1 WHERE id = $1";
 pub const DISARMED: &str = "UPDATE orders SET armed = 'no' WHERE id = $1 AND status = 'unpaid'";
-/// $1: not armed at all and older than this; $2: not confirmed since; $3: overdue since, though armed before that.
+/// $1: not armed at all and older than this; $2: not confirmed since, but not when due by $3: the key may just have
+/// expired, and would live and expire once more; $4: overdue since, though armed before that.
 pub const TO_ARM: &str = "SELECT id, deadline FROM orders WHERE status = 'unpaid' AND (
         (armed = 'no' AND created_at <= $1)
-        OR (armed = 'unconfirmed' AND armed_at <= $2)
-        OR (deadline <= $3 AND armed_at <= $3)
-    ) ORDER BY deadline LIMIT $4";
+        OR (armed = 'unconfirmed' AND armed_at <= $2 AND deadline > $3)
+        OR (deadline <= $4 AND armed_at <= $4)
+    ) ORDER BY deadline LIMIT $5";
 
 pub const REPEATED: &str = "UPDATE webhook_events SET deliveries = deliveries + 1 WHERE id = $1";
 pub const EVENT: &str = "SELECT outcome FROM webhook_events WHERE id = $1";

@@ -84,21 +84,27 @@ impl Endpoint {
             };
         }
         let mut innermost: &dyn Error = error;
-        while let Some(source) = innermost.source() {
+        while let Some(source) = wrapped(innermost) {
             innermost = source;
         }
         let io = innermost.downcast_ref::<io::Error>();
-        // An `io::Error` shows what it wraps but does not name it as its source.
-        let tls = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
         match io.map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
             Some(io::ErrorKind::ConnectionReset) => "the connection was reset".to_owned(),
             _ if error.is_dns() => format!("the host name does not resolve: {innermost}"),
-            _ if tls || innermost.is::<rustls::Error>() => format!("TLS: {innermost}"),
+            _ if innermost.is::<rustls::Error>() => format!("TLS: {innermost}"),
             // reqwest's own errors show the URL; those below it do not.
             _ if innermost.is::<reqwest::Error>() => "the request could not be sent".to_owned(),
             _ => innermost.to_string(),
         }
+    }
+}
+
+/// What `error` is made of: an `io::Error` shows what it wraps, but does not name it as its source.
+fn wrapped<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
 }
 

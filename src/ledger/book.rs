@@ -100,9 +100,9 @@ impl Book {
         self.lines.get(key).and_then(|line| line.look.as_ref()).map_or(Purpose::Ordinary, |look| look.purpose)
     }
 
-    /// Somebody waits for this look.
-    pub fn awaited(&self, key: &Key) -> bool {
-        self.lines.get(key).and_then(|line| line.look.as_ref()).is_some_and(|look| !look.waiters.is_empty())
+    /// Who waits for the look that is in flight; the first, if there are several.
+    pub fn waiter(&self, key: &Key) -> Option<Waiter> {
+        self.lines.get(key)?.look.as_ref()?.waiters.first().copied()
     }
 
     /// Keys to ask about now, at most `limit`: they are in flight from here on.
@@ -155,6 +155,10 @@ impl Book {
             return;
         };
         line.unanswered = line.unanswered.saturating_add(1);
+        if let Some(look) = &mut line.look {
+            // Whoever answers next time may have lost what this resync knows to be the same.
+            look.purpose = Purpose::Ordinary;
+        }
         let at = retry(line.unanswered);
         line.retry = Some(at);
         self.unanswered.insert((at, key.clone()));
@@ -368,9 +372,11 @@ mod tests {
         assert_eq!((book.in_flight(), book.next()), (0, Some(16_000)));
         assert!(!book.want(&key(1), Purpose::Ordinary, None));
         assert_eq!(book.fall_due(16_000, 9), [key(1)]);
+        book.lines.get_mut(&key(1)).unwrap().look.as_mut().unwrap().purpose = Purpose::AfterGap;
         book.no_answer(&key(1), |times| 16_000 + i64::from(times) * 5_000);
         assert_eq!(book.next(), Some(26_000));
         book.retry_all(17_000);
+        assert_eq!(book.purpose(&key(1)), Purpose::Ordinary);
         assert_eq!((book.fall_due(17_000, 9), book.in_flight()), (vec![key(1)], 1));
     }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     deployment::{Answer, Heard, Look, Sort},
-    model::{Deadline, Event, EventId, Evidence, Key, ListenerId, Millis, same_deadline},
+    model::{Deadline, Event, EventId, Evidence, Key, ListenerId, Millis, SAME_DEADLINE_MS, same_deadline},
     plan::Inferred,
     store::{Change, Epoch, Known, Memory, Seen},
 };
@@ -50,8 +50,6 @@ pub struct Naming {
     pub epoch: Epoch,
 }
 
-/// A push that comes this much before the entry's deadline tells of a shortened TTL; less is the error of two clocks.
-const SHORTENED_MS: i64 = 50;
 /// A memory left by an earlier process outlives births up to this much younger: its last pushes and our first looks overlap.
 const EARLIER_PROCESS_MS: i64 = 1_000;
 
@@ -83,8 +81,10 @@ impl Judging<'_> {
         match (heard.sort, self.entry) {
             (Sort::Born, _) => memory.born(heard.at),
             (Sort::Expired, Some(seen)) => {
-                let early = seen.deadline.since(heard.server_at) > SHORTENED_MS;
-                let deadline = if early { heard.server_at } else { seen.deadline };
+                // It came no later than this. Only what was certainly early is a shortened TTL: an expiry at its deadline
+                // that was told by the time of the push would have an id that no restart finds again.
+                let shortened = seen.deadline.since(heard.server_at) > SAME_DEADLINE_MS;
+                let deadline = if shortened { heard.server_at } else { seen.deadline };
                 self.settle(deadline, Evidence::Witnessed, heard.at);
                 memory.made();
             }
@@ -276,6 +276,12 @@ mod tests {
     fn expired_before_the_deadline_tells_of_a_shortened_ttl_and_carries_the_time_of_the_push() {
         let look = look(Answer::Gone, AHEAD, vec![heard(Sort::Expired, 98_000)]);
         assert_eq!(judged(entry(D), &look, Purpose::Ordinary), (vec!["settle W 98000".into()], Again::No));
+    }
+
+    #[test]
+    fn expired_within_the_rounding_of_a_deadline_keeps_it() {
+        let look = look(Answer::Gone, AHEAD, vec![heard(Sort::Expired, 99_995)]);
+        assert_eq!(judged(entry(D), &look, Purpose::Ordinary).0, ["settle W 100000"]);
     }
 
     #[test]

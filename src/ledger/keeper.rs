@@ -4,7 +4,7 @@
 //! A key is in flight from the question until the store has what it came to; so the book is never older than the store.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -41,6 +41,8 @@ const AFTER_MICROS: i64 = 1_000 + 150;
 const CLOCK_MOVED_MICROS: i64 = 1_000;
 /// How often a node is scanned whose notifications are off.
 const DEAF_INTERVAL: Duration = Duration::from_secs(10);
+/// Slots move one by one, thousands of them: the node that gets them is scanned once for all that came within this time.
+const MOVES_TOGETHER: Duration = Duration::from_secs(1);
 /// While the store refuses.
 const REFUSED_WAIT: Duration = Duration::from_millis(250);
 
@@ -112,6 +114,8 @@ struct Work {
     changes: std::ops::Range<usize>,
     again: Again,
     entry: Option<Seen>,
+    /// It is gone, and its entry is not.
+    gone: bool,
 }
 
 /// What a node was when it was last seen whole.
@@ -124,8 +128,11 @@ struct Synced {
 
 /// A resync request that is being looked at.
 struct Pending {
+    node: NodeId,
+    kind: resync::Kind,
     left: usize,
-    done: oneshot::Sender<()>,
+    gone: Vec<Key>,
+    done: oneshot::Sender<Vec<Key>>,
 }
 
 /// The ledger's task.
@@ -147,8 +154,9 @@ pub struct Keeper {
     resyncing: BTreeMap<NodeId, CancellationToken>,
     /// What the nodes were when their resyncs began.
     bases: BTreeMap<NodeId, Synced>,
-    /// The ledger was empty when we began: a first scan finds all there is.
+    /// The ledger was empty when we began: a node's first scan, if it is not broken off, finds all there is.
     fresh: bool,
+    begun: BTreeSet<NodeId>,
     scanned: BTreeMap<NodeId, tokio::time::Instant>,
     tasks: JoinSet<(NodeId, Result<Resynced, String>)>,
     requests: mpsc::Sender<Request>,
@@ -185,6 +193,7 @@ impl Keeper {
             resyncing: BTreeMap::new(),
             bases: BTreeMap::new(),
             fresh: false,
+            begun: BTreeSet::new(),
             scanned: BTreeMap::new(),
             tasks: JoinSet::new(),
             requests,
@@ -360,16 +369,27 @@ impl Keeper {
         let at = clock::now();
         let mut works = Works { keys: Vec::with_capacity(looks.len()), changes: Vec::new(), offered: false };
         for (look, known) in looks {
-            let purpose = self.book.purpose(&look.key);
+            let purpose = self.purpose(&look);
             let Judgement { changes, again, entry } = judge(&self.settings.naming, known, &look, purpose, at);
-            if purpose == Purpose::Ordinary && !changes.is_empty() && look.used.heard.is_empty() {
+            if look.used.heard.is_empty() && !changes.is_empty() {
                 self.count_found(&look.key, &changes);
             }
+            let gone = look.answer == Answer::Gone && entry.is_some_and(|seen| !seen.absent);
             let from = works.changes.len();
             works.changes.extend(changes);
-            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry });
+            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry, gone });
         }
         self.apply(works);
+    }
+
+    /// Why the key was looked at. That the data of one node is the same says nothing of what another answers.
+    fn purpose(&self, look: &Look) -> Purpose {
+        let purpose = self.book.purpose(&look.key);
+        let asked = || self.book.waiter(&look.key).and_then(|waiter| self.pending.get(&waiter));
+        if purpose == Purpose::AfterGap && asked().is_none_or(|pending| pending.node != look.node) {
+            return Purpose::Ordinary;
+        }
+        purpose
     }
 
     fn apply(&mut self, works: Works) {
@@ -457,7 +477,7 @@ impl Keeper {
             };
             let (waiters, repeat) = self.book.done(&work.key, entry, fire);
             for waiter in waiters {
-                self.told(waiter);
+                self.told(waiter, work.gone.then_some(&work.key));
             }
             if repeat {
                 again.push(work.key.clone());
@@ -537,31 +557,33 @@ impl Keeper {
     }
 
     fn requested(&mut self, request: Request) {
-        let Request { mut keys, purpose, done } = request;
+        let Request { node, mut keys, purpose, kind, done } = request;
         let waiter = self.next_waiter;
         self.next_waiter += 1;
-        self.pending.insert(waiter, Pending { left: keys.len() + 1, done });
+        self.pending.insert(waiter, Pending { node, kind, left: keys.len() + 1, gone: Vec::new(), done });
         keys.retain(|key| self.book.want(key, purpose, Some(waiter)));
         self.port.ask(keys);
-        self.told(waiter);
+        self.told(waiter, None);
     }
 
     /// One of a request's keys was looked at.
-    fn told(&mut self, waiter: u64) {
+    fn told(&mut self, waiter: u64, gone: Option<&Key>) {
         let Some(pending) = self.pending.get_mut(&waiter) else { return };
         pending.left -= 1;
+        pending.gone.extend(gone.cloned());
         if pending.left == 0
             && let Some(pending) = self.pending.remove(&waiter)
         {
             // The resync may have been given up meanwhile.
-            let _ = pending.done.send(());
+            let _ = pending.done.send(pending.gone);
         }
     }
 
     /// A periodic scan has found what no push had told.
     fn count_found(&mut self, key: &Key, changes: &[Change]) {
         let found = changes.iter().any(|change| matches!(change, Change::Record { .. }));
-        if found && self.book.awaited(key) {
+        let pending = self.book.waiter(key).and_then(|waiter| self.pending.get(&waiter));
+        if found && pending.is_some_and(|pending| pending.kind == resync::Kind::Periodic) {
             self.stats.resync_found += 1;
             tracing::warn!(%key, "A periodic scan found a key that no push had told of.");
         }
@@ -619,6 +641,9 @@ impl Keeper {
                 Some(before) if before.continuity == now.continuity && before.epoch == now.epoch => {
                     let gained = now.slots.minus(&before.slots);
                     if !gained.is_empty() {
+                        if self.scanned.get(id).is_some_and(|last| last.elapsed() < MOVES_TOGETHER) {
+                            continue;
+                        }
                         (resync::Kind::Whole, gained)
                     } else if self.periodic_is_due(id, node.notifications.sufficient) {
                         (resync::Kind::Periodic, now.slots.clone())
@@ -629,10 +654,10 @@ impl Keeper {
                 }
                 _ => (resync::Kind::Whole, now.slots.clone()),
             };
-            if before.is_some() && kind == resync::Kind::Whole {
-                self.stats.gaps += 1;
-            }
-            let fresh = self.fresh && before.is_none();
+            // Slots that move are no gap: the node that gets them is subscribed to. Their keys are looked at all the same.
+            let gap = before.is_some_and(|before| before.continuity != now.continuity || before.epoch != now.epoch);
+            self.stats.gaps += u64::from(gap);
+            let fresh = self.fresh && before.is_none() && self.begun.insert(id.clone());
             self.begin(id, now, kind, scope, fresh);
         }
     }

@@ -15,11 +15,15 @@ use crate::{
     store::{Epoch, NodeState, Store},
 };
 
-/// Keys to be looked at; `done` is told when all were answered.
+/// Keys to be looked at.
 pub struct Request {
+    /// Whose keys they are: [`Purpose::AfterGap`] holds only for what this node answers.
+    pub node: NodeId,
     pub keys: Vec<Key>,
     pub purpose: Purpose,
-    pub done: oneshot::Sender<()>,
+    pub kind: Kind,
+    /// Told, when all were answered, which of them are gone though the ledger has them and their deadlines are ahead.
+    pub done: oneshot::Sender<Vec<Key>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ impl Job {
     /// Why the node was not seen whole, for people. It has to be done again.
     pub async fn run(self) -> Result<Resynced, String> {
         match self.kind {
-            Kind::Periodic => self.scan(|_| Purpose::Ordinary).await,
+            Kind::Periodic => self.scan(|_| Purpose::Ordinary).await.map(|(keys, _)| Resynced { keys }),
             Kind::Whole => self.whole().await,
         }
     }
@@ -75,35 +79,51 @@ impl Job {
         let states = self.store.node_states().await.map_err(|error| error.to_string())?;
         let remembered =
             states.into_iter().find(|state| state.node == self.node).filter(|state| self.same(state, &before));
+        // What is gone after a gap is forgotten only once it is sure that the data is the same still.
         let purpose = |slot: Slot| match &remembered {
-            Some(state) if state.slots.contains(slot) => Purpose::AfterGap,
+            Some(state) if state.slots.contains(slot) => Purpose::Ordinary,
             _ => Purpose::AfterLoss,
         };
-        let Resynced { mut keys } = self.scan(purpose).await?;
+        let (mut keys, mut gone) = self.scan(purpose).await?;
         if !self.fresh {
-            keys += self.ledger(purpose).await?;
+            let (count, more) = self.ledger(purpose).await?;
+            keys += count;
+            gone.extend(more);
         }
-        let after = self.scanner.data(&self.node).await?;
-        if after != before {
-            return Err("the node restarted or was flushed meanwhile".into());
+        self.unchanged(&before).await?;
+        gone.retain(|key| purpose(key.slot()) == Purpose::Ordinary);
+        if !gone.is_empty() {
+            let mut asking = Asking::new(self);
+            asking.ask(gone, |_| Purpose::AfterGap).await?;
+            asking.finish().await?;
+            self.unchanged(&before).await?;
         }
         let state = NodeState {
             node: self.node.clone(),
-            run_id: after.run_id,
+            run_id: before.run_id,
             config_epoch: self.config_epoch,
-            flushes: after.flushes,
+            flushes: before.flushes,
             slots: self.slots.clone(),
         };
         self.store.remember_node(self.fencing, state).await.map_err(|error| error.to_string())?;
         Ok(Resynced { keys })
     }
 
+    async fn unchanged(&self, before: &NodeData) -> Result<(), String> {
+        if self.scanner.data(&self.node).await? == *before {
+            Ok(())
+        } else {
+            Err("the node restarted or was flushed meanwhile".into())
+        }
+    }
+
     fn same(&self, state: &NodeState, data: &NodeData) -> bool {
         state.run_id == data.run_id && state.flushes == data.flushes && state.config_epoch == self.config_epoch
     }
 
-    async fn scan(&self, purpose: impl Fn(Slot) -> Purpose) -> Result<Resynced, String> {
-        let mut asking = Asking::new(&self.requests);
+    /// The node's keys: how many, and which of them were gone when they were looked at.
+    async fn scan(&self, purpose: impl Fn(Slot) -> Purpose) -> Result<(usize, Vec<Key>), String> {
+        let mut asking = Asking::new(self);
         let mut cursor = "0".to_owned();
         let mut count = 0;
         loop {
@@ -120,13 +140,12 @@ impl Job {
                 tokio::time::sleep(began.elapsed().max(Duration::from_millis(1)) * REST).await;
             }
         }
-        asking.finish().await?;
-        Ok(Resynced { keys: count })
+        Ok((count, asking.finish().await?))
     }
 
-    /// The ledger's keys of the scope, soonest first.
-    async fn ledger(&self, purpose: impl Fn(Slot) -> Purpose) -> Result<usize, String> {
-        let mut asking = Asking::new(&self.requests);
+    /// The ledger's keys of the scope, soonest first; else as [`Job::scan`].
+    async fn ledger(&self, purpose: impl Fn(Slot) -> Purpose) -> Result<(usize, Vec<Key>), String> {
+        let mut asking = Asking::new(self);
         let mut cursor = None;
         let mut count = 0;
         loop {
@@ -138,50 +157,50 @@ impl Job {
             count += keys.len();
             asking.ask(keys, &purpose).await?;
         }
-        asking.finish().await?;
-        Ok(count)
+        Ok((count, asking.finish().await?))
     }
 }
 
 /// Requests of one resync: a few under way at once.
 struct Asking<'a> {
-    requests: &'a mpsc::Sender<Request>,
-    under_way: VecDeque<oneshot::Receiver<()>>,
+    job: &'a Job,
+    under_way: VecDeque<oneshot::Receiver<Vec<Key>>>,
+    gone: Vec<Key>,
 }
 
 impl<'a> Asking<'a> {
-    fn new(requests: &'a mpsc::Sender<Request>) -> Self {
-        Self { requests, under_way: VecDeque::new() }
+    fn new(job: &'a Job) -> Self {
+        Self { job, under_way: VecDeque::new(), gone: Vec::new() }
     }
 
     async fn ask(&mut self, keys: Vec<Key>, purpose: impl Fn(Slot) -> Purpose) -> Result<(), String> {
         for wanted in [Purpose::Ordinary, Purpose::AfterGap, Purpose::AfterLoss] {
             let keys: Vec<Key> = keys.iter().filter(|key| purpose(key.slot()) == wanted).cloned().collect();
-            if keys.is_empty() {
-                continue;
+            for keys in keys.chunks(PAGE) {
+                while self.under_way.len() >= AHEAD {
+                    self.one().await?;
+                }
+                let (done, under_way) = oneshot::channel();
+                let (node, kind) = (self.job.node.clone(), self.job.kind);
+                let request = Request { node, keys: keys.to_vec(), purpose: wanted, kind, done };
+                self.job.requests.send(request).await.map_err(|_| "the ledger has stopped")?;
+                self.under_way.push_back(under_way);
             }
-            while self.under_way.len() >= AHEAD {
-                self.one().await?;
-            }
-            let (done, under_way) = oneshot::channel();
-            let stopped = |_| "the ledger has stopped".to_owned();
-            self.requests.send(Request { keys, purpose: wanted, done }).await.map_err(stopped)?;
-            self.under_way.push_back(under_way);
         }
         Ok(())
     }
 
     async fn one(&mut self) -> Result<(), String> {
         if let Some(first) = self.under_way.pop_front() {
-            first.await.map_err(|_| "the ledger has stopped".to_owned())?;
+            self.gone.extend(first.await.map_err(|_| "the ledger has stopped")?);
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<(), String> {
+    async fn finish(mut self) -> Result<Vec<Key>, String> {
         while !self.under_way.is_empty() {
             self.one().await?;
         }
-        Ok(())
+        Ok(self.gone)
     }
 }

@@ -164,6 +164,7 @@ impl Pipeline {
             delivery: delivery.snapshot(),
             counts: Counts::default(),
             hold: None,
+            ready: false,
         };
         let mut tick = interval(SNAPSHOT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -186,6 +187,11 @@ impl Pipeline {
                 },
                 () = shown.changed() => tokio::time::sleep(APART).await,
                 _ = tick.tick() => if let Ok(counts) = store.counts().await { shown.counts = counts },
+            }
+            if shown.turns_ready()
+                && let Ok(counts) = store.counts().await
+            {
+                shown.counts = counts;
             }
             let snapshot = Arc::new(shown.snapshot(plan));
             self.snapshots.send_if_modified(|snapshots| {
@@ -228,6 +234,8 @@ struct Shown {
     delivery: watch::Receiver<delivery::Snapshot>,
     counts: Counts,
     hold: Option<Hold>,
+    /// As last shown.
+    ready: bool,
 }
 
 impl Shown {
@@ -241,6 +249,12 @@ impl Shown {
         if ended {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Readiness is told with counts as new as itself.
+    fn turns_ready(&mut self) -> bool {
+        let now = self.stats.borrow().ready;
+        std::mem::replace(&mut self.ready, now) != now
     }
 
     fn snapshot(&mut self, plan: &Plan) -> Snapshot {

@@ -27,7 +27,7 @@ pub struct Heard {
     pub node: NodeId,
     /// When, by our clock.
     pub at: Millis,
-    /// When, by the clock of the node that pushed it.
+    /// When at the latest, by the clock of the node that pushed it: never before it did.
     pub server_at: Millis,
 }
 

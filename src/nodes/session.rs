@@ -282,7 +282,7 @@ impl Core<'_> {
             sort,
             node: self.id().clone(),
             at: Millis(at.div_euclid(1_000)),
-            server_at: Millis((at + self.offset.micros().unwrap_or(0)).div_euclid(1_000)),
+            server_at: Millis(self.offsets.latest(at).unwrap_or(at).div_euclid(1_000)),
         };
         let now = Arc::clone(&self.now);
         for tap in now.taps.iter().filter(|tap| tap.pattern == pattern) {

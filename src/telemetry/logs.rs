@@ -1,6 +1,6 @@
 //! Logs go to stderr; stdout is for what the command says.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use anyhow::Context;
 use tracing::Level;
@@ -14,6 +14,7 @@ pub fn install(filter: Option<&str>) -> anyhow::Result<()> {
             EnvFilter::builder().with_default_directive(Level::WARN.into()).from_env().context("reading RUST_LOG")?
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let ansi = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(io::stderr).init();
     Ok(())
 }

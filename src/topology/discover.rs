@@ -164,7 +164,7 @@ pub async fn connect(plan: &RedisPlan, address: &Address) -> redis::RedisResult<
 /// CLUSTER NODES, else SHARDS, else SLOTS.
 async fn read(connection: &mut MultiplexedConnection, asked: &Address) -> Result<View, String> {
     let denied = match redis::cmd("CLUSTER").arg("NODES").query_async::<String>(connection).await {
-        Ok(text) => return parse_nodes(&text),
+        Ok(text) => return parse_nodes(&text, asked),
         Err(error) if error.code() == Some("NOPERM") => error,
         Err(error) => return Err(explain(&error)),
     };

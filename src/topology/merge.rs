@@ -176,7 +176,7 @@ mod tests {
     use crate::topology::parse_nodes;
 
     fn view(rows: &[&str]) -> View {
-        parse_nodes(&rows.join("\n")).unwrap()
+        parse_nodes(&rows.join("\n"), &Address::new("seed", 7000)).unwrap()
     }
     fn row(id: &str, port: u16, role: &str, of: &str, epoch: u64, slots: &str) -> String {
         format!("{id} 127.0.0.1:{port}@1{port} {role} {of} 0 0 {epoch} connected {slots}")

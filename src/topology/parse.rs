@@ -31,8 +31,9 @@ pub struct Row {
 
 /// Reads `CLUSTER NODES`: a line a node,
 /// `<id> <ip:port@cport[,hostname[,aux=value]*]> <flags> <master> <ping> <pong> <epoch> <link> <slot> ...`.
-/// Source: `clusterGenNodeDescription` in cluster_legacy.c.
-pub fn parse_nodes(text: &str) -> Result<View, String> {
+/// Source: `clusterGenNodeDescription` in `cluster_legacy.c`.
+/// `asked` stands in for the address of the node itself where it does not know that: a node that has met nobody.
+pub fn parse_nodes(text: &str, asked: &Address) -> Result<View, String> {
     let mut view = View::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -44,13 +45,17 @@ pub fn parse_nodes(text: &str) -> Result<View, String> {
             continue; // Not a member yet: its id is made up until it answers.
         }
         let id = NodeId::from(*id);
+        let mut announced = if flags.contains(&"noaddr") { Vec::new() } else { parse_endpoint(endpoint) };
         if flags.contains(&"myself") {
             view.myself = Some(id.clone());
+            if announced.is_empty() {
+                announced.push(asked.clone());
+            }
         }
         let (slots, moving) = parse_slot_words(slots)?;
         view.rows.push(Row {
             id,
-            announced: if flags.contains(&"noaddr") { Vec::new() } else { parse_endpoint(endpoint) },
+            announced,
             replica_of: (flags.contains(&"slave") && *master != "-").then(|| NodeId::from(*master)),
             slots,
             epoch: epoch.parse().map_err(|_| format!("CLUSTER NODES has the epoch {epoch:?}"))?,
@@ -166,30 +171,15 @@ pub fn parse_slots(value: &Value, asked: &Address, epoch: u64) -> Result<View, S
             if index == 0 {
                 master = Some(id.clone());
             }
-            let row = match owned.iter_mut().find(|(row, _)| row.id == id) {
-                Some(row) => row,
-                None => {
-                    owned.push((
-                        Row {
-                            id: id.clone(),
-                            announced: addresses(
-                                [endpoint_host(Some(endpoint), asked), extra("ip"), extra("hostname")],
-                                port,
-                            ),
-                            replica_of: if index == 0 { None } else { master.clone() },
-                            slots: SlotSet::default(),
-                            epoch,
-                            failed: false,
-                            moving: false,
-                        },
-                        Vec::new(),
-                    ));
-                    let last = owned.len() - 1;
-                    &mut owned[last]
-                }
-            };
+            let at = owned.iter().position(|(row, _)| row.id == id).unwrap_or_else(|| {
+                let announced = addresses([endpoint_host(Some(endpoint), asked), extra("ip"), extra("hostname")], port);
+                let replica_of = if index == 0 { None } else { master.clone() };
+                let slots = SlotSet::default();
+                owned.push((Row { id, announced, replica_of, slots, epoch, failed: false, moving: false }, Vec::new()));
+                owned.len() - 1
+            });
             if index == 0 {
-                row.1.extend(&slots);
+                owned[at].1.extend(&slots);
             }
         }
     }
@@ -243,8 +233,7 @@ fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        Value::VerbatimString { text, .. } => Some(text.clone()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
         _ => None,
     }
 }
@@ -277,7 +266,7 @@ e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca ::1:30001@31001 myself,master - 0 0 1 c
 
     #[test]
     fn cluster_nodes_is_read_with_host_names_moving_slots_and_concealed_nodes() {
-        let view = parse_nodes(NODES).unwrap();
+        let view = parse_nodes(NODES, &Address::new("seed", 7000)).unwrap();
         assert_eq!(view.rows.len(), 4);
         assert_eq!(view.myself.as_ref().map(NodeId::as_str), Some("e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca"));
         assert_eq!(view.rows[0].announced, [Address::new("127.0.0.1", 30004), Address::new("host-4", 30004)]);
@@ -291,6 +280,13 @@ e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca ::1:30001@31001 myself,master - 0 0 1 c
     }
 
     #[test]
+    fn a_node_that_has_met_nobody_is_where_it_was_asked() {
+        let seed = Address::new("seed", 7000);
+        let view = parse_nodes("a :7000@17000 myself,master - 0 0 0 connected 0-16383", &seed).unwrap();
+        assert_eq!(view.rows[0].announced, [seed]);
+    }
+
+    #[test]
     fn what_is_not_a_topology_is_an_error() {
         for wrong in [
             "",
@@ -299,7 +295,7 @@ e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca ::1:30001@31001 myself,master - 0 0 1 c
             "a 1:1@1 master - 0 0 x connected",
             "a 1:1@1 master - 0 0 1 connected 5-x",
         ] {
-            assert!(parse_nodes(wrong).is_err(), "{wrong}");
+            assert!(parse_nodes(wrong, &Address::new("seed", 7000)).is_err(), "{wrong}");
         }
         assert!(parse_slots(&Value::Int(1), &Address::new("h", 1), 0).is_err());
         assert!(parse_shards(&Value::Array(vec![Value::Int(1)]), &Address::new("h", 1), 0).is_err());

@@ -359,6 +359,49 @@ async fn what_lies_in_the_outbox_at_the_start_is_delivered_though_nobody_offers_
 }
 
 #[tokio::test]
+async fn a_retry_that_another_process_began_goes_on_counting() {
+    let receiver = Receiver::start(|_| answer(500)).await;
+    let outbox = Outbox::empty().await;
+    let delivery = outbox.deliver(settings(&receiver.url()));
+    outbox.settle_and_offer(&delivery, vec![event("k")]).await;
+    snapshot(&delivery, "it failed", |now| now.failed_attempts >= 1).await;
+    delivery.drain(Duration::from_secs(5)).await;
+    let failed = receiver.count();
+    assert_eq!(outbox.pending().await[0].attempts as usize, failed);
+    receiver.answer_with(|_| answer(200));
+    let _delivery = outbox.deliver(settings(&receiver.url()));
+    outbox.becomes_empty().await;
+    assert_eq!(receiver.seen()[failed].header("webhook-attempt"), (failed + 1).to_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_larger_than_what_is_held_in_memory_is_delivered_whole() {
+    let receiver = Receiver::start(|_| answer(200)).await;
+    let outbox = Outbox::empty().await;
+    let delivery = outbox.deliver(settings(&receiver.url()));
+    let sent = events("order", 40_000);
+    outbox.settle(&sent[..35_000]).await;
+    delivery.offer(sent[..35_000].to_vec());
+    outbox.settle_and_offer(&delivery, sent[35_000..].to_vec()).await;
+    let mut snapshots = delivery.snapshot();
+    let all = snapshots.wait_for(|now| now.delivered == 40_000);
+    tokio::time::timeout(Duration::from_secs(120), all).await.expect("all are delivered").unwrap();
+    outbox.becomes_empty().await;
+    assert_eq!(receiver.count(), 40_000, "none was sent twice");
+}
+
+#[tokio::test]
+async fn a_failure_of_tls_is_called_one() {
+    let receiver = Receiver::start(|_| answer(200)).await;
+    let outbox = Outbox::empty().await;
+    // The receiver speaks no TLS.
+    let delivery = outbox.deliver(settings(&receiver.url().replace("http:", "https:")));
+    outbox.settle_and_offer(&delivery, vec![event("k")]).await;
+    let told = snapshot(&delivery, "it failed", |now| now.last_error.is_some()).await;
+    assert!(told.last_error.as_ref().is_some_and(|why| why.starts_with("TLS: ")), "{:?}", told.last_error);
+}
+
+#[tokio::test]
 async fn what_is_offered_and_read_from_the_outbox_too_is_sent_once() {
     let receiver = Receiver::start(|_| answer(200).after(Duration::from_millis(5))).await;
     let outbox = Outbox::empty().await;

@@ -8,7 +8,7 @@ use super::{
     receiver::Received,
     report::{Report, Span, case},
     truth::{Act, Before, History, Life, Op},
-    verdict::{Faults, Verdict},
+    verdict::{Faults, RECORDING_MS, Verdict},
 };
 
 /// One id, as the receiver knows it.
@@ -53,6 +53,7 @@ pub fn judge(histories: &[History], received: &[Received], faults: &Faults, span
             Verdict::MustNot(op) => not_owed(life, op, events, faults, spans, &mut report),
             Verdict::Uncertain(_) => report.uncertain += 1,
             Verdict::Unpromised(_) => report.unpromised += 1,
+            Verdict::Unborn => {}
         }
         if let (false, Some(early)) = (matches!(verdict, Verdict::MustNot(_)), early(life, events)) {
             report.invented.push(case(&life.key, format!("told {early} ms before its deadline")));
@@ -143,17 +144,17 @@ fn attribute(
 ) -> Option<(usize, bool)> {
     let ended = |index: &&usize| matches!(lives[**index].1, Verdict::MustNot(_));
     let exact = |index: &&usize| same_deadline(lives[**index].0.deadline, event.deadline);
-    // A key may have the same deadline twice: what expired comes before what was ended.
-    if let Some(index) = candidates.iter().filter(exact).min_by_key(|index| ended(index)) {
-        let shortened = match &lives[*index] {
-            // A gap hid that the deadline had come sooner: it did expire, and is told by what was known.
-            (life, Verdict::MustNot(op)) if faults.hides(life, op) => {
-                op.act.deadline().filter(|to| *to < life.deadline)
-            }
-            _ => None,
-        };
-        let sooner = candidates.iter().find(|index| Some(lives[**index].0.deadline) == shortened);
-        return Some((*sooner.unwrap_or(index), true));
+    // A key may have nearly the same deadline twice: what had to be told comes first, what was ended last.
+    let rank = |index: &&usize| (ended(index), !matches!(lives[**index].1, Verdict::Must | Verdict::Vanished));
+    if let Some(index) = candidates.iter().filter(exact).min_by_key(rank) {
+        let (life, verdict) = &lives[*index];
+        let Verdict::MustNot(op) = verdict else { return Some((*index, true)) };
+        // A later life did expire, and is told by the deadline that was known: a gap hid what came between, or the deadline
+        // was made sooner and had passed before it could be looked at.
+        let hardly = op.act.deadline().is_some_and(|to| to < life.deadline && to.since(op.end) <= RECORDING_MS);
+        let later = |other: &&usize| *other > index && !ended(other) && lives[**other].0.deadline <= event.at;
+        let told = candidates.iter().find(later).filter(|_| hardly || faults.hides(life, op));
+        return Some((*told.unwrap_or(index), true));
     }
     let by_push = |index: &&usize| {
         let life = &lives[**index].0;
@@ -264,8 +265,18 @@ mod tests {
         let ops = || vec![armed(9_000, 0), op(Act::Move(Millis(5_000)), 3_000, Before::Alive)];
         assert_eq!(judged(ops(), &[told(5_090, 5_094, WITNESSED, 200)], &Faults::default()), [0, 0, 0, 0]);
         assert_eq!(judged(ops(), &[told(9_000, 9_004, WITNESSED, 200)], &Faults::default()), [1, 1, 0, 0]);
+        let hardly = vec![armed(5_100, 0), op(Act::Move(Millis(5_000)), 4_800, Before::Alive)];
+        assert_eq!(judged(hardly, &[told(5_100, 5_104, WITNESSED, 200)], &Faults::default()), [0, 0, 0, 0]);
         let hidden = window(2_900, 3_500, Kind::Gap);
         assert_eq!(judged(ops(), &[told(9_000, 9_004, INFERRED, 200)], &hidden)[..2], [0, 0]);
+    }
+
+    #[test]
+    fn a_gap_that_hid_a_payment_may_tell_of_the_next_life_by_the_deadline_it_knew() {
+        let ops = || vec![armed(9_000, 0), paid(3_000), op(Act::Arm(Millis(7_000)), 3_100, Before::Gone)];
+        let one = [told(9_000, 9_004, WITNESSED, 200)];
+        assert_eq!(judged(ops(), &one, &Faults::default()), [1, 1, 0, 0]);
+        assert_eq!(judged(ops(), &one, &window(2_900, 8_000, Kind::Gap)), [0, 0, 0, 0]);
     }
 
     #[test]

@@ -94,12 +94,13 @@ impl Scenario {
         }
     }
 
-    /// Waits until the cluster and the listener are over what was done at `from`, and writes the time between down: as
+    /// Waits until the cluster and the listener are over what was done from `from` until now, and writes the time between down: as
     /// a window in which pushes of `slots` may have been missed, and as the span that counts.
     pub async fn recovered(&mut self, from: Millis, slots: &SlotSet, kind: Kind) -> Millis {
+        let done = now();
         self.cluster.wait_ok().await.unwrap();
         let whole = now();
-        let ready = self.settled(from).await;
+        let ready = self.settled(done).await;
         // Until the cluster agrees on an owner nobody knows whose data will stay.
         let until = if kind == Kind::Loss { ready.max(whole) } else { ready };
         self.window(from, until, slots, kind);
@@ -126,9 +127,9 @@ impl Scenario {
         self.faults.windows.push(Window { from, to, slots: slots.clone(), kind });
     }
 
-    /// What falls due and is paid between the two counts as inside the fault; two seconds at least are looked at.
+    /// What falls due and is paid between the two counts as inside the fault; two and a half seconds at least are looked at.
     pub fn counts(&mut self, from: Millis, to: Millis) {
-        self.spans.push(Span { from, to: to.max(from.plus(2_000)) });
+        self.spans.push(Span { from, to: to.max(from.plus(2_500)) });
     }
 
     /// The master dies or is demoted without being asked: what no replica had by `until` is gone.

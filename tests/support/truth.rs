@@ -78,7 +78,7 @@ pub struct Life {
     /// The command that set the deadline.
     pub born: Op,
     pub ending: Ending,
-    /// When the next command set the key again, whether it was still there or not.
+    /// When a command next set the key anew, whether it was still there or not.
     pub set_again: Option<Millis>,
 }
 
@@ -114,7 +114,9 @@ impl History {
                     Some(_) => life.ending = Ending::Unknown(NO_ANSWER),
                     None => {}
                 }
-                life.set_again = op.act.sets().then_some(op.start);
+            }
+            if let Some(life) = lives.last_mut().filter(|life| life.set_again.is_none() && op.act.sets()) {
+                life.set_again = Some(op.start);
             }
             let missed = matches!(op.act, Act::Move(_)) && before == Before::Gone;
             let Some(deadline) = op.act.deadline().filter(|_| !missed) else {

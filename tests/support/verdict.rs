@@ -4,7 +4,7 @@ use redis_expiry_operator::model::{Address, Millis, SlotSet};
 
 use super::truth::{Ending, Life, Op};
 
-/// A stretch of time in which the listener may have missed pushes of some slots.
+/// A stretch of time in which something was wrong with some slots.
 #[derive(Clone, Debug)]
 pub struct Window {
     pub from: Millis,
@@ -15,7 +15,10 @@ pub struct Window {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The data stayed the same (DESIGN rule 8, *gap*).
+    /// Another master takes over with everything, and the listener is subscribed to both: it misses nothing, but may
+    /// find a key gone before it hears why.
+    Handover,
+    /// The listener may miss pushes. The data stayed the same (DESIGN rule 8, *gap*).
     Gap,
     /// The data may have gone back or away (*loss*).
     Loss,
@@ -54,15 +57,20 @@ pub enum Verdict {
     Vanished,
     /// Redis itself may have lost or undone it: one event or none.
     Uncertain(&'static str),
+    /// Nobody confirmed that it was ever set: one event or none.
+    Unborn,
     /// DESIGN rule 15 promises nothing: one event or none.
     Unpromised(&'static str),
 }
 
-/// How long before a fault a birth may not yet have been recorded: the push, the look, the commit.
-const RECORDING_MS: i64 = 250;
+/// How long a new deadline may not yet have been recorded: the push, the look, the commit.
+pub const RECORDING_MS: i64 = 250;
 
 impl Faults {
     pub fn verdict(&self, life: &Life) -> Verdict {
+        if life.born.done.is_none() {
+            return Verdict::Unborn;
+        }
         if let Ending::Unknown(reason) = life.ending {
             return Verdict::Uncertain(reason);
         }
@@ -76,6 +84,9 @@ impl Faults {
                 Verdict::MustNot(op.clone())
             };
         }
+        if let Some(reason) = self.unpromised(life) {
+            return Verdict::Unpromised(reason);
+        }
         if let Some(wipe) = self.wiped(life) {
             return if life.born.end >= wipe.from.plus(-RECORDING_MS) {
                 Verdict::Unpromised("born just before its data was wiped")
@@ -85,19 +96,24 @@ impl Faults {
                 Verdict::Vanished
             };
         }
-        if let Ending::Vanished(_) = life.ending {
-            return Verdict::Uncertain("gone before its deadline");
+        match life.ending {
+            Ending::Vanished(_) => Verdict::Uncertain("gone before its deadline"),
+            _ => Verdict::Must,
         }
-        for window in self.around(life) {
+    }
+
+    /// What DESIGN rule 15 leaves out.
+    fn unpromised(&self, life: &Life) -> Option<&'static str> {
+        for window in self.around(life).filter(|window| window.kind != Kind::Handover) {
             let inside = |at: Millis| window.from.plus(-RECORDING_MS) <= at && at <= window.to;
             if inside(life.born.end) && inside(life.deadline) {
-                return Verdict::Unpromised("its deadline was set and passed inside one gap");
+                return Some("its deadline was set and passed inside one gap");
             }
             if inside(life.deadline) && life.set_again.is_some_and(inside) {
-                return Verdict::Unpromised("it expired and was set again inside one gap");
+                return Some("it expired and was set again inside one gap");
             }
         }
-        Verdict::Must
+        None
     }
 
     /// Whether an `Inferred` event for a life that `op` ended is excused: the end fell into a gap that also holds the
@@ -105,7 +121,12 @@ impl Faults {
     pub fn excuses(&self, life: &Life, op: &Op) -> bool {
         self.around(life).any(|window| {
             let inside = op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to;
-            inside && (window.kind == Kind::Loss || life.deadline <= window.to)
+            inside
+                && match window.kind {
+                    Kind::Handover => false,
+                    Kind::Gap => life.deadline <= window.to,
+                    Kind::Loss => true,
+                }
         })
     }
 
@@ -143,7 +164,8 @@ impl Faults {
 
     fn wiped(&self, life: &Life) -> Option<&Wipe> {
         self.wipes.iter().find(|wipe| {
-            wipe.slots.contains(life.key.slot()) && life.born.start <= wipe.to && life.deadline >= wipe.from
+            // What fell due during the wipe may have expired just before it: that is an expiry like any other in a gap.
+            wipe.slots.contains(life.key.slot()) && life.born.start <= wipe.to && life.deadline > wipe.to
         })
     }
 }

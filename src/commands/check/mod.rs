@@ -1,13 +1,72 @@
-//! `check -f`: preflight. Follows in the next commit.
+//! `check -f`: preflight. Asks the real nodes and the webhook's host, changes nothing, and says what to fix.
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use serde_json::json;
+
+use super::{
+    load::{Declared, Files},
+    output::{Output, say},
+    run::load,
+};
+use crate::model::ListenerId;
+
+mod cluster;
+mod finding;
+mod node;
+mod permissions;
+mod settings;
+mod webhook;
+
+use finding::{Finding, Level};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
 
-#[expect(clippy::unused_async, reason = "as the other commands")]
-pub async fn check(_: Arguments) -> anyhow::Result<ExitCode> {
-    bail!("check is not there yet")
+/// Something is to be fixed before the listener can run well.
+const FAILED: u8 = 1;
+/// The files themselves are wrong, so nothing was asked.
+const BAD_FILE: u8 = 2;
+
+/// Exit code 0: all is well, warnings aside; 1: something is to be fixed; 2: the files are wrong.
+pub async fn check(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { files, output } = arguments;
+    let declared = match load(files).await? {
+        Ok(declared) => declared,
+        Err(error) => {
+            for problem in error.problems {
+                match output {
+                    Output::Text => eprintln!("{problem}"),
+                    Output::Json => say(&json!({"level": "fail", "subject": "file", "what": problem}).to_string()),
+                }
+            }
+            return Ok(ExitCode::from(BAD_FILE));
+        }
+    };
+    let mut failed = false;
+    for Declared { plan, place } in &declared {
+        if output == Output::Text {
+            say(&format!("{} ({place})", plan.listener));
+        }
+        let mut findings = Box::pin(cluster::check(plan)).await;
+        findings.extend(webhook::check(&plan.webhook).await);
+        failed |= findings.iter().any(|finding| finding.level == Level::Fail);
+        show(output, &plan.listener, &findings);
+    }
+    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn show(output: Output, listener: &ListenerId, findings: &[Finding]) {
+    let width = findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
+    for finding in findings {
+        match output {
+            Output::Text => say(&finding.row(width)),
+            Output::Json => say(&finding.object(listener).to_string()),
+        }
+    }
 }

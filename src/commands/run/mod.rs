@@ -25,6 +25,7 @@ pub mod report;
 mod reload;
 mod signals;
 
+pub use reload::load;
 use signals::Signals;
 
 /// How many lines of the reloader may wait to be shown.
@@ -130,6 +131,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     shown.tell();
+    // A later process would replace it; without it, a client is told at once that nobody runs here.
+    let _ = std::fs::remove_file(&path);
     shown.say(&Line::new(Happening::Stopped, None, "stopped"));
     Ok(ExitCode::SUCCESS)
 }

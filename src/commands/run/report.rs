@@ -169,13 +169,9 @@ impl Report<'_> {
     fn readiness(&mut self, before: &Snapshot, now: &Snapshot) {
         let masters = json!({"masters": now.masters, "subscribed": now.subscribed_masters});
         if now.ready && !before.ready {
-            let message = format!(
-                "ready: {}/{} masters subscribed and scanned, {} tracked",
-                now.subscribed_masters,
-                now.masters,
-                counted(now.counts.tracked, "key")
-            );
-            let line = self.line(Ready, message).with("nodes", masters).with("tracked", now.counts.tracked);
+            // Not how many keys are tracked: that is sampled, and would be said to be none.
+            let message = format!("ready: {}/{} masters subscribed and scanned", now.subscribed_masters, now.masters);
+            let line = self.line(Ready, message).with("nodes", masters);
             self.lines.push(line);
         } else if !now.ready && (before.ready || before.topology_error != now.topology_error) {
             // Before the first topology there is nothing to say that `started` did not.

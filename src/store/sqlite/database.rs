@@ -82,6 +82,12 @@ impl Database {
         Ok(())
     }
 
+    /// Folds the log into the file.
+    pub fn checkpoint(&self) {
+        // What could not be folded stays in the log, and is as safe there.
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    }
+
     pub fn roll_back(&mut self) {
         // SQLite has done it already after some errors; and where it cannot, the next BEGIN says so.
         if !self.connection.is_autocommit() {

@@ -44,7 +44,7 @@ mod thread;
 /// How a file is opened.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The size of the file at most, in pages of 4 KiB. For tests of a full disk.
+    /// The size of the file at most, in pages of 1 KiB. For tests of a full disk.
     pub max_page_count: Option<u32>,
 }
 

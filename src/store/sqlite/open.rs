@@ -23,10 +23,13 @@ const SCHEMA: &str = include_str!("schema.sql");
 const SCHEMA_VERSION: i64 = 1;
 /// What SQLite keeps of the file in memory. The rest is the kernel's page cache, which is not counted as ours.
 const CACHE_KIB: i64 = 12 * 1024;
-/// The write-ahead log is folded into the file when it has this many pages (4 KiB each) ...
-const CHECKPOINT_PAGES: i64 = 4096;
-/// ... and is cut down to this after one that had to be longer.
-const LOG_BYTES: i64 = 64 * 1024 * 1024;
+/// A change touches one row here and there: small pages, because what is written is whole pages.
+const PAGE_BYTES: i64 = 1024;
+/// The write-ahead log is folded into the file when it has this many pages, if no quiet moment came before (see
+/// [`super::thread`]): pages that many commits touch are then written once.
+const CHECKPOINT_PAGES: i64 = 256 * 1024;
+/// What is left of the log's file after that.
+const LOG_BYTES: i64 = 16 * 1024 * 1024;
 /// A file up to this size is read through at the start: a fraction of a second.
 const CHECKED_BYTES: u64 = 16 * 1024 * 1024;
 const STATEMENTS: usize = 64;
@@ -79,6 +82,7 @@ fn database(path: &Path, options: &Options, lock: Lock) -> Result<Database, Open
     if let State::Newer(found) = state {
         return Err(Opening::Newer(found));
     }
+    pragma(&connection, "page_size", PAGE_BYTES)?;
     pragma(&connection, "journal_mode", "WAL")?;
     // Each commit is on the disk before it is answered.
     pragma(&connection, "synchronous", "FULL")?;

@@ -17,7 +17,9 @@ use crate::store::{Change, Epoch, StoreError};
 /// The jobs that may wait.
 pub(super) const QUEUE: usize = 65_536;
 /// A transaction takes no more jobs when it has done this much.
-const MAX_WEIGHT: usize = 20_000;
+const MAX_WEIGHT: usize = 50_000;
+/// After so much, the log is folded into the file as soon as nobody waits.
+const FOLDED_WEIGHT: usize = 2_000;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -116,7 +118,7 @@ impl Write for Apply {
 
 /// Serves until it is told to close, or everybody who could ask has gone.
 pub(super) fn serve(database: Database, mut jobs: mpsc::Receiver<Job>) {
-    let mut group = Group { database, executed: Vec::new(), weight: 0 };
+    let mut group = Group { database, executed: Vec::new(), weight: 0, unfolded: 0 };
     while let Some(first) = jobs.blocking_recv() {
         let mut next = Some(first);
         while let Some(job) = next {
@@ -131,6 +133,10 @@ pub(super) fn serve(database: Database, mut jobs: mpsc::Receiver<Job>) {
             next = if group.weight < MAX_WEIGHT { jobs.try_recv().ok() } else { None };
         }
         group.commit();
+        if group.unfolded >= FOLDED_WEIGHT && jobs.is_empty() {
+            group.unfolded = 0;
+            group.database.checkpoint();
+        }
     }
 }
 
@@ -155,6 +161,8 @@ struct Group {
     database: Database,
     executed: Vec<Box<dyn Write>>,
     weight: usize,
+    /// What was committed since the log was folded last.
+    unfolded: usize,
 }
 
 impl Group {
@@ -195,6 +203,7 @@ impl Group {
 
     fn commit(&mut self) {
         let weight = std::mem::take(&mut self.weight);
+        self.unfolded += weight;
         if self.executed.is_empty() {
             return;
         }

@@ -59,19 +59,19 @@ async fn served(test: impl AsyncFnOnce(Client, Arc<Fake>)) {
     tasks.join_all().await;
 }
 
-fn orders() -> Option<ListenerId> {
-    Some(ListenerId::new("shop", "orders"))
+fn orders() -> ListenerId {
+    ListenerId::new("shop", "orders")
 }
 
 #[tokio::test]
 async fn dead_letters_are_listed_with_keys_of_any_bytes() {
     served(async |client, _| {
-        let list = client.list(&Scope { listener: orders(), limit: None }).await.unwrap().dead_letters;
+        let list = client.list(&Scope { listener: Some(orders()), limit: None }).await.unwrap().dead_letters;
         assert_eq!(list.len(), 2);
         assert_eq!((list[0].key.as_deref(), list[0].key_base64.as_deref()), (Some("order:1"), None));
         assert_eq!((list[1].key.as_deref(), list[1].key_base64.as_deref()), (None, Some("/w==")));
         assert_eq!(list[0].deadline, "2026-11-22T06:13:40.123Z");
-        let one = client.list(&Scope { listener: orders(), limit: Some(1) }).await.unwrap();
+        let one = client.list(&Scope { listener: Some(orders()), limit: Some(1) }).await.unwrap();
         assert_eq!(one.dead_letters.len(), 1);
     })
     .await;
@@ -80,8 +80,8 @@ async fn dead_letters_are_listed_with_keys_of_any_bytes() {
 #[tokio::test]
 async fn replay_names_all_or_the_ids_that_were_given() {
     served(async |client, fake| {
-        let all = client.replay(&Request { listener: orders(), ids: None }).await.unwrap();
-        let one = client.replay(&Request { listener: orders(), ids: Some(vec!["evt_1".into()]) }).await.unwrap();
+        let all = client.replay(&Request { listener: Some(orders()), ids: None }).await.unwrap();
+        let one = client.replay(&Request { listener: Some(orders()), ids: Some(vec!["evt_1".into()]) }).await.unwrap();
         assert_eq!((all.count, one.count), (2, 1));
         let asked = fake.asked.lock().unwrap().clone();
         let name = "shop/orders".to_owned();
@@ -105,7 +105,7 @@ async fn what_is_refused_is_told_in_words() {
         let held = Some(ListenerId::new("shop", "held"));
         let error = client.list(&Scope { listener: held, limit: None }).await.unwrap_err().to_string();
         assert!(error.contains("shop/held has no store at the moment"), "{error}");
-        let error = client.purge(&Request { listener: orders(), ids: None }).await.unwrap_err().to_string();
+        let error = client.purge(&Request { listener: Some(orders()), ids: None }).await.unwrap_err().to_string();
         assert_eq!(error, "listener shop/orders: the store was closed");
     })
     .await;

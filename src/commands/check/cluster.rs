@@ -1,0 +1,145 @@
+//! The deployment as a whole: seeds, topology, then every node at once.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::aio::MultiplexedConnection;
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{finding::Finding, node};
+use crate::{
+    model::{Address, SLOTS, Slot},
+    plan::{Plan, RedisPlan},
+    topology::{self, Discovery, Node, Topology},
+};
+
+/// A node that does not answer within this is not well.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Every finding about the Redis of a plan.
+pub async fn check(plan: &Plan) -> Vec<Finding> {
+    let mut findings = seeds(&plan.redis).await;
+    if findings.iter().all(|finding| finding.level == super::Level::Fail) {
+        return findings;
+    }
+    let mut discovery = Discovery::new(plan.redis.clone());
+    let topology = match Box::pin(discovery.look(&Topology::default(), &[])).await {
+        Ok(sighting) => sighting.topology,
+        Err(error) => {
+            findings.push(Finding::fail("cluster", error, ""));
+            return findings;
+        }
+    };
+    findings.push(coverage(&topology));
+    if let Some(error) = &topology.error {
+        findings.push(Finding::fail("cluster", error.as_str(), ""));
+    }
+    findings.extend(nodes(plan, &topology).await);
+    findings
+}
+
+/// Fails where nobody can be asked; one seed of several that is down is worth a warning.
+async fn seeds(plan: &RedisPlan) -> Vec<Finding> {
+    let mut wrong = Vec::new();
+    for address in &plan.addresses {
+        if let Err(error) = connect(plan, address).await {
+            wrong.push((address.to_string(), error));
+        }
+    }
+    let all = wrong.len() == plan.addresses.len();
+    let fix = "correct spec.redis.addresses, or start it";
+    let finding = |(address, error): (String, Refused)| {
+        let fix = error.fix.unwrap_or_else(|| fix.to_owned());
+        let what = format!("named in spec.redis.addresses: {}", error.what);
+        if all { Finding::fail(address, what, fix) } else { Finding::warn(address, what, fix) }
+    };
+    let mut findings: Vec<Finding> = wrong.into_iter().map(finding).collect();
+    if !all {
+        let answering = plan.addresses.len() - findings.len();
+        findings.insert(0, Finding::ok("cluster", format!("{answering}/{} seeds answer", plan.addresses.len())));
+    }
+    findings
+}
+
+fn coverage(topology: &Topology) -> Finding {
+    let masters = topology.masters().count();
+    if topology.covered() {
+        let replicas = topology.nodes().len() - masters;
+        return Finding::ok("cluster", format!("{masters} masters, {replicas} replicas, every slot has an owner"));
+    }
+    let orphans = (0..SLOTS).filter(|slot| topology.owner(Slot(*slot)).is_none()).count();
+    Finding::fail(
+        "cluster",
+        format!("{orphans} slots have no owner: what expires there is not seen"),
+        "see `redis-cli --cluster check`",
+    )
+}
+
+async fn nodes(plan: &Plan, topology: &Topology) -> Vec<Finding> {
+    let plan = Arc::new(plan.clone());
+    let mut asking = JoinSet::new();
+    for (index, node) in topology.nodes().iter().cloned().enumerate() {
+        let plan = Arc::clone(&plan);
+        asking.spawn(async move { (index, one(&plan, &node).await) });
+    }
+    let mut found = asking.join_all().await;
+    found.sort_by_key(|(index, _)| *index);
+    found.into_iter().flat_map(|(_, findings)| findings).collect()
+}
+
+async fn one(plan: &Plan, node: &Node) -> Vec<Finding> {
+    // A node without an address is named by the topology's error.
+    let Some(first) = node.dial.first() else { return Vec::new() };
+    let mut refused = None;
+    for address in &node.dial {
+        match connect(&plan.redis, address).await {
+            Ok(connection) => return node::check(plan, node, address, connection).await,
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    let Some(refused) = refused else { return Vec::new() };
+    let what = format!("{} of the cluster: {}", if node.is_master() { "master" } else { "replica" }, refused.what);
+    if node.failed {
+        let fix = "the cluster holds it for dead too; start it, or CLUSTER FORGET it";
+        return vec![Finding::warn(first.to_string(), what, fix)];
+    }
+    let fix = refused.fix.unwrap_or_else(|| {
+        format!("open the way to {first}, or say where to dial instead in spec.redis.addressMap (announced: {first})")
+    });
+    vec![Finding::fail(first.to_string(), what, fix)]
+}
+
+/// Why a node cannot be talked to.
+struct Refused {
+    what: String,
+    /// `None`: it cannot be reached at all.
+    fix: Option<String>,
+}
+
+/// Connects, and sees whether it may.
+async fn connect(plan: &RedisPlan, address: &Address) -> Result<MultiplexedConnection, Refused> {
+    let connecting = async {
+        let mut connection = topology::connect(plan, address).await?;
+        // Without a password the connection stands before anything was asked of the node.
+        match redis::cmd("PING").query_async::<redis::Value>(&mut connection).await {
+            Err(error) if error.code() == Some("NOAUTH") => Err(error),
+            _ => Ok(connection),
+        }
+    };
+    let error = match timeout(PATIENCE, connecting).await {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(error)) => error,
+        Err(_) => return Err(Refused { what: format!("no answer within {PATIENCE:?}"), fix: None }),
+    };
+    let text = error.to_string();
+    let fix = match (error.code(), plan.password.is_some()) {
+        (Some("NOAUTH"), _) | (_, false) if text.contains("NOAUTH") => {
+            Some("set spec.redis.passwordSecretRef, and usernameSecretRef for an ACL user".to_owned())
+        }
+        _ if text.contains("WRONGPASS") || text.contains("AuthenticationFailed") => {
+            Some("correct the Secrets of spec.redis.usernameSecretRef and passwordSecretRef".to_owned())
+        }
+        _ => None,
+    };
+    let what = if fix.is_some() { format!("AUTH is refused: {text}") } else { format!("cannot be reached: {text}") };
+    Err(Refused { what, fix })
+}

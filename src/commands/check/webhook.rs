@@ -1,0 +1,72 @@
+//! The webhook's host: it is connected to, and nothing is sent. A POST of a made-up event would be an event.
+
+use std::{io, sync::Arc, time::Duration};
+
+use rustls_platform_verifier::ConfigVerifierExt;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+use super::finding::Finding;
+use crate::plan::WebhookPlan;
+
+const SUBJECT: &str = "webhook";
+
+pub(super) async fn check(plan: &WebhookPlan) -> Vec<Finding> {
+    let mut findings = vec![reachable(plan).await];
+    findings.push(match plan.signing_keys.len() {
+        0 => Finding::warn(
+            SUBJECT,
+            "requests are not signed: the receiver cannot tell ours from others",
+            "set spec.webhook.signing.secretKeyRefs",
+        ),
+        keys => Finding::ok(SUBJECT, format!("requests are signed with {keys} valid key(s)")),
+    });
+    findings
+}
+
+async fn reachable(plan: &WebhookPlan) -> Finding {
+    // It was parsed when the file was read.
+    let Ok(url) = Url::parse(&plan.url) else { return Finding::fail(SUBJECT, "the URL is not one", "") };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Finding::fail(SUBJECT, "the URL has no host", "correct spec.webhook.url");
+    };
+    // Without path and query, which may carry a token.
+    let place = format!("{}://{host}:{port}", url.scheme());
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match connect(host, port, url.scheme() == "https", plan.connect_timeout).await {
+        Ok(()) => Finding::ok(SUBJECT, format!("{place} accepts connections (nothing was sent)")),
+        Err(error) => Finding::fail(
+            SUBJECT,
+            format!("{place} cannot be reached: {error}"),
+            "start it, or correct spec.webhook.url",
+        ),
+    }
+}
+
+async fn connect(host: &str, port: u16, tls: bool, patience: Duration) -> io::Result<()> {
+    let connecting = async {
+        let addresses = lookup_host((host, port)).await?;
+        let mut last = io::Error::other("the name has no address");
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) if tls => return handshake(stream, host).await,
+                Ok(_) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    let late = || io::Error::other(format!("no answer within {patience:?} (timeouts.connect)"));
+    timeout(patience, connecting).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// With the verifier that deliveries use.
+async fn handshake(stream: TcpStream, host: &str) -> io::Result<()> {
+    let config = rustls::ClientConfig::with_platform_verifier().map_err(io::Error::other)?;
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map(drop)
+}

@@ -1,0 +1,278 @@
+//! `check` against a real server: each thing that can be wrong is told, with what to do, and nothing else is.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+};
+
+use redis::cmd;
+use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
+use serde_json::Value;
+
+const CHANNEL: &str = "&__keyspace@0__:order:pay:*";
+/// All that a listener needs, as facts/redis.md section 5 has it.
+const RULES: [&str; 21] = [
+    "+hello",
+    "+auth",
+    "+ping",
+    "+info",
+    "+time",
+    "+client|setname",
+    "+cluster|shards",
+    "+cluster|slots",
+    "+cluster|nodes",
+    "+cluster|info",
+    "+cluster|myid",
+    "+config|get",
+    "+psubscribe",
+    "+punsubscribe",
+    "+ssubscribe",
+    "+sunsubscribe",
+    "+scan",
+    "+pexpiretime",
+    "%R~order:pay:*",
+    CHANNEL,
+    "&rx:*",
+];
+
+/// One server that owns every slot, and a webhook's port that is listened at.
+struct Fixture {
+    cluster: Cluster,
+    webhook: TcpListener,
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn start(notify_keyspace_events: &str) -> Self {
+        let options = Options {
+            masters: 1,
+            replicas: 0,
+            notify_keyspace_events: notify_keyspace_events.to_owned(),
+            // A server that has met nobody does not know its own address.
+            directives: vec![("cluster-announce-ip".to_owned(), "127.0.0.1".to_owned())],
+            ..Options::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        for (name, value) in [
+            ("auth/username", "rx"),
+            ("auth/password", "sesame\n"),
+            ("auth/wrong", "open barley"),
+            ("key/secret", "abcdefghijklmnopqrstuvwxyz"),
+        ] {
+            let path = folder.path().join("secrets").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, value).unwrap();
+        }
+        let cluster = Cluster::start(options).await.unwrap();
+        Self { cluster, webhook: TcpListener::bind("127.0.0.1:0").unwrap(), folder }
+    }
+
+    /// Makes `rx` a user with these rules and no others.
+    async fn grant(&self, rules: &[&str]) {
+        let mut command = cmd("ACL");
+        command.arg("SETUSER").arg("rx").arg("reset").arg("on").arg(">sesame").arg(rules);
+        let () = self.cluster.nodes()[0].query(&command).await.unwrap();
+    }
+
+    fn document(&self) -> String {
+        format!(
+            "apiVersion: redisexpiry.io/v1alpha1
+kind: RedisExpiryListener
+metadata: {{name: orders, namespace: shop}}
+spec:
+  redis:
+    addresses: [\"{}\"]
+    usernameSecretRef: {{name: auth, key: username}}
+    passwordSecretRef: {{name: auth, key: password}}
+  keyPattern: \"order:pay:*\"
+  webhook:
+    url: \"http://{}/hook?token=hidden\"
+    signing: {{secretKeyRefs: [{{name: key, key: secret}}]}}
+",
+            self.cluster.nodes()[0].address(),
+            self.webhook.local_addr().unwrap()
+        )
+    }
+
+    async fn check(&self, document: &str) -> Checked {
+        let file = self.folder.path().join("listener.yaml");
+        fs::write(&file, document).unwrap();
+        let (file, secrets) = (file.clone(), self.folder.path().join("secrets"));
+        let output = tokio::task::spawn_blocking(move || run(&file, &secrets, &["--output", "json"])).await.unwrap();
+        Checked::new(&output)
+    }
+}
+
+fn run(file: &Path, secrets: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_redis-expiry-operator"))
+        .args(["check", "-f"])
+        .arg(file)
+        .arg("--secrets-dir")
+        .arg(secrets)
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+struct Checked {
+    code: i32,
+    findings: Vec<Value>,
+}
+
+impl Checked {
+    fn new(output: &Output) -> Self {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let findings = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        Self { code: output.status.code().unwrap(), findings }
+    }
+
+    /// `what -> fix` of each finding of a level.
+    fn of(&self, level: &str) -> Vec<String> {
+        let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+        self.findings
+            .iter()
+            .filter(|finding| finding["level"] == level)
+            .map(|finding| format!("{} -> {}", text(finding, "what"), text(finding, "fix")))
+            .collect()
+    }
+
+    /// Exactly one finding fails, with this in it.
+    fn fails_with(&self, needle: &str) {
+        let failed = self.of("fail");
+        assert!(failed.len() == 1 && failed[0].contains(needle), "wanted {needle}, found {:#?}", self.findings);
+        assert_eq!(self.code, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_is_well_nothing_is_wrong_and_the_exit_code_is_0() {
+    let fixture = Fixture::start("Kg$xe").await;
+    fixture.grant(&RULES).await;
+    let checked = fixture.check(&fixture.document()).await;
+    assert_eq!((checked.of("fail"), checked.of("warn")), (vec![], vec![]), "{:#?}", checked.findings);
+    assert_eq!(checked.code, 0);
+    let ok = checked.of("ok").join("\n");
+    for told in ["1/1 seeds answer", "every slot has an owner", "version 7.", "events is \"", "clock ", "user rx may "]
+    {
+        assert!(ok.contains(told), "{told} in {ok}");
+    }
+    assert!(!ok.contains("hidden"), "a URL's query is not shown: {ok}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_permission_that_is_missing_is_named_with_the_rule_that_grants_it() {
+    let fixture = Fixture::start("Kg$xe").await;
+    // The rule that is left out, and how that is told. HELLO and AUTH are never denied (CMD_NO_AUTH).
+    let missing = [
+        ("+ping", "fail", "PING is denied"),
+        ("+info", "fail", "INFO is denied"),
+        ("+time", "fail", "TIME is denied"),
+        ("+client|setname", "warn", "CLIENT SETNAME is denied"),
+        ("+cluster|nodes", "warn", "CLUSTER NODES is denied"),
+        ("+cluster|myid", "warn", "CLUSTER MYID is denied"),
+        ("+cluster|info", "warn", "CLUSTER INFO is denied"),
+        ("+psubscribe", "fail", "PSUBSCRIBE is denied"),
+        ("+ssubscribe", "warn", "SSUBSCRIBE is denied"),
+        ("+scan", "fail", "SCAN is denied"),
+        ("+pexpiretime", "fail", "PEXPIRETIME is denied"),
+        ("%R~order:pay:*", "fail", "PEXPIRETIME is denied"),
+        (CHANNEL, "fail", "PSUBSCRIBE is denied"),
+        ("&rx:*", "warn", "SSUBSCRIBE is denied"),
+    ];
+    for (rule, level, told) in missing {
+        let left: Vec<&str> = RULES.into_iter().filter(|other| *other != rule).collect();
+        fixture.grant(&left).await;
+        let checked = fixture.check(&fixture.document()).await;
+        let found = checked.of(level);
+        let fix = format!("-> ACL SETUSER rx {rule}");
+        assert!(
+            found.len() == 1 && found[0].contains(told) && found[0].ends_with(&fix),
+            "without {rule}: {:#?}",
+            checked.findings
+        );
+        let other = checked.of(if level == "fail" { "warn" } else { "fail" });
+        assert!(other.is_empty(), "without {rule}: {other:#?}");
+        assert_eq!(checked.code, i32::from(level == "fail"), "without {rule}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_be_read_or_set_are_told() {
+    let fixture = Fixture::start("").await;
+    fixture.grant(&RULES).await;
+    let address = fixture.cluster.nodes()[0].address();
+    let checked = fixture.check(&fixture.document()).await;
+    checked.fails_with(&format!("run CONFIG SET notify-keyspace-events Kg$xe on {address}"));
+
+    let enable = fixture.document().replace("  keyPattern", "    keyspaceEvents: Enable\n  keyPattern");
+    fixture.check(&enable).await.fails_with("-> ACL SETUSER rx +config|set");
+    fixture.grant(&[&RULES[..], &["+config|set"]].concat()).await;
+    let checked = fixture.check(&enable).await;
+    assert_eq!((checked.code, checked.of("fail")), (0, vec![]), "run will set them");
+
+    let unread: Vec<&str> = RULES.into_iter().filter(|rule| *rule != "+config|get").collect();
+    fixture.grant(&unread).await;
+    let checked = fixture.check(&fixture.document()).await;
+    let warned = checked.of("warn");
+    assert!(warned.iter().any(|line| line.contains("notify-keyspace-events cannot be read")), "{warned:#?}");
+    assert!(warned.iter().any(|line| line.ends_with("ACL SETUSER rx +config|get")), "{warned:#?}");
+
+    fixture.grant(&RULES).await;
+    let node = &fixture.cluster.nodes()[0];
+    fixture.cluster.config_set(node, "notify-keyspace-events", "KA").await.unwrap();
+    fixture.cluster.config_set(node, "maxmemory-policy", "allkeys-lru").await.unwrap();
+    let checked = fixture.check(&fixture.document()).await;
+    assert_eq!(checked.code, 0);
+    assert!(checked.of("warn")[0].contains("maxmemory-policy is allkeys-lru"), "{:#?}", checked.findings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_a_dead_seed_and_a_refused_webhook_are_told() {
+    let fixture = Fixture::start("Kg$xe").await;
+    fixture.grant(&RULES).await;
+    let document = fixture.document();
+    let wrong = document.replace("key: password", "key: wrong");
+    fixture.check(&wrong).await.fails_with("AUTH is refused");
+
+    let address = fixture.cluster.nodes()[0].address();
+    // Nobody listens at a port that was just let go of.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = document.replace(&format!("\"{address}\""), &format!("\"{closed}\""));
+    fixture.check(&dead).await.fails_with("named in spec.redis.addresses: cannot be reached");
+    let one_of_two = document.replace(&format!("\"{address}\""), &format!("\"{closed}\", \"{address}\""));
+    let checked = fixture.check(&one_of_two).await;
+    assert_eq!(checked.code, 0);
+    assert!(checked.of("warn")[0].contains("cannot be reached"), "{:#?}", checked.findings);
+    let mapped = document.replace(
+        "  keyPattern",
+        &format!("    addressMap: [{{announced: \"{address}\", dial: \"{closed}\"}}]\n  keyPattern"),
+    );
+    fixture.check(&mapped).await.fails_with("spec.redis.addressMap");
+
+    let webhook = fixture.webhook.local_addr().unwrap();
+    let refused = document.replace(&webhook.to_string(), &closed.to_string());
+    fixture.check(&refused).await.fails_with("cannot be reached: Connection refused");
+    // It speaks no TLS, and hangs up on nobody.
+    let tls = document.replace("http://", "https://");
+    fixture.check(&tls).await.fails_with("no answer within 2s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_file_is_exit_code_2_and_a_table_is_for_people() {
+    let fixture = Fixture::start("Kg$xe").await;
+    fixture.grant(&RULES).await;
+    let checked = fixture.check(&fixture.document().replace("keyPattern", "keyPatern")).await;
+    assert_eq!(checked.code, 2);
+    assert!(checked.findings[0]["what"].as_str().unwrap().contains("spec.keyPatern: unknown field"));
+
+    fixture.check(&fixture.document()).await;
+    let (file, secrets) = (fixture.folder.path().join("listener.yaml"), fixture.folder.path().join("secrets"));
+    let output = tokio::task::spawn_blocking(move || run(&file, &secrets, &[])).await.unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.starts_with("shop/orders ("), "{table}");
+    assert!(table.contains("\nok    webhook"), "{table}");
+}
