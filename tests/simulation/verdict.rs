@@ -9,7 +9,7 @@ use redis_expiry_operator::{
 use crate::{
     process::ready,
     server::KeyIndex,
-    truth::{End, Life, LifeId, Truth},
+    truth::{End, Expiry, Life, LifeId, Truth},
     world::World,
 };
 
@@ -173,7 +173,13 @@ fn invented(truth: &Truth, told: &[Told], inferred: Inferred, found: &mut Vec<Vi
             let event = &told[*index];
             let fits = |(id, expiry): &(LifeId, usize)| {
                 let life = &truth.lives[*id];
-                event.names(life, Some(*expiry)) && event.at >= life.expiries[*expiry].due
+                let Expiry { at, due, .. } = life.expiries[*expiry];
+                // An expiry in a gap may be taken for that of an earlier life which ended in it unheard.
+                let mistaken = || {
+                    let earlier = |other: &Life| other.born < life.born && event.names(other, None);
+                    truth.in_one_gap(life.born, at) && truth.lives.iter().any(earlier)
+                };
+                event.at >= due && (event.names(life, Some(*expiry)) || (event.key == life.key && mistaken()))
             };
             (0..expiries.len()).filter(|slot| fits(&expiries[*slot])).collect()
         })
