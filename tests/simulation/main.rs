@@ -76,6 +76,13 @@ fn simulate(class: Class, seed: u64, logged: bool) -> (World, Vec<Violation>) {
         world.at(at, Event::Fault(Step::Begin(fault)));
     }
     world.run(BUSY + SETTLE);
+    // A periodic scan may be under way.
+    for _ in 0..20 {
+        if !world.healthy() {
+            let later = world.now + 50_000;
+            world.run(later);
+        }
+    }
     let now = world.now;
     world.truth.gap_ends(now);
     let violations = world.violations();

@@ -157,6 +157,7 @@ impl World {
         let pid = self.processes.len();
         self.processes.push(Some(Process::new(pid)));
         self.current = pid;
+        self.truth.starts.push(self.now);
         self.note_all(|| format!("process {pid} starts"));
         self.call(pid, Call::Epoch);
     }
@@ -293,7 +294,7 @@ impl World {
             self.after(wait, Event::Hints(pid));
         }
         let Some(process) = self.process(pid) else { return };
-        if let Some(next) = process.book.next() {
+        if let Some(next) = process.book.next().filter(|_| !process.stopping) {
             let at = next.max(ours);
             if process.alarm.is_none_or(|alarm| at < alarm || alarm <= ours) {
                 process.alarm = Some(at);

@@ -48,6 +48,8 @@ pub struct Truth {
     /// When pushes may have been missed, until all was seen whole again.
     pub gaps: Vec<(i64, i64)>,
     gap: Option<i64>,
+    /// When processes of ours began.
+    pub starts: Vec<i64>,
     /// When the slot moved.
     pub moves: Vec<(i64, i64)>,
 }

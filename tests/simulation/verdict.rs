@@ -10,7 +10,7 @@ use crate::{
     process::ready,
     server::KeyIndex,
     truth::{End, Expiry, Life, LifeId, Truth},
-    world::World,
+    world::{BASE, World},
 };
 
 /// Two readings of one deadline (DESIGN rule 7), and the rounding of MIGRATE.
@@ -63,7 +63,8 @@ impl World {
             self.note(event.key, || format!("(in the end) {text}"));
         }
         lost(&self.truth, &told, self.inferred, &mut found);
-        invented(&self.truth, &told, self.inferred, &mut found);
+        let offsets: Vec<i64> = self.servers.iter().map(|server| server.offset).collect();
+        invented(&self.truth, &told, self.inferred, &offsets, &mut found);
         self.unsettled(&mut found);
         found
     }
@@ -115,7 +116,9 @@ fn owed(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
     let recorded = life.recorded.is_some_and(|recorded| recorded <= expiry.at);
     // A birth that was heard is recorded by the look that follows it, if we live to do it.
     let heard = life.heard.is_some_and(|heard| heard <= expiry.at) && !truth.gap_between(life.born, expiry.at + 200_000);
-    if !(recorded || heard) {
+    // Rule 9: "a memory left by an earlier process: more than 1 s since"; a life that no look has seen needs a memory.
+    let overlapped = truth.starts.iter().skip(1).any(|start| (0..=1_100_000).contains(&(life.born - start)));
+    if !(recorded || (heard && !overlapped)) {
         return false;
     }
     if inferred == Inferred::Drop && (truth.gap_between(life.born, expiry.at + 200_000) || moved(truth, life, expiry.at)) {
@@ -130,14 +133,21 @@ fn owed(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
     if shortened {
         return false;
     }
-    let next = truth.lives.iter().filter(|other| other.key == life.key && other.born > life.born).map(|other| other.born).min();
+    let next = next_birth(truth, life);
     // "or expired and re-created inside one gap"
     let recreated_in_gap = next.is_some_and(|next| truth.in_one_gap(expiry.at.min(next), next));
     // "or re-created at its deadline while its slot moves (its old life on the source)"
-    let recreated_in_move = next.is_some_and(|next| {
-        truth.moves.iter().any(|moving| (moving.0..=moving.1).contains(&next)) && (next - expiry.due).abs() < 1_000_000
-    });
-    !(recreated_in_gap || recreated_in_move)
+    !(recreated_in_gap || recreated_in_move(truth, life, expiry.due))
+}
+
+fn next_birth(truth: &Truth, life: &Life) -> Option<i64> {
+    truth.lives.iter().filter(|other| other.key == life.key && other.born > life.born).map(|other| other.born).min()
+}
+
+fn recreated_in_move(truth: &Truth, life: &Life, due: i64) -> bool {
+    next_birth(truth, life).is_some_and(|next| {
+        truth.moves.iter().any(|moving| (moving.0..=moving.1).contains(&next)) && (next - due).abs() < 1_000_000
+    })
 }
 
 fn moved(truth: &Truth, life: &Life, until: i64) -> bool {
@@ -150,14 +160,14 @@ fn owed_for_lost_data(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
     let life = &truth.lives[id];
     let (Some((at, End::DataGone)), 1) = (life.ends.last().copied(), life.ends.len()) else { return false };
     let recorded = life.recorded.is_some_and(|recorded| recorded < at);
-    let last = life.deadlines.last().map_or(0, |(_, deadline)| *deadline * 1_000 - crate::world::BASE);
+    let last = life.deadlines.last().map_or(0, |(_, deadline)| *deadline * 1_000 - BASE);
     let recreated = truth.lives.iter().any(|other| other.key == life.key && other.born > life.born && other.born < last + 900_000);
     let armed_in_gap = life.deadlines.last().is_some_and(|(armed, _)| truth.in_one_gap(*armed, at)) || truth.in_one_gap(life.born, at);
     inferred == Inferred::Deliver && recorded && !recreated && !armed_in_gap && !truth.in_gap(at) && !moved(truth, life, last)
 }
 
 /// Each event has an expiry of its own, or is `Inferred` and excused.
-fn invented(truth: &Truth, told: &[Told], inferred: Inferred, found: &mut Vec<Violation>) {
+fn invented(truth: &Truth, told: &[Told], inferred: Inferred, offsets: &[i64], found: &mut Vec<Violation>) {
     let expiries: Vec<(LifeId, usize)> = truth
         .lives
         .iter()
@@ -186,7 +196,7 @@ fn invented(truth: &Truth, told: &[Told], inferred: Inferred, found: &mut Vec<Vi
         .collect();
     for unmatched in unmatched(&fits, expiries.len()) {
         let event = &told[order[unmatched]];
-        if event.evidence == Evidence::Witnessed || !excused(truth, event) {
+        if event.evidence == Evidence::Witnessed || !(excused(truth, event) || skewed(offsets, truth, event)) {
             found.push(Violation { key: Some(event.key), what: format!("invented, or told twice: {event:?}") });
         }
     }
@@ -208,13 +218,20 @@ fn invented(truth: &Truth, told: &[Told], inferred: Inferred, found: &mut Vec<Vi
     }
 }
 
+/// After a failover a deadline comes early or late by as much as two clocks differ (facts/redis.md 7 and 10): it was past by
+/// one of them.
+fn skewed(offsets: &[i64], truth: &Truth, event: &Told) -> bool {
+    let past = |offset: &i64| BASE + event.at + offset >= event.deadline * 1_000;
+    truth.in_gap(event.at) && offsets.iter().any(past) && !offsets.iter().all(past)
+}
+
 /// "Invented" does not mean "an `Inferred` one whose deletion fell into a gap or a loss of data".
 fn excused(truth: &Truth, event: &Told) -> bool {
     truth.lives.iter().filter(|life| event.names(life, None) && life.born <= event.at).any(|life| {
         let ended = life.ends.iter().any(|(at, end)| *end == End::DataGone || truth.in_gap(*at));
         // Extended in a gap, or to be expired by a master with another clock.
         let changed = life.deadlines.iter().skip(1).any(|(at, _)| truth.in_gap(*at));
-        ended || changed || life.expiries.iter().any(|expiry| truth.in_gap(expiry.at))
+        ended || changed || life.expiries.iter().any(|expiry| recreated_in_move(truth, life, expiry.due)) || life.expiries.iter().any(|expiry| truth.in_gap(expiry.at))
     })
 }
 
