@@ -1,5 +1,7 @@
 //! DESIGN section 8: which module may name which. Reads `src/**` and fails on a forbidden path.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

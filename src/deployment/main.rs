@@ -61,6 +61,7 @@ pub(super) async fn run(
     refresh: Refresh,
     stop: CancellationToken,
 ) {
+    let stop = stop.child_token();
     let (doubts, doubted) = watch::channel((true, Vec::new()));
     let (tell, mut told) = mpsc::channel(4);
     let mut main = Main {
@@ -87,7 +88,9 @@ pub(super) async fn run(
             },
             () = changed.notified() => {}
             Some(ended) = main.tasks.join_next() => if let Err(error) = ended {
-                tracing::error!(%error, "A task of a node failed.");
+                // Which of them is not known: all begin again, and whatever they missed is a gap.
+                tracing::error!(%error, "A task of the deployment failed; it begins again.");
+                break;
             },
         }
         main.look_again();
@@ -99,9 +102,7 @@ pub(super) async fn run(
             changed
         });
     }
-    for driven in main.nodes.values() {
-        driven.stop.cancel();
-    }
+    stop.cancel();
     while main.tasks.join_next().await.is_some() {}
 }
 
@@ -287,7 +288,7 @@ fn confirm(
     if !asked.is_master() {
         return;
     }
-    let alone = topology.masters().all(|master| master.id == asked.id);
+    let alone = topology.masters().filter(|master| !master.failed).all(|master| master.id == asked.id);
     for row in view.rows.iter().filter(|row| row.id != asked.id || alone) {
         let Some(node) = topology.node(&row.id) else { continue };
         let agrees = node.is_master() == row.replica_of.is_none() && (node.slots.is_empty() || !row.slots.is_empty());

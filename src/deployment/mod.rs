@@ -35,7 +35,7 @@ impl Deployment {
         let refresh = Refresh::default();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(main::run(plan.clone(), Arc::clone(&guidance), publish, refresh.clone(), stop.clone()));
+        tasks.spawn(keep_running(plan.clone(), Arc::clone(&guidance), publish, refresh.clone(), stop.clone()));
         Self { plan, guidance, view, refresh, stop, tasks }
     }
 
@@ -61,6 +61,29 @@ impl Deployment {
         }
     }
 }
+
+/// Begins again, a little later, when the loop has ended though nobody told it to.
+async fn keep_running(
+    plan: RedisPlan,
+    guidance: Arc<watch::Sender<Arc<Guidance>>>,
+    publish: watch::Sender<Arc<View>>,
+    refresh: Refresh,
+    stop: CancellationToken,
+) {
+    loop {
+        let mut running = JoinSet::new();
+        running.spawn(main::run(plan.clone(), Arc::clone(&guidance), publish.clone(), refresh.clone(), stop.clone()));
+        if let Some(Err(error)) = running.join_next().await {
+            tracing::error!(%error, "The deployment failed; it begins again.");
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Between two runs of the loop.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl Drop for Deployment {
     fn drop(&mut self) {

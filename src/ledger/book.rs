@@ -18,6 +18,8 @@ pub const PAGE: usize = 16_384;
 const HIGH: usize = 2 * PAGE + LOW;
 /// Entries that the book holds at the very most, those among them that nobody answers for.
 const MOST: usize = 250_000;
+/// Keys without answer that are remembered at the most.
+const UNANSWERED: usize = 100_000;
 /// ... or when its horizon is nearer than this: a page must be read before its first entry is due.
 const AHEAD_MS: i64 = 5_000;
 
@@ -55,6 +57,8 @@ pub struct Book {
     /// Keys that got no answer, by when to ask again. They are not counted as in flight: a node that is down must not
     /// keep the others from being asked.
     unanswered: BTreeSet<(i64, Key)>,
+    /// Some of them were let go of: the book is to be read from the start.
+    dropped: bool,
     in_flight: usize,
     /// Lines with an entry.
     held: usize,
@@ -108,20 +112,22 @@ impl Book {
     /// Keys to ask about now, at most `limit`: they are in flight from here on.
     pub fn fall_due(&mut self, now: i64, limit: usize) -> Vec<Key> {
         let mut keys = Vec::new();
-        while keys.len() < limit && self.unanswered.first().is_some_and(|(retry, _)| *retry <= now) {
-            let Some((_, key)) = self.unanswered.pop_first() else { break };
-            if let Some(line) = self.lines.get_mut(&key) {
-                line.retry = None;
-                self.in_flight += 1;
-                keys.push(key);
-            }
-        }
         while keys.len() < limit && self.due.first().is_some_and(|(fire, _)| *fire <= now) {
             let Some((_, key)) = self.due.pop_first() else { break };
             if let Some(line) = self.lines.get_mut(&key) {
                 line.fire = None;
             }
             if self.want(&key, Purpose::Ordinary, None) {
+                keys.push(key);
+            }
+        }
+        // Those that nobody answers for come last, and never take all the room.
+        let limit = limit.min(keys.len() + limit / 2 + 1);
+        while keys.len() < limit && self.unanswered.first().is_some_and(|(retry, _)| *retry <= now) {
+            let Some((_, key)) = self.unanswered.pop_first() else { break };
+            if let Some(line) = self.lines.get_mut(&key) {
+                line.retry = None;
+                self.in_flight += 1;
                 keys.push(key);
             }
         }
@@ -159,6 +165,16 @@ impl Book {
             // Whoever answers next time may have lost what this resync knows to be the same.
             look.purpose = Purpose::Ordinary;
         }
+        if self.unanswered.len() >= UNANSWERED
+            && line.look.as_ref().is_some_and(|look| look.waiters.is_empty() && look.again.is_none())
+        {
+            // The store has its entry; it is read again when somebody answers.
+            self.held -= usize::from(line.seen.is_some());
+            self.in_flight -= 1;
+            self.lines.remove(key);
+            self.dropped = true;
+            return;
+        }
         let at = retry(line.unanswered);
         line.retry = Some(at);
         self.unanswered.insert((at, key.clone()));
@@ -167,6 +183,9 @@ impl Book {
 
     /// Asks about everything that got no answer at once: somebody may answer now.
     pub fn retry_all(&mut self, now: i64) {
+        if std::mem::take(&mut self.dropped) {
+            self.horizon = Some((Millis(i64::MIN), Key::from("")));
+        }
         let keys: Vec<Key> = std::mem::take(&mut self.unanswered).into_iter().map(|(_, key)| key).collect();
         for key in keys {
             if let Some(line) = self.lines.get_mut(&key) {
@@ -252,9 +271,10 @@ impl Book {
         }
         let last = page.last().map(|entry| (entry.seen.deadline, entry.key.clone()));
         self.horizon = if page.len() < PAGE { None } else { last };
-        for Entry { key, seen } in page.into_iter().chain(late) {
+        for Entry { key, seen } in late.into_iter().rev().chain(page) {
             let idle = self.lines.get(&key).is_none_or(|line| line.look.is_none() && line.seen.is_none());
-            // A key in flight is put down when its look is done; what is in the book is as new as the page.
+            // A key in flight is put down when its look is done; what is in the book, and what was recorded while the page
+            // was read, is newer than the page.
             if idle && !self.beyond(seen.deadline, &key) {
                 let at = fire(&key, seen.deadline);
                 self.note(&key, Some(seen), Some(at));
@@ -310,6 +330,7 @@ impl Book {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_wrap, clippy::unnecessary_wraps, reason = "small numbers; as the book takes them")]
 mod tests {
     use super::*;
 

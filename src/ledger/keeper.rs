@@ -4,7 +4,7 @@
 //! A key is in flight from the question until the store has what it came to; so the book is never older than the store.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -95,7 +95,10 @@ enum Done {
     Known(Vec<Look>, Result<Vec<Known>, StoreError>),
     Applied(Works, Result<Vec<bool>, StoreError>, Reply<()>),
     Durable(Works, Result<(), StoreError>),
+    /// The store did not say what it knows of these: ask again.
+    Ask(Vec<Look>),
     Page(Result<Vec<Entry>, StoreError>),
+    Unreadable,
     /// It is time to try the refused again.
     Again,
 }
@@ -106,6 +109,8 @@ struct Works {
     changes: Vec<Change>,
     /// The events were handed out already: the store had refused.
     offered: bool,
+    /// The store has lost it once: whatever came of the keys is looked at anew when it is done.
+    relook: bool,
 }
 
 struct Work {
@@ -145,6 +150,8 @@ pub struct Keeper {
     stats: Stats,
     book: Book,
     waiting: FuturesUnordered<Waiting>,
+    /// Keys in flight whose entry was not what we thought: the store is asked before the next guess.
+    doubted: HashSet<Key>,
     /// Judged, and refused by the store: done again in order.
     refused: VecDeque<Works>,
     retrying: bool,
@@ -157,6 +164,8 @@ pub struct Keeper {
     /// The ledger was empty when we began: a node's first scan, if it is not broken off, finds all there is.
     fresh: bool,
     begun: BTreeSet<NodeId>,
+    /// The nodes that the store knows the deployment by.
+    identity: Identity,
     scanned: BTreeMap<NodeId, tokio::time::Instant>,
     tasks: JoinSet<(NodeId, Result<Resynced, String>)>,
     requests: mpsc::Sender<Request>,
@@ -185,6 +194,7 @@ impl Keeper {
             stats: Stats::default(),
             book: Book::unread(),
             waiting: FuturesUnordered::new(),
+            doubted: HashSet::new(),
             refused: VecDeque::new(),
             retrying: false,
             view,
@@ -194,6 +204,7 @@ impl Keeper {
             bases: BTreeMap::new(),
             fresh: false,
             begun: BTreeSet::new(),
+            identity: Identity::default(),
             scanned: BTreeMap::new(),
             tasks: JoinSet::new(),
             requests,
@@ -224,6 +235,7 @@ impl Keeper {
             }
         }
         self.store.set_meta(epoch, meta::DEPLOYMENT, ours.write()).await?;
+        self.identity = ours;
         self.cover().await?;
         self.fresh = self.store.counts().await?.tracked == 0;
         self.view = view;
@@ -348,7 +360,10 @@ impl Keeper {
 
     /// What the store has under a key, where the book can tell, or where being wrong is found out and mended: a record that
     /// saw nothing is refused if there is something.
-    fn guess(&self, look: &Look) -> Option<Known> {
+    fn guess(&mut self, look: &Look) -> Option<Known> {
+        if self.doubted.remove(&look.key) {
+            return None;
+        }
         if let Some(seen) = self.book.seen(&look.key) {
             return Some(Known { entry: Some(seen), memory: None });
         }
@@ -367,7 +382,8 @@ impl Keeper {
 
     fn judged(&mut self, looks: Vec<(Look, Known)>) {
         let at = clock::now();
-        let mut works = Works { keys: Vec::with_capacity(looks.len()), changes: Vec::new(), offered: false };
+        let mut works =
+            Works { keys: Vec::with_capacity(looks.len()), changes: Vec::new(), offered: false, relook: false };
         for (look, known) in looks {
             let purpose = self.purpose(&look);
             let Judgement { changes, again, entry } = judge(&self.settings.naming, known, &look, purpose, at);
@@ -408,15 +424,11 @@ impl Keeper {
             Done::Known(looks, Ok(known)) => self.judged(looks.into_iter().zip(known).collect()),
             Done::Known(looks, Err(error)) => {
                 self.troubled(error)?;
-                let now = clock::micros();
-                for look in looks {
-                    self.book.no_answer(&look.key, |times| now + backoff(times));
-                    // Its evidence is used up; the store alone knows what it meant. The deadline will tell, or the resync.
-                    self.lost_evidence(&look);
-                }
+                // Their evidence is used up: they wait for the store, in flight.
+                self.later(Done::Ask(looks));
             }
+            Done::Ask(looks) => self.ask_store(looks),
             Done::Applied(mut works, Ok(done), durable) => {
-                self.stats.store_error = None;
                 self.applied(&works, &done);
                 // What was done is kept until a crash can no longer undo it: if that fails, it is done again.
                 works.keys.clear();
@@ -432,12 +444,22 @@ impl Keeper {
                 self.offer_from_memory(&mut works);
                 self.refuse(works);
             }
-            Done::Durable(works, Ok(())) => self.offer(&works, |change| !derived(change)),
+            Done::Durable(works, Ok(())) => {
+                self.stats.store_error = None;
+                self.hand_out(works.changes.iter().filter(|change| !derived(change)).filter_map(settled).collect());
+            }
             Done::Durable(mut works, Err(error)) => {
                 self.troubled(error)?;
-                for change in &works.changes {
-                    self.book.distrust(change.key());
+                // The keys are in flight again until the store has it: no look may be judged in between.
+                for key in works.changes.iter().map(Change::key) {
+                    self.book.distrust(key);
+                    self.doubted.insert(key.clone());
+                    if self.book.want(key, Purpose::Ordinary, None) {
+                        let (again, entry, gone) = (Again::No, None, false);
+                        works.keys.push(Work { key: key.clone(), changes: 0..0, again, entry, gone });
+                    }
                 }
+                works.relook = true;
                 self.offer_from_memory(&mut works);
                 self.refuse(works);
             }
@@ -446,9 +468,10 @@ impl Keeper {
                 self.book.read(page, |key, deadline| fire(&view, key, deadline));
             }
             Done::Page(Err(error)) => {
-                self.book.unreadable();
                 self.troubled(error)?;
+                self.later(Done::Unreadable);
             }
+            Done::Unreadable => self.book.unreadable(),
             Done::Again => {
                 self.retrying = false;
                 let refused = std::mem::take(&mut self.refused);
@@ -469,6 +492,10 @@ impl Keeper {
                 // Another entry was there: look once more, with what is there.
                 self.book.distrust(&work.key);
                 self.book.want(&work.key, Purpose::Ordinary, None);
+                self.doubted.insert(work.key.clone());
+            }
+            if works.relook {
+                self.book.want(&work.key, Purpose::Ordinary, None);
             }
             let entry = work.entry.filter(|_| whole);
             let fire = match work.again {
@@ -482,17 +509,6 @@ impl Keeper {
             if repeat {
                 again.push(work.key.clone());
             }
-        }
-        if works.keys.is_empty() {
-            // It had been released before the store lost it: whatever came of it since is looked at anew.
-            again.extend(
-                works
-                    .changes
-                    .iter()
-                    .map(Change::key)
-                    .filter(|key| self.book.want(key, Purpose::Ordinary, None))
-                    .cloned(),
-            );
         }
         self.port.ask(again);
         for (change, done) in works.changes.iter().zip(done) {
@@ -531,10 +547,7 @@ impl Keeper {
         self.refused.push_back(works);
         if !self.retrying {
             self.retrying = true;
-            self.waiting.push(Box::pin(async {
-                tokio::time::sleep(REFUSED_WAIT).await;
-                Done::Again
-            }));
+            self.later(Done::Again);
         }
     }
 
@@ -549,11 +562,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// Evidence was used up by a look that came to nothing: the node's keys are looked at again, as after a gap.
-    fn lost_evidence(&mut self, look: &Look) {
-        if !look.used.heard.is_empty() {
-            self.synced.remove(&look.node);
-        }
+    /// Comes back to it when the store may be well again.
+    fn later(&self, done: Done) {
+        self.waiting.push(Box::pin(async move {
+            tokio::time::sleep(REFUSED_WAIT).await;
+            done
+        }));
     }
 
     fn requested(&mut self, request: Request) {
@@ -722,8 +736,19 @@ impl Keeper {
             self.rearm();
         }
         self.port.fade(clock::now());
+        self.remember_deployment();
         self.resync();
         self.report();
+    }
+
+    /// Nodes come and go one at a time; the ledger must know the last of them.
+    fn remember_deployment(&mut self) {
+        let ours = Identity::of(self.view.nodes.keys());
+        if ours != self.identity && !self.view.nodes.is_empty() {
+            // Dropping the answer does not take the call back; if it fails, the next change writes it.
+            drop(self.store.set_meta(self.epoch(), meta::DEPLOYMENT, ours.write()));
+            self.identity = ours;
+        }
     }
 
     fn report(&mut self) {
@@ -738,6 +763,7 @@ impl Keeper {
             && masters().count() > 0
             && masters().all(|(id, node)| current(id) && node.notifications.sufficient)
             && self.stats.store_error.is_none();
+        self.fresh &= !self.stats.ready;
         self.stats.in_flight = self.book.in_flight();
         let stats = &self.stats;
         self.publish.send_if_modified(|published| {

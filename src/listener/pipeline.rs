@@ -166,11 +166,13 @@ impl Pipeline {
             hold: None,
             ready: false,
         };
+        let mut delivering = delivery.snapshot();
         let mut tick = interval(SNAPSHOT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let over = loop {
             tokio::select! {
                 () = ending(&mut self.end) => break Over::Ended,
+                () = gone(&mut delivering) => break Over::Again(failed(&"delivery has ended")),
                 Some(ended) = ledger.join_next() => match ended {
                     Ok(Ok(())) => break Over::Ended,
                     Ok(Err(Stopped::Foreign(foreign))) => {
@@ -266,6 +268,11 @@ impl Shown {
         snapshot.hold.clone_from(&self.hold);
         snapshot
     }
+}
+
+/// Waits until delivery has ended, which it does of its own accord only when it cannot go on.
+async fn gone(delivering: &mut watch::Receiver<delivery::Snapshot>) {
+    while delivering.changed().await.is_ok() {}
 }
 
 async fn ending(end: &mut watch::Receiver<Ending>) {

@@ -1,6 +1,12 @@
 //! Keeps one node's connection for pushes and looks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +21,9 @@ use crate::{
 
 /// How many batches may wait for a node.
 const ASKS: usize = 1_024;
+
+/// How many drivers there were: each counts its gaps from a number of its own.
+static PLACES: AtomicU64 = AtomicU64::new(0);
 
 /// The connection for pushes and looks, as others see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +68,9 @@ impl Driver {
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (asks, asked) = mpsc::channel(ASKS);
-        let (publish, connection) = watch::channel(Connection::default());
+        // A driver that takes another's place must not look as if nothing had been missed between the two.
+        let continuity = PLACES.fetch_add(1, Ordering::Relaxed) << 32;
+        let (publish, connection) = watch::channel(Connection { continuity, ..Connection::default() });
         let offset = Offset::unknown();
         let setting = Setting { id, plan, dial, guidance, refresh };
         let task = drive(setting, asked, publish, offset.clone(), stop);
@@ -83,17 +94,20 @@ async fn drive(
         let ended = match address {
             None => "its address is concealed".to_owned(),
             Some(address) => {
-                let session = Session::open(&setting, address, &mut asked, &publish, &offset);
-                match stop.run_until_cancelled(session).await {
+                let opened = {
+                    let opening = std::pin::pin!(Session::open(&setting, address, &publish, &offset));
+                    refusing(opening, &setting.id, &mut asked, &stop).await
+                };
+                match opened {
                     None => break,
                     Some(Err(error)) => error,
                     Some(Ok(session)) => {
-                        failures = 0;
-                        turn -= 1; // It was the right address.
-                        match stop.run_until_cancelled(session.run()).await {
-                            None => break,
-                            Some(error) => error,
+                        let Some(ended) = session.run(&mut asked, &stop).await else { break };
+                        if publish.borrow().since.is_some() {
+                            failures = 0;
+                            turn -= 1; // It was the right address.
                         }
+                        ended
                     }
                 }
             }
@@ -111,6 +125,23 @@ async fn drive(
     asked.close();
     while let Some(ask) = asked.recv().await {
         ask.tap.no_answer(&setting.id, ask.keys, &NoAnswer::Disconnected);
+    }
+}
+
+/// Waits for `opening`; whoever asks meanwhile hears at once that nobody answers: a node that takes its time to open must
+/// not hold what another could answer. `None`: stopped.
+async fn refusing<T>(
+    mut opening: impl Future<Output = T> + Unpin,
+    id: &NodeId,
+    asked: &mut mpsc::Receiver<Ask>,
+    stop: &CancellationToken,
+) -> Option<T> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            opened = &mut opening => return Some(opened),
+            Some(ask) = asked.recv() => ask.tap.no_answer(id, ask.keys, &NoAnswer::Disconnected),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub struct Standing {
     pub master: bool,
     /// The owner of the key's slot, and not suspect.
     pub owner: bool,
+    pub suspect: bool,
 }
 
 /// What a look has used.
@@ -67,6 +68,7 @@ const UNUSED_MS: i64 = 60_000;
 struct Item {
     heard: Heard,
     owner: bool,
+    suspect: bool,
     order: u64,
 }
 
@@ -130,7 +132,7 @@ impl Evidence {
             {
                 (last.heard, last.order) = (heard, self.order);
             }
-            _ => record.items.push(Item { heard, owner: standing.owner, order: self.order }),
+            _ => record.items.push(Item { heard, owner: standing.owner, suspect: standing.suspect, order: self.order }),
         }
         if !record.hinted {
             record.hinted = true;
@@ -152,6 +154,11 @@ impl Evidence {
         keys
     }
 
+    /// [`Evidence::hints`] has more.
+    pub fn has_hints(&self) -> bool {
+        !self.hints.is_empty()
+    }
+
     /// Where the evidence of the moment ends: [`Evidence::take`] tells by it what came after an answer.
     pub fn mark(&self) -> u64 {
         self.order
@@ -165,9 +172,12 @@ impl Evidence {
         let Some(record) = self.records.get_mut(key) else {
             return Used { heard: Vec::new(), earlier_birth };
         };
-        let (counted, kept): (Vec<Item>, Vec<Item>) = std::mem::take(&mut record.items)
+        let (counted, mut kept): (Vec<Item>, Vec<Item>) = std::mem::take(&mut record.items)
             .into_iter()
             .partition(|item| item.owner || item.heard.node == *answering.node);
+        // The owner has answered behind what a suspect node pushed: a thawed ex-master spoke of a life that goes on here. If
+        // it is made the owner again, that must not come up.
+        kept.retain(|item| !item.suspect);
         let behind = counted.iter().any(|item| item.heard.sort == Sort::Born && item.order > answered);
         if kept.is_empty() && !behind {
             self.records.remove(key);
@@ -195,7 +205,7 @@ impl Evidence {
             None => drop(self.used_births.remove(key)),
         }
         let record = self.records.entry(key.clone()).or_default();
-        let items = used.heard.into_iter().map(|heard| Item { heard, owner, order: 0 });
+        let items = used.heard.into_iter().map(|heard| Item { heard, owner, suspect: false, order: 0 });
         record.items.splice(0..0, items);
         if !record.hinted {
             record.hinted = true;
@@ -250,9 +260,9 @@ fn may_be_a_migrate(
 mod tests {
     use super::*;
 
-    const OWNER: Standing = Standing { master: true, owner: true };
-    const MASTER: Standing = Standing { master: true, owner: false };
-    const REPLICA: Standing = Standing { master: false, owner: false };
+    const OWNER: Standing = Standing { master: true, owner: true, suspect: false };
+    const MASTER: Standing = Standing { master: true, owner: false, suspect: false };
+    const REPLICA: Standing = Standing { master: false, owner: false, suspect: false };
 
     fn heard(node: &str, sort: Sort, at: i64) -> Heard {
         Heard { sort, node: node.into(), at: Millis(at), server_at: Millis(at) }
@@ -287,6 +297,14 @@ mod tests {
         let mut case = Case::new().hear("r", Sort::Deleted, 5000, REPLICA).hear("r", Sort::Expired, 5001, REPLICA);
         assert_eq!(case.take("a", 0), []);
         assert_eq!(case.take("r", 0), [Sort::Expired]);
+    }
+
+    #[test]
+    fn what_a_thawed_ex_master_pushed_does_not_come_up_when_it_is_the_owner_again() {
+        let thawed = Standing { master: false, owner: false, suspect: true };
+        let mut case = Case::new().hear("a", Sort::Expired, 5000, thawed);
+        assert_eq!(case.take("b", 0), []);
+        assert_eq!(case.take("a", 0), []);
     }
 
     #[test]
@@ -351,7 +369,7 @@ mod tests {
         let key = Key::from("k");
         let node = NodeId::from("a");
         evidence.hear(&key, heard("a", Sort::Born, 1), OWNER).unwrap();
-        assert_eq!(evidence.hints(9), [key.clone()]);
+        assert_eq!(evidence.hints(9), std::slice::from_ref(&key));
         evidence.hear(&key, heard("a", Sort::Expired, 2), OWNER).unwrap();
         let mark = evidence.mark();
         evidence.take(&key, Answering { node: &node, since: Millis(0) }, mark);

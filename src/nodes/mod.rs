@@ -118,7 +118,12 @@ impl Tap {
     }
     /// Keys that something was pushed about, at most `limit`.
     pub fn hints(&self, limit: usize) -> Vec<Key> {
-        self.evidence().hints(limit)
+        let mut evidence = self.evidence();
+        let keys = evidence.hints(limit);
+        if evidence.has_hints() {
+            self.news.notify_one();
+        }
+        keys
     }
     /// Forgets what nobody could use. To be called every second or so.
     pub fn fade(&self, now: Millis) {

@@ -13,7 +13,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use tokio_util::codec::Decoder as _;
+use tokio_util::{codec::Decoder as _, sync::CancellationToken};
 
 use super::{
     Answer, Answering, Ask, Connection, Guidance, Heard, Look, NoAnswer, Offset, Standing, Tap, Used,
@@ -72,7 +72,6 @@ pub struct Session<'a> {
     inbox: BytesMut,
     codec: ValueCodec,
     core: Core<'a>,
-    asked: &'a mut mpsc::Receiver<Ask>,
     guidance: watch::Receiver<Arc<Guidance>>,
 }
 
@@ -103,6 +102,8 @@ struct Core<'a> {
     lapses: u64,
     overflowed: Option<Instant>,
     failed: Option<String>,
+    /// A look was denied by the ACL.
+    denied: bool,
 }
 
 impl<'a> Session<'a> {
@@ -110,7 +111,6 @@ impl<'a> Session<'a> {
     pub async fn open(
         setting: &'a Setting,
         address: Address,
-        asked: &'a mut mpsc::Receiver<Ask>,
         publish: &'a watch::Sender<Connection>,
         offset: &'a Offset,
     ) -> Result<Self, String> {
@@ -150,21 +150,22 @@ impl<'a> Session<'a> {
             lapses: 0,
             overflowed: None,
             failed: None,
+            denied: false,
         };
         let (inbox, codec) = (BytesMut::with_capacity(1 << 16), ValueCodec::default());
-        Ok(Self { id: setting.id.clone(), reader, writer, inbox, codec, core, asked, guidance })
+        Ok(Self { id: setting.id.clone(), reader, writer, inbox, codec, core, guidance })
     }
 
-    /// Serves until the connection ends; says why it did.
-    pub async fn run(mut self) -> String {
-        let ended = self.serve().await;
+    /// Serves until the connection ends, and says why it did, or until `stop`. Every look that it has taken is answered.
+    pub async fn run(mut self, asked: &mut mpsc::Receiver<Ask>, stop: &CancellationToken) -> Option<String> {
+        let ended = stop.run_until_cancelled(self.serve(asked)).await;
         for batch in self.core.batches.drain(..) {
             batch.give_up(&self.id, &NoAnswer::Disconnected);
         }
         ended
     }
 
-    async fn serve(&mut self) -> String {
+    async fn serve(&mut self, asked: &mut mpsc::Receiver<Ask>) -> String {
         self.core.beat();
         self.core.subscribe();
         let mut tick = interval(TICK);
@@ -185,9 +186,9 @@ impl<'a> Session<'a> {
                     Ok(count) => drop(self.core.outbox.drain(..count)),
                     Err(error) => return error.to_string(),
                 },
-                Some(ask) = self.asked.recv(), if self.core.outbox.len() < OUTBOX => {
+                Some(ask) = asked.recv(), if self.core.outbox.len() < OUTBOX => {
                     self.core.ask(ask);
-                    while self.core.outbox.len() < OUTBOX && let Ok(ask) = self.asked.try_recv() {
+                    while self.core.outbox.len() < OUTBOX && let Ok(ask) = asked.try_recv() {
                         self.core.ask(ask);
                     }
                 }
@@ -277,7 +278,7 @@ impl Core<'_> {
         }
         let key = Key::from(key);
         let master = self.trusted_master();
-        let standing = Standing { master, owner: master && self.owns(key.slot()) };
+        let standing = Standing { master, owner: master && self.owns(key.slot()), suspect: self.watch.suspect() };
         let heard = Heard {
             sort,
             node: self.id().clone(),
@@ -337,7 +338,9 @@ impl Core<'_> {
                 });
             }
             Some(Expected::SlotChannel) => match value {
-                Value::ServerError(error) if error.code() == "MOVED" => self.setting.refresh.request(),
+                Value::ServerError(error) if matches!(error.code(), "MOVED" | "CLUSTERDOWN") => {
+                    self.setting.refresh.request();
+                }
                 // Not there before 7.0, or not permitted: polling alone must do.
                 _ => self.sharded = false,
             },
@@ -407,22 +410,25 @@ impl Core<'_> {
                     self.setting.refresh.request();
                     Answer::None(NoAnswer::NotOwner)
                 }
-                (None, Reply::Ask(to)) if !batch.asking => {
+                (None, Reply::Ask(host, port)) if !batch.asking => {
                     self.setting.refresh.request();
-                    redirected.push((key, to));
+                    let host = host.or_else(|| Some(self.publish.borrow().address.as_ref()?.host.to_string()));
+                    redirected.push((key, Address::new(&host.unwrap_or_default(), port)));
                     continue;
                 }
-                (None, Reply::Ask(_)) => Answer::None(NoAnswer::NotOwner),
+                (None, Reply::Ask(..)) => Answer::None(NoAnswer::NotOwner),
                 (None, Reply::None(code)) => {
-                    if matches!(code.as_str(), "CLUSTERDOWN" | "READONLY") {
-                        self.setting.refresh.request();
+                    match code.as_str() {
+                        "CLUSTERDOWN" | "READONLY" => self.setting.refresh.request(),
+                        "NOPERM" => self.denied = true,
+                        _ => {}
                     }
                     Answer::None(NoAnswer::Error(code))
                 }
             };
             let used = match (&answer, used) {
                 (Answer::None(_), Some(used)) => {
-                    evidence.put_back(&key, used, trusted);
+                    evidence.put_back(&key, used, true);
                     Used::default()
                 }
                 (Answer::None(_), None) => Used::default(),
@@ -432,12 +438,29 @@ impl Core<'_> {
             looks.push(Look { key, node: self.setting.id.clone(), answer, now, used });
         }
         drop(evidence);
+        if std::mem::take(&mut self.denied) {
+            self.tell_denied(&batch.tap.pattern);
+        }
         if !looks.is_empty() {
             batch.tap.tell(looks);
         }
         for (key, to) in redirected {
             self.redirect(&batch.tap, key, &to);
         }
+    }
+
+    fn tell_denied(&self, pattern: &[u8]) {
+        let question = if self.relative { "pttl" } else { "pexpiretime" };
+        let error: Arc<str> = format!(
+            "keys cannot be looked at (NOPERM): grant the ACL user +{question} +time and %R~{}",
+            pattern.escape_ascii()
+        )
+        .into();
+        self.publish.send_if_modified(|connection| {
+            let changed = connection.error.as_ref() != Some(&error);
+            connection.error = Some(error);
+            changed
+        });
     }
 
     /// Follows an ASK: the importing node is asked, with ASKING.
@@ -505,6 +528,16 @@ impl Core<'_> {
 
     fn subscribe(&mut self) {
         let now = Arc::clone(&self.now);
+        let left = |pattern: &Vec<u8>| !now.taps.iter().any(|tap| tap.pattern == *pattern);
+        if self.patterns.iter().any(left) {
+            for pattern in self.patterns.extract_if(.., |pattern| left(pattern)) {
+                let channel = [self.prefix.as_slice(), &pattern].concat();
+                wire::command(&mut self.outbox, &[b"PUNSUBSCRIBE", &channel]);
+                self.wanted.retain(|wanted| *wanted != pattern);
+            }
+            let patterns: Arc<[Vec<u8>]> = self.patterns.clone().into();
+            self.publish.send_modify(|connection| connection.patterns = patterns);
+        }
         for tap in &now.taps {
             if !self.wanted.contains(&tap.pattern) {
                 self.wanted.push(tap.pattern.clone());

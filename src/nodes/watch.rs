@@ -41,12 +41,16 @@ impl Watch {
     pub fn heard(&mut self, now: Instant) {
         // What comes after a silence does not undo it.
         self.lapse(now);
+        if self.lapsed {
+            // Whoever named it during the silence may have known no better.
+            self.suspect_since = Some(now);
+        }
         (self.heard, self.lapsed) = (now, false);
     }
 
     /// Another master that was asked at `asked_at` named this node what we hold it for.
     pub fn confirmed(&mut self, asked_at: Instant) {
-        if self.suspect_since.is_some_and(|since| asked_at >= since) {
+        if !self.lapsed && self.suspect_since.is_some_and(|since| asked_at >= since) {
             self.suspect_since = None;
         }
     }
@@ -108,6 +112,20 @@ mod tests {
         assert_eq!(watch.verdict(at(start, 1_602)), Verdict::Suspect);
         watch.confirmed(at(start, 1_700));
         assert_eq!(watch.verdict(at(start, 1_701)), Verdict::Trusted);
+    }
+
+    #[test]
+    fn a_node_that_is_named_while_it_is_silent_is_suspect_when_it_thaws() {
+        let start = Instant::now();
+        let mut watch = Watch::new(start);
+        watch.confirmed(start);
+        assert_eq!(watch.verdict(at(start, 1_510)), Verdict::Suspect);
+        watch.confirmed(at(start, 1_600));
+        watch.heard(at(start, 1_900));
+        watch.confirmed(at(start, 1_899));
+        assert_eq!((watch.verdict(at(start, 1_901)), watch.lapses()), (Verdict::Suspect, 1));
+        watch.confirmed(at(start, 1_901));
+        assert_eq!(watch.verdict(at(start, 1_902)), Verdict::Trusted);
     }
 
     #[test]

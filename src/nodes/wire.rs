@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use redis::{PushKind, Value};
 
 use super::Sort;
-use crate::model::{Address, Deadline, Millis, SLOTS, Slot, slot_of};
+use crate::model::{Deadline, Millis, SLOTS, Slot, slot_of};
 
 /// Appends a command as an array of bulk strings.
 pub fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
@@ -74,7 +74,8 @@ pub enum Reply {
     AliveFor(i64),
     Gone,
     Moved,
-    Ask(Address),
+    /// Where to ask; without a host: where we asked, at that port.
+    Ask(Option<String>, u16),
     /// No answer, with Redis's word for why.
     None(String),
 }
@@ -90,9 +91,11 @@ pub fn reply(value: &Value, relative: bool) -> Reply {
             "MOVED" => Reply::Moved,
             "ASK" => error
                 .details()
-                .and_then(|details| details.split_whitespace().nth(1))
-                .and_then(Address::parse)
-                .map_or(Reply::None("ASK".into()), Reply::Ask),
+                .and_then(|details| details.split_whitespace().nth(1)?.rsplit_once(':'))
+                .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+                .map_or(Reply::None("ASK".into()), |(host, port)| {
+                    Reply::Ask((!matches!(host, "" | "?")).then(|| host.to_owned()), port)
+                }),
             code => Reply::None(code.to_owned()),
         },
         _ => Reply::None("unexpected answer".into()),
@@ -189,7 +192,9 @@ mod tests {
         assert_eq!(reply(&Value::Int(77), false), Reply::Alive(Some(Millis(77))));
         assert_eq!(reply(&Value::Int(77), true), Reply::AliveFor(77));
         assert_eq!(reply(&error("MOVED 3999 127.0.0.1:6381"), false), Reply::Moved);
-        assert_eq!(reply(&error("ASK 3999 127.0.0.1:6381"), false), Reply::Ask(Address::new("127.0.0.1", 6381)));
+        assert_eq!(reply(&error("ASK 3999 127.0.0.1:6381"), false), Reply::Ask(Some("127.0.0.1".into()), 6381));
+        assert_eq!(reply(&error("ASK 3999 ::1:6381"), false), Reply::Ask(Some("::1".into()), 6381));
+        assert_eq!(reply(&error("ASK 3999 :6381"), false), Reply::Ask(None, 6381));
         for code in ["CLUSTERDOWN", "LOADING", "BUSY", "TRYAGAIN", "READONLY", "NOPERM"] {
             assert_eq!(reply(&error(&format!("{code} for a reason")), false), Reply::None(code.into()));
         }

@@ -157,6 +157,7 @@ mod tests {
 
     #[test]
     fn names_stand_for_the_text_between_the_literals() {
+        #[expect(clippy::type_complexity, reason = "a table")]
         let cases: [(&str, &str, &[(&str, &str)]); 9] = [
             ("order:pay:{orderId}", "order:pay:42", &[("orderId", "42")]),
             ("order:pay:{orderId}", "order:pay:42:7", &[("orderId", "42:7")]),

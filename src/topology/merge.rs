@@ -19,6 +19,8 @@ pub struct Topology {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub id: NodeId,
+    /// Where it says it listens.
+    pub announced: Vec<Address>,
     /// Where to dial, the best first; empty only for a node that [`Topology::error`] names.
     pub dial: Vec<Address>,
     pub role: Role,
@@ -73,7 +75,7 @@ impl Topology {
     }
     /// The node that listens there, going by what it announces or what we dial.
     pub fn at(&self, address: &Address) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.dial.contains(address))
+        self.nodes.iter().find(|node| node.dial.contains(address) || node.announced.contains(address))
     }
 }
 
@@ -86,6 +88,7 @@ pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)
         let role = row.replica_of.clone().map_or(Role::Master, |of| Role::Replica { of });
         let node = nodes.entry(row.id.clone()).or_insert_with(|| Node {
             id: row.id.clone(),
+            announced: Vec::new(),
             dial: Vec::new(),
             role: role.clone(),
             slots: SlotSet::default(),
@@ -101,6 +104,9 @@ pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)
         node.failed &= row.failed;
         for address in &row.announced {
             let dial = address_map.iter().find(|(announced, _)| announced == address).map_or(address, |(_, dial)| dial);
+            if !node.announced.contains(address) {
+                node.announced.push(address.clone());
+            }
             if !node.dial.contains(dial) {
                 node.dial.push(dial.clone());
             }
