@@ -193,7 +193,7 @@ impl World {
                     // Nobody is replaced before the others have waited longer than it takes us to suspect it.
                     let election = self.random.between(1_700_000, 3_000_000);
                     self.after(election, Event::Fault(Step::Promote(owner, heir)));
-                    let thaw = election + self.random.between(1_000, 1_500_000);
+                    let thaw = election + self.random.between(70_000, 1_500_000);
                     self.after(thaw, Event::Fault(Step::Thaw(owner)));
                 }
             },

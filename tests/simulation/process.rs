@@ -1,7 +1,10 @@
 //! A process of ours on virtual time: what `ledger::keeper` does, single-threaded. All that decides is the engine's own:
 //! the book, the judge, the evidence, the watch, the merge and the store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::FutureExt as _;
 use redis_expiry_operator::{
@@ -45,6 +48,8 @@ pub struct Process {
     pub jobs: BTreeMap<Node, Job>,
     pub scanned: BTreeMap<Node, i64>,
     pub fresh: bool,
+    /// Keys of which the book was found to know less than the store.
+    doubted: BTreeSet<Key>,
     pub next_number: u64,
     /// Requests being looked at: how many are left, and whose they are.
     pub pending: BTreeMap<u64, (usize, Node, u64)>,
@@ -129,6 +134,7 @@ impl Process {
             jobs: BTreeMap::new(),
             scanned: BTreeMap::new(),
             fresh: false,
+            doubted: BTreeSet::new(),
             next_number: 0,
             pending: BTreeMap::new(),
             offsets: [None; NODES],
@@ -347,7 +353,7 @@ impl World {
                 process.book.no_answer(&look.key, |times| ours + (5_000 << times.saturating_sub(1).min(5)));
                 continue;
             }
-            match guess(&process.book, &look) {
+            match guess(&process.book, &mut process.doubted, &look) {
                 Some(guess) => known.push(((look, life), guess)),
                 None => unknown.push((look, life)),
             }
@@ -404,6 +410,7 @@ impl World {
             if !whole {
                 process.book.distrust(&work.key);
                 process.book.want(&work.key, Purpose::Ordinary, None);
+                process.doubted.insert(work.key.clone());
             }
             let entry = work.entry.filter(|_| whole);
             let fire = match work.again {
@@ -486,7 +493,10 @@ impl World {
 }
 
 /// As `Keeper::guess`.
-fn guess(book: &Book, look: &Look) -> Option<Known> {
+fn guess(book: &Book, doubted: &mut BTreeSet<Key>, look: &Look) -> Option<Known> {
+    if doubted.remove(&look.key) {
+        return None;
+    }
     if let Some(seen) = book.seen(&look.key) {
         return Some(Known { entry: Some(seen), memory: None });
     }

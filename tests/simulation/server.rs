@@ -277,7 +277,8 @@ impl World {
             if first.contains(&node) {
                 self.learn(node, version);
             } else {
-                let slow = self.random.percent(15);
+                // Who is promoted tells every master at once.
+                let slow = node != C && self.random.percent(15);
                 let delay = if slow { self.random.between(50_000, 600_000) } else { self.random.between(500, 60_000) };
                 self.after(delay, Event::Learn { node, version });
             }

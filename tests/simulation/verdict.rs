@@ -228,7 +228,9 @@ fn skewed(offsets: &[i64], truth: &Truth, event: &Told) -> bool {
 /// "Invented" does not mean "an `Inferred` one whose deletion fell into a gap or a loss of data".
 fn excused(truth: &Truth, event: &Told) -> bool {
     truth.lives.iter().filter(|life| event.names(life, None) && life.born <= event.at).any(|life| {
-        let ended = life.ends.iter().any(|(at, end)| *end == End::DataGone || truth.in_gap(*at));
+        // "A `del` that may be a MIGRATE does not count when ... the answering connection is younger" than a second.
+        let young = |at: i64| truth.moving_between(at, at) && truth.gap_between(at - 1_000_000, at);
+        let ended = life.ends.iter().any(|(at, end)| *end == End::DataGone || truth.in_gap(*at) || young(*at));
         // Extended in a gap, or to be expired by a master with another clock.
         let changed = life.deadlines.iter().skip(1).any(|(at, _)| truth.in_gap(*at));
         ended || changed || life.expiries.iter().any(|expiry| recreated_in_move(truth, life, expiry.due)) || life.expiries.iter().any(|expiry| truth.in_gap(expiry.at))
