@@ -243,7 +243,8 @@ impl World {
         let link = &process.links[node];
         let connection = link.connection.as_ref().expect("it got a frame");
         let master = Self::trusted_master(connection, node, topology);
-        let standing = Standing { master, owner: master && topology.owns(&id_of(node), slot) };
+        let suspect = connection.watch.suspect();
+        let standing = Standing { master, owner: master && topology.owns(&id_of(node), slot), suspect };
         let heard = Heard {
             sort,
             node: id_of(node),
@@ -318,7 +319,7 @@ impl World {
             };
             let used = match (&answer, used) {
                 (Answer::None(_), Some(used)) => {
-                    process.evidence.put_back(&key, used, trusted);
+                    process.evidence.put_back(&key, used, true);
                     Used::default()
                 }
                 (Answer::None(_), None) => Used::default(),
@@ -566,7 +567,7 @@ fn confirm(confirmed: &mut [Option<i64>; NODES], topology: &Topology, asked_at: 
     if !asked.is_master() {
         return;
     }
-    let alone = topology.masters().all(|master| master.id == asked.id);
+    let alone = topology.masters().filter(|master| !master.failed).all(|master| master.id == asked.id);
     for row in view.rows.iter().filter(|row| row.id != asked.id || alone) {
         let Some(node) = topology.node(&row.id) else { continue };
         let agrees = node.is_master() == row.replica_of.is_none() && (node.slots.is_empty() || !row.slots.is_empty());

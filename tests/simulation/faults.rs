@@ -98,9 +98,7 @@ impl World {
         let known = self.servers.iter().all(|server| server.seen == self.configs.len() - 1);
         (0..NODES)
             .find(|node| config[*node].replica_of == Some(owner) && self.servers[*node].follows == Some(owner))
-            // What a thawed node said of keys that lived elsewhere is believed once it is the owner again within a minute: a
-            // hole that is known, and left out here.
-            .filter(|node| settled && known && !self.servers[*node].misled)
+            .filter(|_| settled && known)
     }
 
     fn begin(&mut self, fault: Fault) {
@@ -336,7 +334,6 @@ impl World {
             self.after(wait, Event::ActiveExpiryOnce(node));
         }
         if self.owner() != node {
-            self.servers[node].misled = true;
             self.demote(node);
         }
     }

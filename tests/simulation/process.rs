@@ -35,7 +35,6 @@ const PAGE: usize = 16_384;
 pub type Sighted = (Look, Option<LifeId>);
 
 pub struct Process {
-    pub pid: Pid,
     pub naming: Option<Naming>,
     pub evidence: Evidence,
     pub book: Book,
@@ -90,6 +89,8 @@ struct Work {
     changes: std::ops::Range<usize>,
     again: Again,
     entry: Option<Seen>,
+    /// It is gone, and its entry is not.
+    gone: bool,
     /// The look saw this life, with a deadline.
     life: Option<LifeId>,
 }
@@ -120,9 +121,8 @@ pub enum Told {
 }
 
 impl Process {
-    pub fn new(pid: Pid) -> Self {
+    pub fn new() -> Self {
         Self {
-            pid,
             naming: None,
             evidence: Evidence::new(1_000),
             book: Book::unread(),
@@ -149,6 +149,15 @@ impl Process {
             stopping: false,
         }
     }
+    /// As `Keeper::purpose`.
+    fn purpose(&self, look: &Look) -> Purpose {
+        let purpose = self.book.purpose(&look.key);
+        let asked = || self.book.waiter(&look.key).and_then(|waiter| self.pending.get(&waiter));
+        if purpose == Purpose::AfterGap && asked().is_none_or(|(_, node, _)| crate::world::id_of(*node) != look.node) {
+            return Purpose::Ordinary;
+        }
+        purpose
+    }
     pub fn epoch(&self) -> Epoch {
         self.naming.as_ref().map_or(Epoch(0), |naming| naming.epoch)
     }
@@ -161,7 +170,7 @@ impl Process {
 impl World {
     pub fn start_process(&mut self) {
         let pid = self.processes.len();
-        self.processes.push(Some(Process::new(pid)));
+        self.processes.push(Some(Process::new()));
         self.current = pid;
         self.truth.starts.push(self.now);
         self.note_all(|| format!("process {pid} starts"));
@@ -372,9 +381,10 @@ impl World {
         let mut works = Works { keys: Vec::new(), changes: Vec::new() };
         for ((look, life), known) in looks {
             let process = self.process(pid).expect("it was there");
-            let purpose = process.book.purpose(&look.key);
+            let purpose = process.purpose(&look);
             let naming = process.naming.as_ref().expect("looks come after the epoch");
             let Judgement { changes, again, entry } = judge(naming, known, &look, purpose, at);
+            let gone = look.answer == Answer::Gone && entry.is_some_and(|seen| !seen.absent);
             let from = works.changes.len();
             let key = self.index_of(&look.key);
             self.note(key, || {
@@ -388,7 +398,7 @@ impl World {
             });
             works.changes.extend(changes);
             let life = life.filter(|_| matches!(look.answer, Answer::Alive(Some(_))));
-            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry, life });
+            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry, gone, life });
         }
         if works.changes.is_empty() {
             for life in works.keys.iter().filter_map(|work| work.life) {
@@ -418,14 +428,14 @@ impl World {
                 Again::No | Again::Soon => None,
             };
             let (told, repeat) = process.book.done(&work.key, entry, fire);
-            waiters.extend(told);
+            waiters.extend(told.into_iter().map(|waiter| (waiter, work.gone.then(|| work.key.clone()))));
             if repeat {
                 again.push(work.key.clone());
             }
         }
         self.processes[pid] = Some(process);
-        for waiter in waiters {
-            self.looked_at(pid, waiter);
+        for (waiter, gone) in waiters {
+            self.looked_at(pid, waiter, gone);
         }
         self.ask(pid, again);
     }

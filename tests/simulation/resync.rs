@@ -28,6 +28,9 @@ enum Step {
     Scan(usize),
     Ledger,
     After,
+    /// What is gone is looked at again, now that it is sure that the data is the same.
+    Gone,
+    AfterGone,
     Remember,
 }
 
@@ -42,6 +45,8 @@ pub struct Job {
     /// The state that the store remembers, where the data is the same.
     remembered: Option<NodeState>,
     waiting: usize,
+    /// Keys that are gone, though the ledger has them and their deadlines are ahead.
+    gone: Vec<Key>,
 }
 
 /// A question on the second connection.
@@ -98,7 +103,7 @@ impl World {
             let number = process.next_number;
             let step = if whole { Step::Before } else { Step::Scan(0) };
             let (before, remembered) = (None, None);
-            let job = Job { number, whole, scope, basis, fresh, step, before, remembered, waiting: 0 };
+            let job = Job { number, whole, scope, basis, fresh, step, before, remembered, waiting: 0, gone: Vec::new() };
             process.jobs.insert(node, job);
             let errand = if whole { Errand::Data } else { Errand::Scan(0) };
             self.errand(pid, node, number, errand);
@@ -133,7 +138,7 @@ impl World {
     pub fn errand_late(&mut self, pid: Pid, node: Node, number: u64, step: &str) {
         let Some(process) = self.process(pid) else { return };
         if process.jobs.get(&node).is_some_and(|job| {
-            job.number == number && job.waiting == 0 && format!("{:?}", job.step) == step && job.step != Step::Ledger
+            job.number == number && job.waiting == 0 && format!("{:?}", job.step) == step && !matches!(job.step, Step::Ledger | Step::Gone)
         }) {
             process.jobs.remove(&node);
         }
@@ -165,7 +170,15 @@ impl World {
                     self.all_answered(pid, node, number);
                 }
             }
-            (Step::After, Result::Data(run, flushes)) if job.before == Some((run, flushes)) => {
+            (Step::After, Result::Data(run, flushes))
+                if job.before == Some((run, flushes)) && job.remembered.is_some() && !job.gone.is_empty() =>
+            {
+                job.step = Step::Gone;
+                let gone = std::mem::take(&mut job.gone);
+                self.request(pid, node, number, gone);
+                self.all_answered(pid, node, number);
+            }
+            (Step::After | Step::AfterGone, Result::Data(run, flushes)) if job.before == Some((run, flushes)) => {
                 let state = NodeState {
                     node: id_of(node),
                     run_id: run.to_string(),
@@ -211,8 +224,10 @@ impl World {
         let Some(job) = process.jobs.get_mut(&node).filter(|job| job.number == number) else { return };
         let purpose = match &job.remembered {
             _ if !job.whole => Purpose::Ordinary,
-            Some(state) if state.slots.contains(slot) => Purpose::AfterGap,
-            _ => Purpose::AfterLoss,
+            Some(state) if !state.slots.contains(slot) => Purpose::AfterLoss,
+            Some(_) if job.step == Step::Gone => Purpose::AfterGap,
+            Some(_) => Purpose::Ordinary,
+            None => Purpose::AfterLoss,
         };
         keys.retain(|key| job.scope.contains(key.slot()));
         if keys.is_empty() {
@@ -227,10 +242,14 @@ impl World {
     }
 
     /// One key of a request was looked at.
-    pub fn looked_at(&mut self, pid: Pid, waiter: u64) {
+    pub fn looked_at(&mut self, pid: Pid, waiter: u64, gone: Option<Key>) {
         let Some(process) = self.process(pid) else { return };
         let Some((left, node, number)) = process.pending.get_mut(&waiter) else { return };
         *left -= 1;
+        let job = process.jobs.get_mut(node).filter(|job| job.number == *number);
+        if let (Some(job), Some(gone)) = (job, gone) {
+            job.gone.push(gone);
+        }
         if *left > 0 {
             return;
         }
@@ -243,7 +262,6 @@ impl World {
     }
 
     fn all_answered(&mut self, pid: Pid, node: Node, number: u64) {
-        let now = self.now;
         let Some(job) = self.job(pid, node, number) else { return };
         if job.waiting > 0 {
             return;
@@ -258,13 +276,12 @@ impl World {
                 job.step = Step::Ledger;
                 self.call(pid, Call::Ledger(node, number));
             }
-            Step::Ledger => {
-                job.step = Step::After;
+            Step::Ledger | Step::Gone => {
+                job.step = if job.step == Step::Gone { Step::AfterGone } else { Step::After };
                 self.errand(pid, node, number, Errand::Data);
             }
             _ => {}
         }
-        let _ = now;
     }
 
     pub fn job_ledger(&mut self, pid: Pid, node: Node, number: u64, entries: Vec<Entry>) {

@@ -55,8 +55,6 @@ pub struct Server {
     pub offset: i64,
     pub alive: bool,
     pub frozen: bool,
-    /// It thawed after it had been replaced, and said what was not so; see `World::heir`.
-    pub misled: bool,
     /// CLIENT PAUSE WRITE, as within a planned failover: what is due is hidden and not expired.
     pub paused: bool,
     pub notifies: bool,
@@ -86,7 +84,6 @@ impl Server {
             offset,
             alive: true,
             frozen: false,
-            misled: false,
             paused: false,
             notifies: true,
             run: 0,
