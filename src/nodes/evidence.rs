@@ -99,7 +99,15 @@ pub struct Full;
 impl Evidence {
     /// Keeps news of at most `limit` keys.
     pub fn new(limit: usize) -> Self {
-        Self { records: HashMap::new(), hints: VecDeque::new(), births: HashMap::new(), removals: HashMap::new(), used_births: HashMap::new(), order: 0, limit }
+        Self {
+            records: HashMap::new(),
+            hints: VecDeque::new(),
+            births: HashMap::new(),
+            removals: HashMap::new(),
+            used_births: HashMap::new(),
+            order: 0,
+            limit,
+        }
     }
 
     /// A push. "Only pushes of nodes count that we then knew as masters and not suspect, an importing one included; of any

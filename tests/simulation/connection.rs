@@ -97,7 +97,7 @@ impl World {
             last_beat: began,
         });
         if self.servers[node].alive {
-            self.to_server(line, Question::Hello);
+            self.send(line, Question::Hello);
         } else {
             self.cut(line, true);
         }
@@ -172,10 +172,10 @@ impl World {
         connection.expected.push_back(Expected::Barrier);
         connection.batches.push_back(Batch { keys, asking, asked: now, replies: Vec::new(), over: false });
         for key in indices {
-            self.to_server(line, Question::Key { key, asking });
+            self.send(line, Question::Key { key, asking });
         }
         self.linger(line);
-        self.to_server(line, Question::Time);
+        self.send(line, Question::Time);
     }
 
     /// A frame has arrived.
@@ -198,7 +198,7 @@ impl World {
                 connection.watch = Watch::new(instant);
                 self.guided(pid);
                 self.beat(pid, node);
-                self.to_server(line, Question::Subscribe);
+                self.send(line, Question::Subscribe);
             }
             Frame::Subscribed => {
                 connection.since = Some(Millis(at.div_euclid(1_000)));
@@ -382,7 +382,7 @@ impl World {
         connection.last_beat = now;
         connection.expected.push_back(Expected::Beat(ours));
         let line = connection.line;
-        self.to_server(line, Question::Time);
+        self.send(line, Question::Time);
     }
 
     /// As `Core::watched`.
@@ -524,13 +524,22 @@ impl World {
             !failed && !process.links[node].open()
         });
         let wanted = process.polling.wanted;
-        self.poll_in(pid, if wanted { 10_000 } else if wrong { 100_000 } else { 1_000_000 });
+        self.poll_in(
+            pid,
+            if wanted {
+                10_000
+            } else if wrong {
+                100_000
+            } else {
+                1_000_000
+            },
+        );
     }
 
     fn sighted(&mut self, pid: Pid, got: &[(i64, Node, usize)]) {
         let views: Vec<topology::View> = got.iter().map(|(_, node, version)| self.view(*node, *version)).collect();
         let known = self.topology_of(pid);
-        let topology = self.merged(&known, &views);
+        let topology = Self::merged(&known, &views);
         let process = self.process(pid).expect("it has asked");
         for ((asked_at, ..), view) in got.iter().zip(&views) {
             confirm(&mut process.confirmed, &topology, *asked_at, view);

@@ -42,7 +42,7 @@ pub const ALL: [Fault; 12] = [
     Fault::Zombie,
 ];
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Step {
     Begin(Fault),
     StartProcess,
@@ -51,6 +51,7 @@ pub enum Step {
     Hand(Node, Node),
     Promote(Node, Node),
     Back(Node),
+    Demote(Node),
     Thaw(Node),
     NotificationsOn(Node),
     Move(Node),
@@ -76,6 +77,7 @@ impl World {
             Step::Hand(from, to) => self.hand_over(from, to),
             Step::Promote(from, to) => self.promote(from, to),
             Step::Back(node) => self.back(node),
+            Step::Demote(node) => self.demote(node),
             Step::Thaw(node) => self.thaw(node),
             Step::NotificationsOn(node) => {
                 self.note_all(|| format!("-- notifications of {} are on again", name(node)));
@@ -101,6 +103,7 @@ impl World {
             .filter(|_| settled && known)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm a fault: to be read side by side")]
     fn begin(&mut self, fault: Fault) {
         self.note_all(|| format!("-- {fault:?} begins"));
         let owner = self.owner();
@@ -277,7 +280,8 @@ impl World {
         self.reconfigure(&[to], |config| {
             let epoch = config.iter().map(|row| row.epoch).max().unwrap_or(0) + 1;
             config[to] = crate::server::Row { replica_of: None, epoch, owns: true, failed: false };
-            config[from] = crate::server::Row { replica_of: None, epoch: config[from].epoch, owns: false, failed: true };
+            config[from] =
+                crate::server::Row { replica_of: None, epoch: config[from].epoch, owns: false, failed: true };
             if planned {
                 config[from] = crate::server::Row { replica_of: Some(to), epoch, owns: false, failed: false };
             }
@@ -295,11 +299,7 @@ impl World {
         server.data.clear();
         server.run += 1;
         server.flushes = 0;
-        if self.owner() != node {
-            self.demote(node);
-            let version = self.configs.len() - 1;
-            self.learn(node, version);
-        } else {
+        if self.owner() == node {
             // Its replicas ask for everything anew.
             for replica in [A, B] {
                 if self.servers[replica].follows == Some(node) {
@@ -307,14 +307,19 @@ impl World {
                     self.attach(replica, Some(node));
                 }
             }
+        } else {
+            self.demote(node);
         }
     }
 
-    /// The cluster hears that a node that was replaced is a replica now.
+    /// A node that hears that it was replaced makes itself a replica; then the others hear of that.
     fn demote(&mut self, node: Node) {
         let owner = self.owner();
+        if owner == node {
+            return;
+        }
         let epoch = self.configs[self.configs.len() - 1][owner].epoch;
-        self.reconfigure(&[], |config| {
+        self.reconfigure(&[node], |config| {
             config[node] = crate::server::Row { replica_of: Some(owner), epoch, owns: false, failed: false };
         });
     }
@@ -334,7 +339,7 @@ impl World {
             self.after(wait, Event::ActiveExpiryOnce(node));
         }
         if self.owner() != node {
-            self.demote(node);
+            self.after(learns + 100, Event::Fault(Step::Demote(node)));
         }
     }
 

@@ -19,7 +19,7 @@ pub struct Line {
     pub number: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Question {
     Hello,
     Subscribe,
@@ -32,7 +32,11 @@ pub enum Frame {
     Hello,
     Subscribed,
     SlotLeft,
-    Push { key: KeyIndex, sort: Sort, life: LifeId },
+    Push {
+        key: KeyIndex,
+        sort: Sort,
+        life: LifeId,
+    },
     Answer(Said),
     /// Microseconds of the node's clock.
     Time(i64),
@@ -66,7 +70,7 @@ impl World {
     }
 
     /// Sends questions one behind the other.
-    pub fn to_server(&mut self, line: Line, question: Question) {
+    pub fn send(&mut self, line: Line, question: Question) {
         let delay = self.random.delay();
         let Some(flow) = self.lines.get_mut(&line) else { return };
         flow.there = (self.now + delay).max(flow.there + 1);
@@ -82,7 +86,7 @@ impl World {
             }
         }
     }
-    pub fn to_us(&mut self, line: Line, frame: Frame) {
+    pub fn deliver(&mut self, line: Line, frame: Frame) {
         let delay = self.random.delay();
         let Some(flow) = self.lines.get_mut(&line) else { return };
         flow.here = (self.now + delay).max(flow.here + 1);

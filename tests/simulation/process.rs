@@ -13,7 +13,7 @@ use redis_expiry_operator::{
     model::{Deadline, Key, ListenerId, Millis, SlotSet},
     nodes::Evidence,
     store::{Change, Entry, Epoch, Known, NodeState, Seen, Store as _, StoreError},
-    topology::Topology,
+    topology::{self, Topology},
 };
 
 use crate::{
@@ -208,7 +208,9 @@ impl World {
             Call::Apply(works) => self.store_works(epoch, works),
             Call::Page(from) => Told::Page(ready(self.store.due(from, PAGE)).expect("reads are never refused")),
             Call::States(node, number) => Told::States(node, number, ready(self.store.node_states()).expect("a read")),
-            Call::Ledger(node, number) => Told::Ledger(node, number, ready(self.store.due(None, PAGE)).expect("a read")),
+            Call::Ledger(node, number) => {
+                Told::Ledger(node, number, ready(self.store.due(None, PAGE)).expect("a read"))
+            }
             Call::Remember(node, number, state) => match ready(self.store.remember_node(epoch, state)) {
                 Ok(()) => Told::Remembered(node, number),
                 Err(_) => Told::Fenced,
@@ -456,7 +458,7 @@ impl World {
         (process.viewed, process.viewed_topology) = (now, Arc::clone(&process.topology));
         let (links, topology) = (&process.links, Arc::clone(&process.topology));
         let drives = |node: &Node| {
-            links[*node].open() && topology.node(&crate::world::id_of(*node)).is_some_and(|node| node.drives())
+            links[*node].open() && topology.node(&crate::world::id_of(*node)).is_some_and(topology::Node::drives)
         };
         process.jobs.retain(|node, _| drives(node));
         if moved {

@@ -87,7 +87,8 @@ impl World {
             let (whole, scope) = match before {
                 Some(before) if before.continuity == basis.continuity && before.epoch == basis.epoch => {
                     let gained = basis.slots.minus(&before.slots);
-                    let due = process.scanned.get(&node).is_some_and(|last| every.is_some_and(|every| now - last >= every));
+                    let due =
+                        process.scanned.get(&node).is_some_and(|last| every.is_some_and(|every| now - last >= every));
                     if !gained.is_empty() {
                         (true, gained)
                     } else if due {
@@ -103,7 +104,8 @@ impl World {
             let number = process.next_number;
             let step = if whole { Step::Before } else { Step::Scan(0) };
             let (before, remembered) = (None, None);
-            let job = Job { number, whole, scope, basis, fresh, step, before, remembered, waiting: 0, gone: Vec::new() };
+            let job =
+                Job { number, whole, scope, basis, fresh, step, before, remembered, waiting: 0, gone: Vec::new() };
             process.jobs.insert(node, job);
             let errand = if whole { Errand::Data } else { Errand::Scan(0) };
             self.errand(pid, node, number, errand);
@@ -138,7 +140,10 @@ impl World {
     pub fn errand_late(&mut self, pid: Pid, node: Node, number: u64, step: &str) {
         let Some(process) = self.process(pid) else { return };
         if process.jobs.get(&node).is_some_and(|job| {
-            job.number == number && job.waiting == 0 && format!("{:?}", job.step) == step && !matches!(job.step, Step::Ledger | Step::Gone)
+            job.number == number
+                && job.waiting == 0
+                && format!("{:?}", job.step) == step
+                && !matches!(job.step, Step::Ledger | Step::Gone)
         }) {
             process.jobs.remove(&node);
         }

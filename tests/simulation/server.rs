@@ -210,7 +210,7 @@ impl World {
     pub fn push(&mut self, node: Node, key: KeyIndex, sort: Sort, life: LifeId) {
         if self.servers[node].notifies {
             for line in self.servers[node].subscribers.clone() {
-                self.to_us(line, Frame::Push { key, sort, life });
+                self.deliver(line, Frame::Push { key, sort, life });
             }
         }
     }
@@ -292,7 +292,7 @@ impl World {
         if before.owns && !now.owns {
             self.servers[node].migrating = None;
             for line in self.servers[node].subscribers.clone() {
-                self.to_us(line, Frame::SlotLeft);
+                self.deliver(line, Frame::SlotLeft);
             }
         }
         if now.owns {
@@ -358,19 +358,19 @@ impl World {
             return;
         }
         match question {
-            Question::Hello => self.to_us(line, Frame::Hello),
+            Question::Hello => self.deliver(line, Frame::Hello),
             Question::Subscribe => {
                 self.servers[node].subscribers.push(line);
-                self.to_us(line, Frame::Subscribed);
+                self.deliver(line, Frame::Subscribed);
             }
             Question::Key { key, asking } => {
                 let said = self.answer(node, key, asking);
                 self.note(key, || format!("{} says {said:?}", name(node)));
-                self.to_us(line, Frame::Answer(said));
+                self.deliver(line, Frame::Answer(said));
             }
             Question::Time => {
                 let time = self.server_micros(node);
-                self.to_us(line, Frame::Time(time));
+                self.deliver(line, Frame::Time(time));
             }
         }
     }

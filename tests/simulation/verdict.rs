@@ -94,7 +94,8 @@ fn lost(truth: &Truth, told: &[Told], inferred: Inferred, found: &mut Vec<Violat
             let life = &truth.lives[*id];
             let fits = |event: &Told| {
                 event.at >= life.born
-                    && (event.names(life, None) || (0..life.expiries.len()).any(|expiry| event.names(life, Some(expiry))))
+                    && (event.names(life, None)
+                        || (0..life.expiries.len()).any(|expiry| event.names(life, Some(expiry))))
             };
             (0..told.len()).filter(|index| fits(&told[*index])).collect()
         })
@@ -115,13 +116,16 @@ fn owed(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
     }
     let recorded = life.recorded.is_some_and(|recorded| recorded <= expiry.at);
     // A birth that was heard is recorded by the look that follows it, if we live to do it.
-    let heard = life.heard.is_some_and(|heard| heard <= expiry.at) && !truth.gap_between(life.born, expiry.at + 200_000);
+    let heard =
+        life.heard.is_some_and(|heard| heard <= expiry.at) && !truth.gap_between(life.born, expiry.at + 200_000);
     // Rule 9: "a memory left by an earlier process: more than 1 s since"; a life that no look has seen needs a memory.
     let overlapped = truth.starts.iter().skip(1).any(|start| (0..=1_100_000).contains(&(life.born - start)));
     if !(recorded || (heard && !overlapped)) {
         return false;
     }
-    if inferred == Inferred::Drop && (truth.gap_between(life.born, expiry.at + 200_000) || moved(truth, life, expiry.at)) {
+    if inferred == Inferred::Drop
+        && (truth.gap_between(life.born, expiry.at + 200_000) || moved(truth, life, expiry.at))
+    {
         return false;
     }
     // "Not promised: a key born and gone, ... inside one gap"
@@ -129,7 +133,8 @@ fn owed(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
         return false;
     }
     // "shortened ... inside one gap"
-    let shortened = life.deadlines.windows(2).any(|pair| pair[1].1 < pair[0].1 && truth.in_one_gap(pair[1].0, expiry.at));
+    let shortened =
+        life.deadlines.windows(2).any(|pair| pair[1].1 < pair[0].1 && truth.in_one_gap(pair[1].0, expiry.at));
     if shortened {
         return false;
     }
@@ -161,9 +166,16 @@ fn owed_for_lost_data(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
     let (Some((at, End::DataGone)), 1) = (life.ends.last().copied(), life.ends.len()) else { return false };
     let recorded = life.recorded.is_some_and(|recorded| recorded < at);
     let last = life.deadlines.last().map_or(0, |(_, deadline)| *deadline * 1_000 - BASE);
-    let recreated = truth.lives.iter().any(|other| other.key == life.key && other.born > life.born && other.born < last + 900_000);
-    let armed_in_gap = life.deadlines.last().is_some_and(|(armed, _)| truth.in_one_gap(*armed, at)) || truth.in_one_gap(life.born, at);
-    inferred == Inferred::Deliver && recorded && !recreated && !armed_in_gap && !truth.in_gap(at) && !moved(truth, life, last)
+    let recreated =
+        truth.lives.iter().any(|other| other.key == life.key && other.born > life.born && other.born < last + 900_000);
+    let armed_in_gap =
+        life.deadlines.last().is_some_and(|(armed, _)| truth.in_one_gap(*armed, at)) || truth.in_one_gap(life.born, at);
+    inferred == Inferred::Deliver
+        && recorded
+        && !recreated
+        && !armed_in_gap
+        && !truth.in_gap(at)
+        && !moved(truth, life, last)
 }
 
 /// Each event has an expiry of its own, or is `Inferred` and excused.
@@ -233,7 +245,10 @@ fn excused(truth: &Truth, event: &Told) -> bool {
         let ended = life.ends.iter().any(|(at, end)| *end == End::DataGone || truth.in_gap(*at) || young(*at));
         // Extended in a gap, or to be expired by a master with another clock.
         let changed = life.deadlines.iter().skip(1).any(|(at, _)| truth.in_gap(*at));
-        ended || changed || life.expiries.iter().any(|expiry| recreated_in_move(truth, life, expiry.due)) || life.expiries.iter().any(|expiry| truth.in_gap(expiry.at))
+        ended
+            || changed
+            || life.expiries.iter().any(|expiry| recreated_in_move(truth, life, expiry.due))
+            || life.expiries.iter().any(|expiry| truth.in_gap(expiry.at))
     })
 }
 

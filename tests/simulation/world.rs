@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Write as _,
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +29,9 @@ use crate::{
 /// Our clock at the beginning of a run, in microseconds since the epoch.
 pub const BASE: i64 = 1_800_000_000_000_000;
 pub const KEYS: usize = 6;
+
+/// When each node was asked for the topology, and which configuration it told.
+pub type Sightings = Vec<(i64, Node, usize)>;
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -91,7 +95,9 @@ impl Event {
             | Self::ReadFlags(pid, _)
             | Self::ErrandDone { pid, .. }
             | Self::ErrandLate { pid, .. } => Whose::Process(*pid),
-            Self::ActiveExpiry(_) | Self::ActiveExpiryOnce(_) | Self::Operate(_) | Self::Fault(_) | Self::Watch => Whose::World,
+            Self::ActiveExpiry(_) | Self::ActiveExpiryOnce(_) | Self::Operate(_) | Self::Fault(_) | Self::Watch => {
+                Whose::World
+            }
         }
     }
 }
@@ -111,7 +117,7 @@ pub struct World {
     pub lag: i64,
     pub lines: BTreeMap<Line, Flow>,
     pub next_line: u64,
-    pub polls: HashMap<(Pid, u64), Vec<(i64, Node, usize)>>,
+    pub polls: HashMap<(Pid, u64), Sightings>,
     pub processes: Vec<Option<Process>>,
     /// The process that owns the listener, or did last.
     pub current: Pid,
@@ -289,7 +295,7 @@ impl World {
     }
 
     /// Equal topologies are one, so that a change is told by the pointer; and none is merged twice, because that takes long.
-    pub fn merged(&self, known: &Topology, views: &[View]) -> Arc<Topology> {
+    pub fn merged(known: &Topology, views: &[View]) -> Arc<Topology> {
         thread_local! {
             static MERGED: RefCell<HashMap<Vec<u64>, Arc<Topology>>> = RefCell::default();
             static KNOWN: RefCell<HashMap<Vec<u64>, Arc<Topology>>> = RefCell::default();
@@ -325,10 +331,13 @@ impl World {
     /// All that was noted about the key, and about everything.
     pub fn history(&self, key: Option<KeyIndex>) -> String {
         let lines = self.log.iter().flatten().filter(|(_, of, _)| of.is_none() || key.is_none() || *of == key);
-        lines.map(|(at, of, what)| {
+        let mut history = String::new();
+        for (at, of, what) in lines {
             let of = of.map_or(String::new(), |key| format!("key {key}: "));
-            format!("{:>10.3} ms  {of}{what}\n", *at as f64 / 1_000.0)
-        }).collect()
+            // Writing to a String cannot fail.
+            let _ = writeln!(history, "{:>10.3} ms  {of}{what}", *at as f64 / 1_000.0);
+        }
+        history
     }
 }
 
