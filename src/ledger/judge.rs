@@ -55,7 +55,9 @@ const EARLIER_PROCESS_MS: i64 = 1_000;
 
 /// Decides on a look at a key that the store knows as `known`. `at` is the present by our clock.
 pub fn judge(naming: &Naming, known: Known, look: &Look, purpose: Purpose, at: Millis) -> Judgement {
-    let mut judging = Judging { naming, key: &look.key, at, entry: known.entry, changes: Vec::new() };
+    let births = look.used.heard.iter().filter(|heard| heard.sort == Sort::Born).map(|heard| heard.at.plus(-1));
+    let gone_at = births.fold(at, Millis::min);
+    let mut judging = Judging { naming, key: &look.key, at, gone_at, entry: known.entry, changes: Vec::new() };
     let mut memory = Recall::new(known.memory, naming.epoch, look.used.earlier_birth);
     for heard in &look.used.heard {
         judging.removal(heard, &mut memory);
@@ -72,6 +74,9 @@ struct Judging<'a> {
     naming: &'a Naming,
     key: &'a Key,
     at: Millis,
+    /// What is gone was so before anything that this look has heard being born: that is a new life, which the memory of the
+    /// old one must not swallow.
+    gone_at: Millis,
     entry: Option<Seen>,
     changes: Vec<Change>,
 }
@@ -130,12 +135,12 @@ impl Judging<'_> {
     fn gone(&mut self, now: Millis, purpose: Purpose) -> Again {
         let Some(seen) = self.entry else { return Again::No };
         if seen.deadline < now {
-            self.settle(seen.deadline, Evidence::Inferred, self.at);
+            self.settle(seen.deadline, Evidence::Inferred, self.gone_at);
             return Again::No;
         }
         match purpose {
             Purpose::AfterGap if !seen.absent => {
-                self.forget(seen, self.at);
+                self.forget(seen, self.gone_at);
                 return Again::No;
             }
             Purpose::AfterLoss if !seen.absent => self.mark_absent(seen),
@@ -372,6 +377,14 @@ mod tests {
         assert_eq!(judged(entry(D), &past, Purpose::Ordinary), (vec!["settle I 100000".into()], Again::No));
         let at_the_deadline = look(Answer::Gone, D, vec![]);
         assert_eq!(judged(entry(D), &at_the_deadline, Purpose::Ordinary), (vec![], Again::At(D)));
+    }
+
+    #[test]
+    fn a_life_that_began_between_the_answer_and_its_barrier_is_younger_than_the_memory_of_the_one_before() {
+        let look = look(Answer::Gone, PAST, vec![heard(Sort::Born, 100_001)]);
+        let judgement = judge(&naming(), entry(D), &look, Purpose::Ordinary, Millis(100_010));
+        assert_eq!(told(&judgement), ["settle I 100000"]);
+        assert!(matches!(&judgement.changes[..], [Change::Settle { at: Millis(100_000), .. }]));
     }
 
     #[test]

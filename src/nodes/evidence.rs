@@ -84,6 +84,10 @@ pub struct Evidence {
     records: HashMap<Key, Record>,
     hints: VecDeque<Key>,
     births: HashMap<Key, Vec<(NodeId, Millis)>>,
+    /// The last removal heard, of the last [`BIRTHS_MS`].
+    removals: HashMap<Key, Millis>,
+    /// The newest birth that a look has used, of the last [`BIRTHS_MS`].
+    used_births: HashMap<Key, Millis>,
     order: u64,
     limit: usize,
 }
@@ -95,12 +99,20 @@ pub struct Full;
 impl Evidence {
     /// Keeps news of at most `limit` keys.
     pub fn new(limit: usize) -> Self {
-        Self { records: HashMap::new(), hints: VecDeque::new(), births: HashMap::new(), order: 0, limit }
+        Self {
+            records: HashMap::new(),
+            hints: VecDeque::new(),
+            births: HashMap::new(),
+            removals: HashMap::new(),
+            used_births: HashMap::new(),
+            order: 0,
+            limit,
+        }
     }
 
     /// A push. "Only pushes of nodes count that we then knew as masters and not suspect, an importing one included; of any
     /// other node only `expired`, which none but a master publishes: it tells of a promotion."
-    pub fn hear(&mut self, key: &Key, heard: Heard, standing: Standing) -> Result<(), Full> {
+    pub fn hear(&mut self, key: &Key, mut heard: Heard, standing: Standing) -> Result<(), Full> {
         if !standing.master && heard.sort != Sort::Expired {
             return Ok(());
         }
@@ -108,9 +120,16 @@ impl Evidence {
             return Err(Full);
         }
         if heard.sort == Sort::Born {
+            // What is read at once has one time. A birth behind a removal must be younger than it: the memory of the removal
+            // would swallow the new life's expiry.
+            if let Some(removed) = self.removals.get(key) {
+                heard.at = heard.at.max(removed.plus(1));
+            }
             let births = self.births.entry(key.clone()).or_default();
             births.retain(|(node, at)| *node != heard.node && heard.at.since(*at) <= BIRTHS_MS);
             births.push((heard.node.clone(), heard.at));
+        } else {
+            self.removals.insert(key.clone(), heard.at);
         }
         self.order += 1;
         let record = self.records.entry(key.clone()).or_default();
@@ -157,8 +176,9 @@ impl Evidence {
     /// the answer was read: a birth behind it leaves a hint.
     pub fn take(&mut self, key: &Key, answering: Answering<'_>, answered: u64) -> Used {
         let births = self.births.get(key);
+        let earlier_birth = self.used_births.get(key).copied();
         let Some(record) = self.records.get_mut(key) else {
-            return Used { heard: Vec::new(), earlier_birth: newest(births) };
+            return Used { heard: Vec::new(), earlier_birth };
         };
         let (counted, mut kept): (Vec<Item>, Vec<Item>) = std::mem::take(&mut record.items)
             .into_iter()
@@ -176,10 +196,10 @@ impl Evidence {
                 self.hints.push_back(key.clone());
             }
         }
-        let first_birth = counted.iter().find(|item| item.heard.sort == Sort::Born).map(|item| item.heard.at);
-        let earlier_birth = births.and_then(|births| {
-            births.iter().map(|(_, at)| *at).filter(|at| first_birth.is_none_or(|first| *at < first)).max()
-        });
+        let newest = counted.iter().filter(|item| item.heard.sort == Sort::Born).map(|item| item.heard.at).max();
+        if let Some(newest) = newest.max(earlier_birth) {
+            self.used_births.insert(key.clone(), newest);
+        }
         let counts: Vec<bool> =
             counted.iter().map(|item| !may_be_a_migrate(&item.heard, &counted, births, answering)).collect();
         let heard = counted.into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(item, _)| item.heard).collect();
@@ -188,6 +208,10 @@ impl Evidence {
 
     /// Puts back what was taken for a look that then got no answer.
     pub fn put_back(&mut self, key: &Key, used: Used, owner: bool) {
+        match used.earlier_birth {
+            Some(earlier) => drop(self.used_births.insert(key.clone(), earlier)),
+            None => drop(self.used_births.remove(key)),
+        }
         let record = self.records.entry(key.clone()).or_default();
         let items = used.heard.into_iter().map(|heard| Item { heard, owner, suspect: false, order: 0 });
         record.items.splice(0..0, items);
@@ -207,6 +231,8 @@ impl Evidence {
             births.retain(|(_, at)| now.since(*at) <= BIRTHS_MS);
             !births.is_empty()
         });
+        self.used_births.retain(|_, at| now.since(*at) <= BIRTHS_MS);
+        self.removals.retain(|_, at| now.since(*at) <= BIRTHS_MS);
     }
 
     /// Keys with evidence.
@@ -216,10 +242,6 @@ impl Evidence {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
-}
-
-fn newest(births: Option<&Vec<(NodeId, Millis)>>) -> Option<Millis> {
-    births?.iter().map(|(_, at)| *at).max()
 }
 
 /// "A `del` that may be a MIGRATE does not count when another node answers: another shard pushed a birth of K since a
@@ -319,6 +341,28 @@ mod tests {
         assert_eq!(case.take("b", 0), [Sort::Born]);
         let mut case = case.hear("a", Sort::Deleted, 5000, OWNER);
         assert_eq!(case.take("b", 0), []);
+    }
+
+    #[test]
+    fn a_birth_is_younger_than_the_removal_that_came_before_it_in_the_same_millisecond() {
+        let mut case = Case::new().hear("a", Sort::Expired, 5000, OWNER).hear("a", Sort::Born, 5000, OWNER);
+        assert_eq!(case.take("a", 0), [Sort::Expired, Sort::Born]);
+        let mark = case.0.mark();
+        let later = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        assert_eq!(later.earlier_birth, Some(Millis(5001)));
+    }
+
+    #[test]
+    fn a_birth_that_a_look_has_used_is_remembered_when_another_follows() {
+        let mut case = Case::new().hear("a", Sort::Born, 5000, OWNER);
+        assert_eq!(case.take("a", 0), [Sort::Born]);
+        let mut case = case.hear("a", Sort::Expired, 5010, OWNER).hear("a", Sort::Born, 5020, OWNER);
+        let mark = case.0.mark();
+        let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        assert_eq!((sorts(&used), used.earlier_birth), (vec![Sort::Expired, Sort::Born], Some(Millis(5000))));
+        case.0.put_back(&"k".into(), used, true);
+        let again = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        assert_eq!(again.earlier_birth, Some(Millis(5000)));
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod wire;
 pub use clerk::{Clerk, Control, NodeData, Notifications, missing as missing_flags};
 pub use driver::{Connection, Driver};
 pub use evidence::{Answering, Evidence, Full, Heard, Sort, Standing, Used};
+pub use offset::Offsets;
 pub use watch::{BEAT, DEAD_AFTER, SUSPECT_AFTER, Verdict, Watch};
 
 /// What became of one look at a key.
