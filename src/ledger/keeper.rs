@@ -718,6 +718,7 @@ impl Keeper {
             Err(error) => {
                 tracing::error!(%error, "A resync failed.");
                 self.resyncing.clear();
+                self.bases.clear();
                 return;
             }
         };
