@@ -255,7 +255,7 @@ mod tests {
         Heard { sort, node: "a".into(), at: Millis(at), server_at: Millis(at) }
     }
     fn look(answer: Answer, now: Millis, heard: Vec<Heard>) -> Look {
-        Look { key: "k".into(), node: "a".into(), answer, now, used: Used { heard, earlier_birth: None } }
+        Look { key: "k".into(), node: "a".into(), answer, now, used: Used::of(heard, None) }
     }
     /// What happened, in short: `settle W 100000`, `record 5`, ...
     fn told(judgement: &Judgement) -> Vec<String> {

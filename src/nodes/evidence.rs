@@ -48,6 +48,15 @@ pub struct Used {
     pub heard: Vec<Heard>,
     /// The newest birth that an earlier look has used, of the last [`BIRTHS_MS`].
     pub earlier_birth: Option<Millis>,
+    /// All that was taken, as it lay there: for [`Evidence::put_back`].
+    taken: Vec<Item>,
+}
+
+impl Used {
+    /// As if exactly this had been heard.
+    pub fn of(heard: Vec<Heard>, earlier_birth: Option<Millis>) -> Self {
+        Self { heard, earlier_birth, taken: Vec::new() }
+    }
 }
 
 /// Who answers a look.
@@ -65,6 +74,7 @@ pub const BIRTHS_MS: i64 = 2_000;
 /// How long evidence is kept that no look could use: it came from a node that never became the owner.
 const UNUSED_MS: i64 = 60_000;
 
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Item {
     heard: Heard,
     owner: bool,
@@ -178,14 +188,14 @@ impl Evidence {
         let births = self.births.get(key);
         let earlier_birth = self.used_births.get(key).copied();
         let Some(record) = self.records.get_mut(key) else {
-            return Used { heard: Vec::new(), earlier_birth };
+            return Used::of(Vec::new(), earlier_birth);
         };
-        let (counted, mut kept): (Vec<Item>, Vec<Item>) = std::mem::take(&mut record.items)
+        let (counted, others): (Vec<Item>, Vec<Item>) = std::mem::take(&mut record.items)
             .into_iter()
             .partition(|item| item.owner || item.heard.node == *answering.node);
         // The owner has answered behind what a suspect node pushed: a thawed ex-master spoke of a life that goes on here. If
         // it is made the owner again, that must not come up.
-        kept.retain(|item| !item.suspect);
+        let (suspect, kept): (Vec<Item>, Vec<Item>) = others.into_iter().partition(|item| item.suspect);
         let behind = counted.iter().any(|item| item.heard.sort == Sort::Born && item.order > answered);
         if kept.is_empty() && !behind {
             self.records.remove(key);
@@ -200,21 +210,24 @@ impl Evidence {
         if let Some(newest) = newest.max(earlier_birth) {
             self.used_births.insert(key.clone(), newest);
         }
-        let counts: Vec<bool> =
-            counted.iter().map(|item| !may_be_a_migrate(&item.heard, &counted, births, answering)).collect();
-        let heard = counted.into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(item, _)| item.heard).collect();
-        Used { heard, earlier_birth }
+        let counts = |item: &&Item| !may_be_a_migrate(&item.heard, &counted, births, answering);
+        let heard = counted.iter().filter(counts).map(|item| item.heard.clone()).collect();
+        let taken = counted.into_iter().chain(suspect).collect();
+        Used { heard, earlier_birth, taken }
     }
 
     /// Puts back what was taken for a look that then got no answer.
-    pub fn put_back(&mut self, key: &Key, used: Used, owner: bool) {
+    pub fn put_back(&mut self, key: &Key, used: Used) {
         match used.earlier_birth {
             Some(earlier) => drop(self.used_births.insert(key.clone(), earlier)),
             None => drop(self.used_births.remove(key)),
         }
+        if used.taken.is_empty() {
+            return;
+        }
         let record = self.records.entry(key.clone()).or_default();
-        let items = used.heard.into_iter().map(|heard| Item { heard, owner, suspect: false, order: 0 });
-        record.items.splice(0..0, items);
+        record.items.extend(used.taken);
+        record.items.sort_by_key(|item| item.order);
         if !record.hinted {
             record.hinted = true;
             self.hints.push_back(key.clone());
@@ -360,9 +373,28 @@ mod tests {
         let mark = case.0.mark();
         let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
         assert_eq!((sorts(&used), used.earlier_birth), (vec![Sort::Expired, Sort::Born], Some(Millis(5000))));
-        case.0.put_back(&"k".into(), used, true);
+        case.0.put_back(&"k".into(), used);
         let again = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
         assert_eq!(again.earlier_birth, Some(Millis(5000)));
+    }
+
+    #[test]
+    fn what_is_put_back_is_as_it_was() {
+        // A deletion that did not count for one answer counts for that of its own node ...
+        let mut case = Case::new().hear("b", Sort::Born, 4500, MASTER).hear("a", Sort::Deleted, 5000, OWNER);
+        let mark = case.0.mark();
+        let used = case.0.take(&"k".into(), Answering { node: &"b".into(), since: Millis(0) }, mark);
+        assert_eq!(sorts(&used), [Sort::Born]);
+        case.0.put_back(&"k".into(), used);
+        assert_eq!(case.take("a", 0), [Sort::Deleted]);
+        // ... and what counted only for the answer of its own node does not count for another's.
+        let mut case = Case::new().hear("b", Sort::Expired, 5000, MASTER);
+        let mark = case.0.mark();
+        let used = case.0.take(&"k".into(), Answering { node: &"b".into(), since: Millis(0) }, mark);
+        assert_eq!(sorts(&used), [Sort::Expired]);
+        case.0.put_back(&"k".into(), used);
+        assert_eq!(case.take("a", 0), []);
+        assert_eq!(case.take("b", 0), [Sort::Expired]);
     }
 
     #[test]

@@ -446,7 +446,7 @@ impl Core<'_> {
             };
             let used = match (&answer, used) {
                 (Answer::None(_), Some(used)) => {
-                    evidence.put_back(&key, used, true);
+                    evidence.put_back(&key, used);
                     Used::default()
                 }
                 (Answer::None(_), None) => Used::default(),
@@ -525,11 +525,10 @@ impl Core<'_> {
         for batch in &mut self.batches {
             if !batch.over && batch.asked.elapsed() > ANSWER_WITHIN {
                 batch.over = true;
-                let owner = true; // It was when it pushed, or the evidence was not taken.
                 let mut evidence = batch.tap.evidence();
                 for (key, (_, _, used)) in batch.keys.iter().zip(&mut batch.replies) {
                     if let Some(used) = used.take() {
-                        evidence.put_back(key, used, owner);
+                        evidence.put_back(key, used);
                     }
                 }
                 drop(evidence);
@@ -620,7 +619,7 @@ impl Batch {
         let mut evidence = self.tap.evidence();
         for (key, (_, _, used)) in self.keys.iter().zip(self.replies) {
             if let Some(used) = used {
-                evidence.put_back(key, used, true);
+                evidence.put_back(key, used);
             }
         }
         drop(evidence);

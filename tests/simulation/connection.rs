@@ -128,7 +128,7 @@ impl World {
         let Some(process) = self.process(pid) else { return };
         for (key, (_, _, used)) in batch.keys.iter().zip(batch.replies) {
             if let Some(used) = used {
-                process.evidence.put_back(key, used, true);
+                process.evidence.put_back(key, used);
             }
         }
         self.no_answer(pid, node, batch.keys, why);
@@ -319,7 +319,7 @@ impl World {
             };
             let used = match (&answer, used) {
                 (Answer::None(_), Some(used)) => {
-                    process.evidence.put_back(&key, used, true);
+                    process.evidence.put_back(&key, used);
                     Used::default()
                 }
                 (Answer::None(_), None) => Used::default(),
@@ -358,7 +358,7 @@ impl World {
                     batch.over = true;
                     for (key, (_, _, used)) in batch.keys.iter().zip(&mut batch.replies) {
                         if let Some(used) = used.take() {
-                            process.evidence.put_back(key, used, true);
+                            process.evidence.put_back(key, used);
                         }
                     }
                     late.push(batch.keys.clone());
