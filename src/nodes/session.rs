@@ -59,6 +59,8 @@ struct Batch {
     keys: Vec<Key>,
     asking: bool,
     asked: Instant,
+    /// Since when the listener hears this node.
+    since: Millis,
     /// A reply, and the mark of the evidence when it was read; for a living key what it may use.
     replies: Vec<(Reply, u64, Option<Used>)>,
     /// It was answered already: too late.
@@ -93,9 +95,10 @@ struct Core<'a> {
     prefix: Vec<u8>,
     /// `PTTL` in place of `PEXPIRETIME`: before 7.0.
     relative: bool,
-    /// When the subscription was opened, by our clock.
+    /// When the first subscription was opened, by our clock.
     since: Option<Millis>,
-    patterns: Vec<Vec<u8>>,
+    /// What is subscribed to, and since when, by our clock.
+    patterns: Vec<(Vec<u8>, Millis)>,
     wanted: Vec<Vec<u8>>,
     slot_channels: SlotSet,
     /// Shard channels are to be had.
@@ -324,10 +327,11 @@ impl Core<'_> {
     }
 
     fn subscribed(&mut self, pattern: Vec<u8>) {
-        self.patterns.push(pattern);
-        let patterns: Arc<[Vec<u8>]> = self.patterns.clone().into();
+        let now = clock::now();
+        self.patterns.push((pattern, now));
+        let patterns = self.subscribed_patterns();
         let first = self.since.is_none();
-        let since = *self.since.get_or_insert_with(clock::now);
+        let since = *self.since.get_or_insert(now);
         let trusted = !self.watch.suspect();
         self.publish.send_modify(|connection| {
             connection.patterns = patterns;
@@ -339,6 +343,15 @@ impl Core<'_> {
         });
         // Suspect until another master confirms it.
         self.setting.refresh.request();
+    }
+
+    fn subscribed_patterns(&self) -> Arc<[Vec<u8>]> {
+        self.patterns.iter().map(|(pattern, _)| pattern.clone()).collect()
+    }
+
+    /// What a listener of that pattern heard from this node began then; never, if it hears nothing yet.
+    fn since(&self, pattern: &[u8]) -> Millis {
+        self.patterns.iter().find(|(found, _)| found == pattern).map_or(Millis(i64::MAX), |(_, since)| *since)
     }
 
     fn replied(&mut self, value: &Value) -> Result<(), String> {
@@ -387,7 +400,7 @@ impl Core<'_> {
         // An alive answer uses what came before the answer; a gone one what came before TIME, taken there.
         let used = match reply {
             Reply::Alive(_) | Reply::AliveFor(_) => {
-                let answering = Answering { node: &self.setting.id, since: self.since.unwrap_or(Millis(i64::MAX)) };
+                let answering = Answering { node: &self.setting.id, since: batch.since };
                 Some(evidence.take(key, answering, mark))
             }
             _ => None,
@@ -405,7 +418,7 @@ impl Core<'_> {
         let late = batch.asked.elapsed() > ANSWER_WITHIN;
         let trusted = self.trusted_master();
         let now = Millis(time.unwrap_or_default().div_euclid(1_000));
-        let answering = Answering { node: &self.setting.id, since: self.since.unwrap_or(Millis(i64::MAX)) };
+        let answering = Answering { node: &self.setting.id, since: batch.since };
         let mut looks = Vec::with_capacity(batch.keys.len());
         let mut redirected = Vec::new();
         let mut evidence = batch.tap.evidence();
@@ -510,7 +523,9 @@ impl Core<'_> {
         wire::command(&mut self.outbox, &[b"TIME"]);
         self.expected.push_back(Expected::Barrier);
         let replies = Vec::with_capacity(ask.keys.len());
+        let since = self.since(&ask.tap.pattern);
         self.batches.push_back(Batch {
+            since,
             tap: ask.tap,
             keys: ask.keys,
             asking: ask.asking,
@@ -546,13 +561,13 @@ impl Core<'_> {
     fn subscribe(&mut self) {
         let now = Arc::clone(&self.now);
         let left = |pattern: &Vec<u8>| !now.taps.iter().any(|tap| tap.pattern == *pattern);
-        if self.patterns.iter().any(left) {
-            for pattern in self.patterns.extract_if(.., |pattern| left(pattern)) {
+        if self.patterns.iter().any(|(pattern, _)| left(pattern)) {
+            for (pattern, _) in self.patterns.extract_if(.., |(pattern, _)| left(pattern)) {
                 let channel = [self.prefix.as_slice(), &pattern].concat();
                 wire::command(&mut self.outbox, &[b"PUNSUBSCRIBE", &channel]);
                 self.wanted.retain(|wanted| *wanted != pattern);
             }
-            let patterns: Arc<[Vec<u8>]> = self.patterns.clone().into();
+            let patterns = self.subscribed_patterns();
             self.publish.send_modify(|connection| connection.patterns = patterns);
         }
         for tap in &now.taps {
