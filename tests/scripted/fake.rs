@@ -50,6 +50,8 @@ pub struct State {
     pub flush_at_scan: bool,
     /// No SCAN is answered.
     pub scans_hang: bool,
+    /// It has shard channels: thousands, which cost time.
+    pub sharded: bool,
     /// What it was asked.
     pub asked: Vec<String>,
     subscribers: Vec<Subscriber>,
@@ -181,13 +183,15 @@ async fn serve(stream: TcpStream, id: &str, connection: usize, shared: &Shared) 
     let reading = async {
         let mut inbox = Vec::new();
         loop {
-            while let Some((words, used)) = command(&inbox) {
-                inbox.drain(..used);
+            let mut done = 0;
+            while let Some((words, used)) = command(&inbox[done..]) {
+                done += used;
                 // Answered under the lock, so that pushes keep their place among the answers.
                 let mut state = shared.state.lock().unwrap();
                 let answer = state.answer(id, connection, &words, &out);
                 let _ = out.send(answer.into_bytes());
             }
+            inbox.drain(..done);
             if reader.read_buf(&mut inbox).await? == 0 {
                 return Ok(());
             }
@@ -244,6 +248,7 @@ impl State {
                 self.subscribers.push(Subscriber { connection, pattern: (*pattern).into(), out: out.clone() });
                 format!(">3\r\n{}{}:1\r\n", bulk("psubscribe"), bulk(pattern))
             }
+            ["SSUBSCRIBE", _] if !self.sharded => "-ERR unknown command\r\n".into(),
             ["SSUBSCRIBE", channel] => format!(">3\r\n{}{}:1\r\n", bulk("ssubscribe"), bulk(channel)),
             ["TIME"] => {
                 let now = clock::micros() + self.ahead_micros;

@@ -59,7 +59,9 @@ fn drive(fake: &Fake, guidance: &watch::Sender<Arc<Guidance>>, refresh: &Refresh
 impl Given {
     /// Subscribed, and suspect still.
     async fn suspect() -> Self {
-        let fake = Fake::start("a").await;
+        Self::with(Fake::start("a").await).await
+    }
+    async fn with(fake: Fake) -> Self {
         let (tell, looks) = mpsc::channel(64);
         let tap = Arc::new(Tap::new(b"k*".to_vec(), tell));
         let topology = topology(&fake, &[fake.row("master", "-", 1, "0-16383")]);
@@ -245,7 +247,9 @@ async fn whoever_asks_a_node_that_has_gone_gets_no_answer_and_the_topology_is_re
 
 #[tokio::test]
 async fn losing_a_slots_shard_channel_asks_for_the_topology() {
-    let given = Given::trusted().await;
+    let fake = Fake::start("a").await;
+    fake.state().sharded = true;
+    let given = Given::with(fake).await;
     until("every slot's channel", || given.fake.times_asked("SSUBSCRIBE rx:{") == 16_384).await;
     given.quiet().await;
     given.fake.send(">3\r\n$12\r\nsunsubscribe\r\n$4\r\nrx:0\r\n:0\r\n");

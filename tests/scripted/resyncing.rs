@@ -77,7 +77,7 @@ async fn a_silence_is_a_gap_though_the_connection_lives_on() {
 
 #[tokio::test]
 async fn after_a_restart_what_is_gone_is_absent_and_told_at_its_deadline() {
-    let (a, keeping, deadline) = given(4_000).await;
+    let (a, keeping, deadline) = given(6_000).await;
     gap(&a, &keeping, |a| {
         a.state().keys.clear();
         a.state().run_id += 1;
@@ -89,7 +89,7 @@ async fn after_a_restart_what_is_gone_is_absent_and_told_at_its_deadline() {
 
 #[tokio::test]
 async fn after_a_flush_in_a_gap_what_is_gone_is_absent_and_told_at_its_deadline() {
-    let (a, keeping, deadline) = given(4_000).await;
+    let (a, keeping, deadline) = given(6_000).await;
     gap(&a, &keeping, |a| {
         a.state().keys.clear();
         a.state().flushes += 1;
@@ -112,7 +112,7 @@ async fn under_another_config_epoch_what_is_gone_is_absent() {
 
 #[tokio::test]
 async fn a_flush_while_a_gap_is_looked_at_makes_a_loss_of_it() {
-    let (a, keeping, deadline) = given(5_000).await;
+    let (a, keeping, deadline) = given(6_000).await;
     gap(&a, &keeping, |a| a.state().flush_at_scan = true).await;
     keeping.until_known("absent", absent).await;
     told_as_inferred(&keeping, deadline).await;
