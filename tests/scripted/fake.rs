@@ -48,6 +48,8 @@ pub struct State {
     pub ahead_micros: i64,
     /// It is flushed when the next SCAN comes.
     pub flush_at_scan: bool,
+    /// After so many more INFO it hangs.
+    pub hangs_after_infos: Option<usize>,
     /// No SCAN is answered.
     pub scans_hang: bool,
     /// It has shard channels: thousands, which cost time.
@@ -189,6 +191,10 @@ async fn serve(stream: TcpStream, id: &str, connection: usize, shared: &Shared) 
                 // Answered under the lock, so that pushes keep their place among the answers.
                 let mut state = shared.state.lock().unwrap();
                 let answer = state.answer(id, connection, &words, &out);
+                if state.hangs_after_infos == Some(0) {
+                    state.hangs_after_infos = None;
+                    shared.gate.send_replace(false);
+                }
                 let _ = out.send(answer.into_bytes());
             }
             inbox.drain(..done);
@@ -230,6 +236,9 @@ impl State {
     ) -> String {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.asked.push(words.join(" "));
+        if let (["INFO", ..], Some(left)) = (words.as_slice(), &mut self.hangs_after_infos) {
+            *left -= 1;
+        }
         match words.as_slice() {
             ["HELLO", ..] => format!("%1\r\n{}{}", bulk("version"), bulk("7.0.15")),
             ["CLUSTER", "MYID"] => bulk(id),

@@ -8,15 +8,21 @@ use std::{
 use redis_expiry_operator::{
     deployment::Deployment,
     ledger::{Identity, Keeper, Naming, Settings, Stats, Stopped},
+    listener::{OnDeploymentChange, Supervisor},
     model::{Event, Evidence, Key, ListenerId, Millis, NodeId},
-    plan::{Glob, Inferred, RedisPlan},
-    store::{Change, Epoch, Known, Store, StoreError, memory::MemoryStore, meta},
+    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, Plan, RedisPlan, StorePlan, WebhookPlan},
+    store::{
+        Change, Epoch, Known, Store, StoreError,
+        memory::MemoryStore,
+        meta,
+        sqlite::{Options, SqliteStore},
+    },
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fake::{Fake, until},
+    fake::{Fake, Frame, until},
     looking::plan,
 };
 
@@ -39,7 +45,7 @@ pub struct Keeping {
     pub store: Arc<MemoryStore>,
     pub stats: watch::Receiver<Stats>,
     told: Arc<Mutex<Vec<Event>>>,
-    _deployment: Deployment,
+    deployment: Deployment,
     stop: CancellationToken,
     task: JoinSet<Result<(), Stopped>>,
 }
@@ -66,7 +72,7 @@ impl Keeping {
         );
         let mut task = JoinSet::new();
         task.spawn(keeper);
-        Self { store, stats, told, _deployment: deployment, stop, task }
+        Self { store, stats, told, deployment, stop, task }
     }
     /// With one node that owns all slots, and ready.
     pub async fn alone(a: &Fake, with: With) -> Self {
@@ -81,6 +87,10 @@ impl Keeping {
     pub fn told(&self) -> Vec<(Key, Millis, Evidence)> {
         let told = self.told.lock().unwrap();
         told.iter().map(|event| (event.key.clone(), event.deadline, event.evidence)).collect()
+    }
+    /// Who owns the key's slot, as the deployment has it.
+    pub fn owner(&self, key: &str) -> Option<NodeId> {
+        self.deployment.view().borrow().owner(Key::from(key).slot()).cloned()
     }
     pub async fn known(&self, key: &str) -> Known {
         self.store.known(vec![key.into()]).await.unwrap().remove(0)
@@ -134,6 +144,68 @@ async fn a_deadline_is_asked_about_by_the_owners_clock() {
     until("told", || !keeping.told().is_empty()).await;
     assert_eq!(keeping.told(), [("k".into(), Millis(deadline), Evidence::Witnessed)]);
     assert!(a.clock_millis() < deadline + 2_000);
+}
+
+#[tokio::test]
+async fn a_key_that_got_no_answer_at_its_deadline_is_asked_about_again() {
+    let a = Fake::start("a").await;
+    let keeping = Keeping::alone(&a, With::default()).await;
+    let deadline = a.clock_millis() + 1_000;
+    a.state().keys.insert("k".into(), Some(deadline));
+    a.push("k", "set");
+    keeping.until_known("recorded", |known| known.entry.is_some()).await;
+    a.script("k", &[Frame::Reply("-LOADING for a while".into())]);
+    until("told", || !keeping.told().is_empty()).await;
+    assert_eq!(keeping.told(), [("k".into(), Millis(deadline), Evidence::Witnessed)]);
+}
+
+#[tokio::test]
+async fn a_listener_subscribes_to_nothing_while_its_store_is_anothers() {
+    let a = Fake::start("a").await;
+    a.knows(&[a.row("master", "-", 1, "0-16383")]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let other = SqliteStore::open(&path, &Options::default()).unwrap();
+    let supervisor = Supervisor::new(OnDeploymentChange::Hold);
+    supervisor.declare(vec![listener(&a, path)]).await;
+    let snapshots = supervisor.snapshots();
+    until("held", || snapshots.borrow().values().any(|snapshot| snapshot.hold.is_some())).await;
+    let beats = a.times_asked("TIME");
+    until("connected all the while", || a.times_asked("TIME") > beats + 2).await;
+    assert_eq!(a.times_asked("PSUBSCRIBE"), 0);
+    other.close().await.unwrap();
+    drop(other);
+    until("subscribed", || a.times_asked("PSUBSCRIBE") == 1).await;
+    supervisor.stop(Duration::ZERO).await;
+}
+
+fn listener(a: &Fake, path: std::path::PathBuf) -> Plan {
+    Plan {
+        listener: ListenerId::new("shop", "orders"),
+        suspend: false,
+        redis: plan(&[a]),
+        pattern: Glob::new(b"k*").unwrap(),
+        id_template: IdTemplate::FirstStar,
+        inferred: Inferred::Deliver,
+        resync_interval: None,
+        webhook: WebhookPlan {
+            url: "http://127.0.0.1:9/".into(),
+            connect_timeout: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(1),
+            event_type: "order.timeout.expired".into(),
+            headers: Vec::new(),
+            bearer: None,
+            signing_keys: Vec::new(),
+        },
+        delivery: DeliveryPlan {
+            max_in_flight: 1,
+            initial_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(1),
+            retry_after_max: Duration::ZERO,
+            deadline: Duration::from_secs(60),
+        },
+        store: StorePlan::Local { path },
+    }
 }
 
 #[tokio::test]

@@ -161,3 +161,34 @@ async fn slots_that_come_to_a_node_are_scanned_and_what_is_not_there_is_absent()
     let other = keeping.known("k{k}").await;
     assert!(tracked(other), "{other:?}");
 }
+
+#[tokio::test]
+async fn that_the_data_of_one_node_is_the_same_says_nothing_of_what_another_answers() {
+    let (a, b) = (Fake::start("a").await, Fake::start("b").await);
+    let before = [a.row("master", "-", 2, "0-16383"), b.row("master", "-", 1, "")];
+    for fake in [&a, &b] {
+        fake.knows(&before);
+    }
+    a.state().keys.insert("k".into(), Some(AHEAD));
+    let keeping = Keeping::start(plan(&[&a, &b]), With::default()).await;
+    keeping.ready().await;
+    keeping.until_known("recorded", tracked).await;
+    gap(&a, &keeping, |a| {
+        a.state().keys.clear();
+        // Once before the looks, and again behind them, two each time: then the owner changes.
+        a.state().hangs_after_infos = Some(3);
+        b.state().scans_hang = true;
+    })
+    .await;
+    until("looked at, and asked for its state again", || a.state().hangs_after_infos.is_none()).await;
+    let after = [a.row("master", "-", 2, ""), b.row("master", "-", 3, "0-16383")];
+    for fake in [&a, &b] {
+        fake.knows(&after);
+    }
+    until("b owns it", || keeping.owner("k") == Some("b".into())).await;
+    let asked = b.times_asked("PEXPIRETIME k");
+    a.resume();
+    until("b is asked for a", || b.times_asked("PEXPIRETIME k") > asked).await;
+    b.state().scans_hang = false;
+    keeping.until_known("absent", absent).await;
+}
