@@ -8,15 +8,9 @@ use std::{
 use redis_expiry_operator::{
     deployment::Deployment,
     ledger::{Identity, Keeper, Naming, Settings, Stats, Stopped},
-    listener::{OnDeploymentChange, Supervisor},
     model::{Event, Evidence, Key, ListenerId, Millis, NodeId},
-    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, Plan, RedisPlan, StorePlan, WebhookPlan},
-    store::{
-        Change, Epoch, Known, Store, StoreError,
-        memory::MemoryStore,
-        meta,
-        sqlite::{Options, SqliteStore},
-    },
+    plan::{Glob, Inferred, RedisPlan},
+    store::{Change, Epoch, Known, Store, StoreError, memory::MemoryStore, meta},
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -114,7 +108,7 @@ impl Keeping {
         self.store
     }
     async fn ended(&mut self) -> Result<(), Stopped> {
-        timeout(Duration::from_secs(5), self.task.join_next()).await.expect("it ends").unwrap().unwrap()
+        timeout(Duration::from_secs(5), self.task.join_next()).await.unwrap().unwrap().unwrap()
     }
 }
 
@@ -157,55 +151,6 @@ async fn a_key_that_got_no_answer_at_its_deadline_is_asked_about_again() {
     a.script("k", &[Frame::Reply("-LOADING for a while".into())]);
     until("told", || !keeping.told().is_empty()).await;
     assert_eq!(keeping.told(), [("k".into(), Millis(deadline), Evidence::Witnessed)]);
-}
-
-#[tokio::test]
-async fn a_listener_subscribes_to_nothing_while_its_store_is_anothers() {
-    let a = Fake::start("a").await;
-    a.knows(&[a.row("master", "-", 1, "0-16383")]);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.db");
-    let other = SqliteStore::open(&path, &Options::default()).unwrap();
-    let supervisor = Supervisor::new(OnDeploymentChange::Hold);
-    supervisor.declare(vec![listener(&a, path)]).await;
-    let snapshots = supervisor.snapshots();
-    until("held", || snapshots.borrow().values().any(|snapshot| snapshot.hold.is_some())).await;
-    let beats = a.times_asked("TIME");
-    until("connected all the while", || a.times_asked("TIME") > beats + 2).await;
-    assert_eq!(a.times_asked("PSUBSCRIBE"), 0);
-    other.close().await.unwrap();
-    drop(other);
-    until("subscribed", || a.times_asked("PSUBSCRIBE") == 1).await;
-    supervisor.stop(Duration::ZERO).await;
-}
-
-fn listener(a: &Fake, path: std::path::PathBuf) -> Plan {
-    Plan {
-        listener: ListenerId::new("shop", "orders"),
-        suspend: false,
-        redis: plan(&[a]),
-        pattern: Glob::new(b"k*").unwrap(),
-        id_template: IdTemplate::FirstStar,
-        inferred: Inferred::Deliver,
-        resync_interval: None,
-        webhook: WebhookPlan {
-            url: "http://127.0.0.1:9/".into(),
-            connect_timeout: Duration::from_secs(1),
-            request_timeout: Duration::from_secs(1),
-            event_type: "order.timeout.expired".into(),
-            headers: Vec::new(),
-            bearer: None,
-            signing_keys: Vec::new(),
-        },
-        delivery: DeliveryPlan {
-            max_in_flight: 1,
-            initial_backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(1),
-            retry_after_max: Duration::ZERO,
-            deadline: Duration::from_secs(60),
-        },
-        store: StorePlan::Local { path },
-    }
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ impl Given {
     }
     async fn answered(&mut self) -> Look {
         let looks = timeout(Duration::from_secs(5), self.looks.recv()).await;
-        looks.expect("an answer within 5 s").unwrap().remove(0)
+        looks.unwrap().unwrap().remove(0)
     }
     async fn look(&mut self) -> Look {
         self.ask();

@@ -60,7 +60,7 @@ async fn two_nodes_are_asked_and_the_higher_epoch_owns_the_slot() {
     a.knows(&[a.row("master", "-", 1, ALL), b.row("slave", "a", 1, NONE)]);
     b.knows(&[a.row("master,fail", "-", 1, NONE), b.row("master", "-", 2, ALL)]);
     for seeds in [[&a, &b], [&b, &a]] {
-        let sighting = Discovery::new(plan(&seeds)).look(&Topology::default(), &[]).await.unwrap();
+        let sighting = Box::pin(Discovery::new(plan(&seeds)).look(&Topology::default(), &[])).await.unwrap();
         assert!(sighting.topology.owns(&"b".into(), Slot(9)));
         assert_eq!(sighting.answers.len(), 2);
     }
