@@ -1,7 +1,12 @@
 //! The vocabulary: what every stage speaks of. No I/O, no clock, nothing of Kubernetes or Redis clients.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
+use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,6 +31,11 @@ impl Key {
         slot_of(&self.0)
     }
 }
+
+/// A map by key.
+pub type KeyMap<V> = HashMap<Key, V, RandomState>;
+/// A set of keys.
+pub type KeySet = HashSet<Key, RandomState>;
 
 impl From<&[u8]> for Key {
     fn from(bytes: &[u8]) -> Self {

@@ -96,7 +96,7 @@ impl Engine {
         for file in files(&self.directory.path().join("state"))? {
             let store = rusqlite::Connection::open(&file)?;
             let count: i64 =
-                store.query_row("SELECT count(*) FROM keys WHERE deadline IS NOT NULL", [], |row| row.get(0))?;
+                store.query_row("SELECT (SELECT count(*) FROM keys WHERE deadline IS NOT NULL) + (SELECT coalesce(sum(count), 0) FROM unfiled)", [], |row| row.get(0))?;
             tracked += usize::try_from(count)?;
         }
         Ok(tracked)

@@ -1,6 +1,6 @@
 //! A listener's end of a deployment.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
@@ -13,8 +13,10 @@ use crate::{
 
 /// At most this many keys may be in flight of one listener.
 pub const IN_FLIGHT: usize = 16_384;
-/// Keys a batch: the barrier's share of the work is small by then, and the answers flow.
+/// Keys a batch: the barrier's share of the work is small by then, and the answers flow...
 const BATCH: usize = 128;
+/// ... where there are many, it is the work of our own for each batch that is to be small.
+const LARGE_BATCH: usize = 512;
 
 /// A listener's end: signals come out of it, questions go into it. Dropping it leaves the deployment.
 pub struct Port {
@@ -66,10 +68,14 @@ impl Port {
     /// never one key twice.
     pub fn ask(&self, keys: Vec<Key>) {
         let guidance = Arc::clone(&self.guidance.borrow());
-        let mut by_owner: HashMap<Option<&NodeId>, Vec<Key>> = HashMap::new();
+        // Owners are few: the one of the key before is found first.
+        let mut by_owner: Vec<(Option<&NodeId>, Vec<Key>)> = Vec::new();
         for key in keys {
             let owner = guidance.topology.owner(key.slot()).map(|node| &node.id);
-            by_owner.entry(owner).or_default().push(key);
+            match by_owner.iter_mut().find(|(found, _)| *found == owner) {
+                Some((_, keys)) => keys.push(key),
+                None => by_owner.push((owner, vec![key])),
+            }
         }
         for (owner, mut keys) in by_owner {
             let Some(owner) = owner else {
@@ -78,8 +84,9 @@ impl Port {
                 continue;
             };
             let asks = guidance.asks.get(owner);
+            let size = if keys.len() > LARGE_BATCH { LARGE_BATCH } else { BATCH };
             while !keys.is_empty() {
-                let rest = keys.split_off(keys.len().min(BATCH));
+                let rest = keys.split_off(keys.len().min(size));
                 let ask = Ask { tap: Arc::clone(&self.tap), keys: std::mem::replace(&mut keys, rest), asking: false };
                 let unsent = match asks {
                     Some(asks) => asks.try_send(ask).err().map(mpsc::error::TrySendError::into_inner),

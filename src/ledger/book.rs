@@ -3,18 +3,21 @@
 //! Times are microseconds of ours; deadlines are the owners'. The store holds every entry; the book holds those up to its
 //! *horizon*, so that memory does not grow with the ledger.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::Purpose;
+use smallvec::SmallVec;
+
 use crate::{
-    model::{Deadline, Key, Millis},
+    model::{Deadline, Key, KeyMap, Millis},
     store::{DueCursor, Entry, Seen},
 };
 
-/// The book is read on when it holds fewer entries than this...
-pub const LOW: usize = 16_384;
-/// ... by pages of this many, and cut back to [`LOW`] at twice as many.
-pub const PAGE: usize = 16_384;
+/// The book is read on when it holds fewer entries than this... (With those in flight, [`HIGH`] of them fill a hash map
+/// of 65,536 places and do not double it.)
+pub const LOW: usize = 14 * 1024;
+/// ... by pages of this many, and cut back to [`LOW`] when it holds more than [`HIGH`].
+pub const PAGE: usize = LOW;
 const HIGH: usize = 2 * PAGE + LOW;
 /// Entries that the book holds at the very most, those among them that nobody answers for.
 const MOST: usize = 250_000;
@@ -25,6 +28,7 @@ const AHEAD_MS: i64 = 5_000;
 
 /// Whom to tell that a key was looked at.
 pub type Waiter = u64;
+pub type Waiters = SmallVec<[Waiter; 1]>;
 
 #[derive(Default)]
 struct Line {
@@ -32,24 +36,31 @@ struct Line {
     seen: Option<Seen>,
     /// When to ask.
     fire: Option<i64>,
-    look: Option<Flight>,
-    /// No answers in a row, and when to ask again.
-    unanswered: u32,
-    retry: Option<i64>,
+    /// Few lines are in flight, and there are many lines.
+    look: Option<Box<Flight>>,
 }
 
 /// A look in flight: asked, being judged, or being stored.
 struct Flight {
     purpose: Purpose,
-    waiters: Vec<Waiter>,
+    waiters: Waiters,
     /// It is to be repeated when it is done, and why, and for whom.
-    again: Option<(Purpose, Vec<Waiter>)>,
+    again: Option<(Purpose, Waiters)>,
+    /// No answers in a row, and when to ask again.
+    unanswered: u32,
+    retry: Option<i64>,
+}
+
+impl Flight {
+    fn new(purpose: Purpose, waiters: Waiters) -> Self {
+        Self { purpose, waiters, again: None, unanswered: 0, retry: None }
+    }
 }
 
 /// What is due, in memory.
 #[derive(Default)]
 pub struct Book {
-    lines: HashMap<Key, Line>,
+    lines: KeyMap<Line>,
     due: BTreeSet<(i64, Key)>,
     /// Entries up to here are all in the book; `None`: all entries are.
     horizon: Option<DueCursor>,
@@ -126,7 +137,9 @@ impl Book {
         while keys.len() < limit && self.unanswered.first().is_some_and(|(retry, _)| *retry <= now) {
             let Some((_, key)) = self.unanswered.pop_first() else { break };
             if let Some(line) = self.lines.get_mut(&key) {
-                line.retry = None;
+                if let Some(look) = &mut line.look {
+                    look.retry = None;
+                }
                 self.in_flight += 1;
                 keys.push(key);
             }
@@ -139,7 +152,7 @@ impl Book {
     pub fn want(&mut self, key: &Key, purpose: Purpose, waiter: Option<Waiter>) -> bool {
         let line = self.lines.entry(key.clone()).or_default();
         if let Some(look) = &mut line.look {
-            let again = look.again.get_or_insert((purpose, Vec::new()));
+            let again = look.again.get_or_insert((purpose, Waiters::new()));
             if purpose != Purpose::Ordinary {
                 again.0 = purpose;
             }
@@ -149,7 +162,7 @@ impl Book {
         if let Some(fire) = line.fire.take() {
             self.due.remove(&(fire, key.clone()));
         }
-        line.look = Some(Flight { purpose, waiters: waiter.into_iter().collect(), again: None });
+        line.look = Some(Box::new(Flight::new(purpose, waiter.into_iter().collect())));
         self.in_flight += 1;
         true
     }
@@ -157,17 +170,12 @@ impl Book {
     /// A look got no answer: it stays wanted, and is asked again by [`Book::fall_due`] at `retry`, of how many no answers
     /// in a row there were.
     pub fn no_answer(&mut self, key: &Key, retry: impl Fn(u32) -> i64) {
-        let Some(line) = self.lines.get_mut(key).filter(|line| line.look.is_some() && line.retry.is_none()) else {
-            return;
-        };
-        line.unanswered = line.unanswered.saturating_add(1);
-        if let Some(look) = &mut line.look {
-            // Whoever answers next time may have lost what this resync knows to be the same.
-            look.purpose = Purpose::Ordinary;
-        }
-        if self.unanswered.len() >= UNANSWERED
-            && line.look.as_ref().is_some_and(|look| look.waiters.is_empty() && look.again.is_none())
-        {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let Some(look) = line.look.as_mut().filter(|look| look.retry.is_none()) else { return };
+        look.unanswered = look.unanswered.saturating_add(1);
+        // Whoever answers next time may have lost what this resync knows to be the same.
+        look.purpose = Purpose::Ordinary;
+        if self.unanswered.len() >= UNANSWERED && look.waiters.is_empty() && look.again.is_none() {
             // The store has its entry; it is read again when somebody answers.
             self.held -= usize::from(line.seen.is_some());
             self.in_flight -= 1;
@@ -175,8 +183,8 @@ impl Book {
             self.dropped = true;
             return;
         }
-        let at = retry(line.unanswered);
-        line.retry = Some(at);
+        let at = retry(look.unanswered);
+        look.retry = Some(at);
         self.unanswered.insert((at, key.clone()));
         self.in_flight -= 1;
     }
@@ -188,8 +196,8 @@ impl Book {
         }
         let keys: Vec<Key> = std::mem::take(&mut self.unanswered).into_iter().map(|(_, key)| key).collect();
         for key in keys {
-            if let Some(line) = self.lines.get_mut(&key) {
-                (line.retry, line.unanswered) = (Some(now), 0);
+            if let Some(look) = self.lines.get_mut(&key).and_then(|line| line.look.as_mut()) {
+                (look.retry, look.unanswered) = (Some(now), 0);
                 self.unanswered.insert((now, key));
             }
         }
@@ -197,40 +205,43 @@ impl Book {
 
     /// A look is done and stored, and `entry` is what the store has now. Asks again at `fire`, if that is given. Gives
     /// those to tell, and whether the key must be asked about at once (it stays in flight then).
-    pub fn done(&mut self, key: &Key, entry: Option<Seen>, fire: Option<i64>) -> (Vec<Waiter>, bool) {
-        let Some(look) = self.lines.get_mut(key).and_then(|line| line.look.take()) else { return (Vec::new(), false) };
-        self.note(key, entry, fire);
-        let Some((purpose, waiters)) = look.again else {
-            self.in_flight -= 1;
-            self.drop_if_idle(key);
-            return (look.waiters, false);
-        };
-        let line = self.lines.entry(key.clone()).or_default();
-        if let Some(fire) = line.fire.take() {
-            self.due.remove(&(fire, key.clone()));
-        }
-        line.look = Some(Flight { purpose, waiters, again: None });
-        (look.waiters, true)
-    }
-
-    /// What the store has under the key now.
-    fn note(&mut self, key: &Key, entry: Option<Seen>, fire: Option<i64>) {
-        let beyond = entry.is_some_and(|seen| self.beyond(seen.deadline, key));
-        if let (Some(seen), true, Some(reading)) = (entry, beyond, &mut self.reading) {
-            reading.late.push(Entry { key: key.clone(), seen });
-        }
-        let kept = entry.filter(|_| !beyond);
-        let line = self.lines.entry(key.clone()).or_default();
-        line.unanswered = 0;
+    pub fn done(&mut self, key: &Key, entry: Option<Seen>, fire: Option<i64>) -> (Waiters, bool) {
+        let kept = self.kept(key, entry);
+        let Some(line) = self.lines.get_mut(key) else { return (Waiters::new(), false) };
+        let Some(look) = line.look.take() else { return (Waiters::new(), false) };
         self.held = self.held + usize::from(kept.is_some()) - usize::from(line.seen.is_some());
         line.seen = kept;
-        if let Some(old) = line.fire.take() {
-            self.due.remove(&(old, key.clone()));
+        let (waiters, repeated) = if let Some((purpose, waiters)) = look.again {
+            line.look = Some(Box::new(Flight::new(purpose, waiters)));
+            (look.waiters, true)
+        } else {
+            self.in_flight -= 1;
+            // A key in flight is not in `due`: what it waited for was taken when it was wanted.
+            line.fire = fire.filter(|_| kept.is_some());
+            match line.fire {
+                Some(fire) => drop(self.due.insert((fire, key.clone()))),
+                None if kept.is_none() => drop(self.lines.remove(key)),
+                None => {}
+            }
+            (look.waiters, false)
+        };
+        self.cut_if_full();
+        (waiters, repeated)
+    }
+
+    /// What the book holds of an entry that the store has: nothing, if it lies beyond the horizon.
+    fn kept(&mut self, key: &Key, entry: Option<Seen>) -> Option<Seen> {
+        let seen = entry?;
+        if !self.beyond(seen.deadline, key) {
+            return entry;
         }
-        if let (Some(fire), Some(_)) = (fire, kept) {
-            line.fire = Some(fire);
-            self.due.insert((fire, key.clone()));
+        if let Some(reading) = &mut self.reading {
+            reading.late.push(Entry { key: key.clone(), seen });
         }
+        None
+    }
+
+    fn cut_if_full(&mut self) {
         if self.answered() > HIGH || self.held > MOST {
             self.cut();
         }
@@ -277,9 +288,12 @@ impl Book {
             // was read, is newer than the page.
             if idle && !self.beyond(seen.deadline, &key) {
                 let at = fire(&key, seen.deadline);
-                self.note(&key, Some(seen), Some(at));
+                self.due.insert((at, key.clone()));
+                self.lines.insert(key, Line { seen: Some(seen), fire: Some(at), ..Line::default() });
+                self.held += 1;
             }
         }
+        self.cut_if_full();
     }
 
     /// A page could not be read.
@@ -367,7 +381,7 @@ mod tests {
         assert_eq!(book.fall_due(11_000, 9), [key(1)]);
         assert!(book.fall_due(20_000, 9).is_empty());
         assert_eq!((book.in_flight(), book.seen(&key(1))), (1, seen(10)));
-        assert_eq!(book.done(&key(1), None, None), (vec![], false));
+        assert_eq!(book.done(&key(1), None, None), (Waiters::new(), false));
         assert_eq!((book.in_flight(), book.held(), book.lines.len()), (0, 0, 0));
     }
 
@@ -378,9 +392,9 @@ mod tests {
         assert!(!book.want(&key(1), Purpose::Ordinary, None));
         assert!(!book.want(&key(1), Purpose::AfterLoss, Some(7)));
         assert_eq!(book.purpose(&key(1)), Purpose::Ordinary);
-        assert_eq!(book.done(&key(1), seen(5), Some(6_000)), (vec![], true));
+        assert_eq!(book.done(&key(1), seen(5), Some(6_000)), (Waiters::new(), true));
         assert_eq!((book.purpose(&key(1)), book.in_flight(), book.next()), (Purpose::AfterLoss, 1, None));
-        assert_eq!(book.done(&key(1), seen(5), Some(6_000)), (vec![7], false));
+        assert_eq!(book.done(&key(1), seen(5), Some(6_000)), (Waiters::from_elem(7, 1), false));
         assert_eq!(book.next(), Some(6_000));
     }
 

@@ -3,6 +3,8 @@
 //! It was run against a model of Redis and its faults before it was written here; change it only with a simulation that
 //! agrees (`tests/simulation.rs`).
 
+use smallvec::SmallVec;
+
 use crate::{
     deployment::{Answer, Heard, Look, Sort},
     model::{Deadline, Event, EventId, Evidence, Key, ListenerId, Millis, SAME_DEADLINE_MS, same_deadline},
@@ -21,6 +23,10 @@ pub enum Purpose {
     AfterLoss,
 }
 
+impl Purpose {
+    pub const ALL: [Self; 3] = [Self::Ordinary, Self::AfterGap, Self::AfterLoss];
+}
+
 /// When to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
@@ -34,7 +40,7 @@ pub enum Again {
 /// What a look came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    pub changes: Vec<Change>,
+    pub changes: SmallVec<[Change; 1]>,
     pub again: Again,
     /// The entry once the changes are done.
     pub entry: Option<Seen>,
@@ -57,7 +63,7 @@ const EARLIER_PROCESS_MS: i64 = 1_000;
 pub fn judge(naming: &Naming, known: Known, look: &Look, purpose: Purpose, at: Millis) -> Judgement {
     let births = look.used.heard.iter().filter(|heard| heard.sort == Sort::Born).map(|heard| heard.at.plus(-1));
     let gone_at = births.fold(at, Millis::min);
-    let mut judging = Judging { naming, key: &look.key, at, gone_at, entry: known.entry, changes: Vec::new() };
+    let mut judging = Judging { naming, key: &look.key, at, gone_at, entry: known.entry, changes: SmallVec::new() };
     let mut memory = Recall::new(known.memory, naming.epoch, look.used.earlier_birth);
     for heard in &look.used.heard {
         judging.removal(heard, &mut memory);
@@ -78,7 +84,7 @@ struct Judging<'a> {
     /// old one must not swallow.
     gone_at: Millis,
     entry: Option<Seen>,
-    changes: Vec<Change>,
+    changes: SmallVec<[Change; 1]>,
 }
 
 impl Judging<'_> {

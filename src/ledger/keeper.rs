@@ -4,7 +4,7 @@
 //! A key is in flight from the question until the store has what it came to; so the book is never older than the store.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock,
     deployment::{Answer, Look, Looks, Port, Sort, View},
-    model::{Deadline, Event, Evidence, Key, NodeId, SlotSet},
+    model::{Deadline, Event, Evidence, Key, KeySet, NodeId, SlotSet},
     plan::Glob,
     store::{Applying, Change, Entry, Epoch, Known, Reply, Seen, Store, StoreError, meta},
 };
@@ -151,7 +151,7 @@ pub struct Keeper {
     book: Book,
     waiting: FuturesUnordered<Waiting>,
     /// Keys in flight whose entry was not what we thought: the store is asked before the next guess.
-    doubted: HashSet<Key>,
+    doubted: KeySet,
     /// Judged, and refused by the store: done again in order.
     refused: VecDeque<Works>,
     retrying: bool,
@@ -194,7 +194,7 @@ impl Keeper {
             stats: Stats::default(),
             book: Book::unread(),
             waiting: FuturesUnordered::new(),
-            doubted: HashSet::new(),
+            doubted: KeySet::default(),
             refused: VecDeque::new(),
             retrying: false,
             view,
@@ -382,12 +382,18 @@ impl Keeper {
 
     fn judged(&mut self, looks: Vec<(Look, Known)>) {
         let at = clock::now();
-        let mut works =
-            Works { keys: Vec::with_capacity(looks.len()), changes: Vec::new(), offered: false, relook: false };
+        let count = looks.len();
+        let mut works = Works {
+            keys: Vec::with_capacity(count),
+            changes: Vec::with_capacity(count),
+            offered: false,
+            relook: false,
+        };
+        let periodic = self.pending.values().any(|pending| pending.kind == resync::Kind::Periodic);
         for (look, known) in looks {
             let purpose = self.purpose(&look);
             let Judgement { changes, again, entry } = judge(&self.settings.naming, known, &look, purpose, at);
-            if look.used.heard.is_empty() && !changes.is_empty() {
+            if periodic && look.used.heard.is_empty() && !changes.is_empty() {
                 self.count_found(&look.key, &changes);
             }
             let gone = look.answer == Answer::Gone && entry.is_some_and(|seen| !seen.absent);
@@ -712,6 +718,7 @@ impl Keeper {
             Err(error) => {
                 tracing::error!(%error, "A resync failed.");
                 self.resyncing.clear();
+                self.bases.clear();
                 return;
             }
         };

@@ -59,8 +59,10 @@ pub struct Job {
 
 /// Requests under way at once.
 const AHEAD: usize = 4;
-/// Ledger entries a page.
+/// Keys a request.
 const PAGE: usize = 2_048;
+/// Ledger entries a page: fewer pages are less work for the store.
+const LEDGER_PAGE: usize = 16_384;
 /// A periodic scan rests this many times as long as it works.
 const REST: u32 = 3;
 
@@ -149,7 +151,7 @@ impl Job {
         let mut cursor = None;
         let mut count = 0;
         loop {
-            let page = self.store.due(cursor, PAGE).await.map_err(|error| error.to_string())?;
+            let page = self.store.due(cursor, LEDGER_PAGE).await.map_err(|error| error.to_string())?;
             let Some(last) = page.last() else { break };
             cursor = Some((last.seen.deadline, last.key.clone()));
             let keys: Vec<Key> =
@@ -174,15 +176,20 @@ impl<'a> Asking<'a> {
     }
 
     async fn ask(&mut self, keys: Vec<Key>, purpose: impl Fn(Slot) -> Purpose) -> Result<(), String> {
-        for wanted in [Purpose::Ordinary, Purpose::AfterGap, Purpose::AfterLoss] {
-            let keys: Vec<Key> = keys.iter().filter(|key| purpose(key.slot()) == wanted).cloned().collect();
-            for keys in keys.chunks(PAGE) {
+        let mut by_purpose = [const { Vec::new() }; Purpose::ALL.len()];
+        for key in keys {
+            by_purpose[purpose(key.slot()) as usize].push(key);
+        }
+        for (wanted, mut keys) in Purpose::ALL.into_iter().zip(by_purpose) {
+            while !keys.is_empty() {
+                let rest = keys.split_off(keys.len().min(PAGE));
+                let keys = std::mem::replace(&mut keys, rest);
                 while self.under_way.len() >= AHEAD {
                     self.one().await?;
                 }
                 let (done, under_way) = oneshot::channel();
                 let (node, kind) = (self.job.node.clone(), self.job.kind);
-                let request = Request { node, keys: keys.to_vec(), purpose: wanted, kind, done };
+                let request = Request { node, keys, purpose: wanted, kind, done };
                 self.job.requests.send(request).await.map_err(|_| "the ledger has stopped")?;
                 self.under_way.push_back(under_way);
             }

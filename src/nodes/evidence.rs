@@ -3,9 +3,9 @@
 //! The rules are those of DESIGN section 2, in its words; each is there because leaving it out lost or invented an event
 //! in simulation. `now` and every time here is by our clock unless it says otherwise.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::model::{Key, Millis, NodeId};
+use crate::model::{Key, KeyMap, Millis, NodeId};
 
 /// What a push says of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,13 +81,13 @@ struct Record {
 
 /// One listener's evidence.
 pub struct Evidence {
-    records: HashMap<Key, Record>,
+    records: KeyMap<Record>,
     hints: VecDeque<Key>,
-    births: HashMap<Key, Vec<(NodeId, Millis)>>,
+    births: KeyMap<Vec<(NodeId, Millis)>>,
     /// The last removal heard, of the last [`BIRTHS_MS`].
-    removals: HashMap<Key, Millis>,
+    removals: KeyMap<Millis>,
     /// The newest birth that a look has used, of the last [`BIRTHS_MS`].
-    used_births: HashMap<Key, Millis>,
+    used_births: KeyMap<Millis>,
     order: u64,
     limit: usize,
 }
@@ -100,11 +100,11 @@ impl Evidence {
     /// Keeps news of at most `limit` keys.
     pub fn new(limit: usize) -> Self {
         Self {
-            records: HashMap::new(),
+            records: KeyMap::default(),
             hints: VecDeque::new(),
-            births: HashMap::new(),
-            removals: HashMap::new(),
-            used_births: HashMap::new(),
+            births: KeyMap::default(),
+            removals: KeyMap::default(),
+            used_births: KeyMap::default(),
             order: 0,
             limit,
         }

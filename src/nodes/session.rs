@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use redis::{Value, ValueCodec};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -71,6 +71,8 @@ pub struct Session<'a> {
     writer: OwnedWriteHalf,
     inbox: BytesMut,
     codec: ValueCodec,
+    /// The codec holds no part of a frame.
+    between_frames: bool,
     core: Core<'a>,
     guidance: watch::Receiver<Arc<Guidance>>,
 }
@@ -153,7 +155,7 @@ impl<'a> Session<'a> {
             denied: false,
         };
         let (inbox, codec) = (BytesMut::with_capacity(1 << 16), ValueCodec::default());
-        Ok(Self { id: setting.id.clone(), reader, writer, inbox, codec, core, guidance })
+        Ok(Self { id: setting.id.clone(), reader, writer, inbox, codec, between_frames: true, core, guidance })
     }
 
     /// Serves until the connection ends, and says why it did, or until `stop`. Every look that it has taken is answered.
@@ -225,6 +227,22 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The next whole frame. Nearly all are numbers, and those take no parser.
+    fn frame(&mut self) -> Result<Option<Value>, String> {
+        if self.inbox.is_empty() {
+            return Ok(None);
+        }
+        if self.between_frames
+            && let Some((number, length)) = wire::number(&self.inbox)
+        {
+            self.inbox.advance(length);
+            return Ok(Some(Value::Int(number)));
+        }
+        let frame = self.codec.decode(&mut self.inbox).map_err(|error| error.to_string())?;
+        self.between_frames = frame.is_some();
+        Ok(frame)
+    }
+
     /// Applies every whole frame, in order, then wakes the listeners once.
     fn frames(&mut self) -> Result<(), String> {
         if self.guidance.has_changed().unwrap_or(false) {
@@ -233,7 +251,7 @@ impl<'a> Session<'a> {
         }
         self.core.watch.heard(Instant::now());
         let at = clock::micros();
-        while let Some(value) = self.codec.decode(&mut self.inbox).map_err(|error| error.to_string())? {
+        while let Some(value) = self.frame()? {
             match value {
                 Value::Push { kind, data } => self.core.pushed(wire::push(&kind, data, &self.core.prefix), at),
                 reply => self.core.replied(&reply)?,

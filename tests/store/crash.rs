@@ -22,7 +22,8 @@ use redis_expiry_operator::{
 use tempfile::TempDir;
 
 use crate::given::{
-    absent, dead_letter, delivered, entry, forget, holding, id, mark_absent, record, record_over, retry, settle,
+    absent, dead_letter, delivered, entry, forget, holding, id, in_bulk, mark_absent, record, record_over, retry,
+    settle,
 };
 
 const FILE: &str = "STORE_TEST_CRASH_FILE";
@@ -78,7 +79,9 @@ fn counted(reply: Reply<u64>) -> Reply<()> {
 
 /// Makes calls from `from` on, and says which are durable; ends when nobody listens or after `until`.
 async fn write(path: &Path, from: u64, until: u64, mut say: impl Write) -> Result<(), StoreError> {
-    let store = SqliteStore::open(path, &Options::default())?;
+    // Half of them put down what comes and file it between two calls.
+    let options = if from.is_multiple_of(2) { Options::default() } else { in_bulk(Duration::ZERO) };
+    let store = SqliteStore::open(path, &options)?;
     let epoch = store.take_epoch().await?;
     writeln!(say, "ready").unwrap();
     let mut replies = VecDeque::new();

@@ -26,7 +26,7 @@ fn open(path: &Path) -> Result<SqliteStore, StoreError> {
 }
 
 fn open_with_pages(path: &Path, pages: u32) -> SqliteStore {
-    SqliteStore::open(path, &Options { max_page_count: Some(pages) }).unwrap()
+    SqliteStore::open(path, &Options { max_page_count: Some(pages), ..Options::default() }).unwrap()
 }
 
 fn refused(path: &Path) -> StoreError {
@@ -91,7 +91,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_was() {
 #[tokio::test]
 async fn a_damaged_page_is_found_at_the_start() {
     let folder = TempDir::new().unwrap();
-    let path = given_file(&folder, 5_000).await;
+    let path = given_file(&folder, 20_000).await;
     let mut file = fs::File::options().write(true).open(&path).unwrap();
     let length = file.metadata().unwrap().len();
     assert!(length > 200_000, "{length}");
@@ -106,7 +106,7 @@ async fn a_damaged_page_is_found_at_the_start() {
 #[tokio::test]
 async fn a_truncated_file_is_found_at_the_start() {
     let folder = TempDir::new().unwrap();
-    let path = given_file(&folder, 5_000).await;
+    let path = given_file(&folder, 20_000).await;
     for length in [200_000, 100_000, 4096, 1000, 50] {
         fs::File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
         let error = refused(&path);

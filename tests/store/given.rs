@@ -1,6 +1,6 @@
 //! Stores to test, and short ways to say what a test does.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use redis_expiry_operator::{
     model::{Event, EventId, Evidence, Key, ListenerId, Millis},
@@ -22,18 +22,34 @@ pub trait Fresh {
 pub struct Sqlite {
     store: Option<SqliteStore>,
     folder: TempDir,
+    options: Options,
 }
 
 impl Sqlite {
     pub fn fresh() -> Self {
-        let mut fresh = Self { store: None, folder: TempDir::new().unwrap() };
+        Self::with(Options::default())
+    }
+    /// Each call is one in bulk, and what it brings stays unfiled.
+    pub fn unfiled() -> Self {
+        Self::with(in_bulk(Duration::from_secs(3_600)))
+    }
+    /// Each call is one in bulk, and what it brings is filed as soon as nobody waits.
+    pub fn filing() -> Self {
+        Self::with(in_bulk(Duration::ZERO))
+    }
+    fn with(options: Options) -> Self {
+        let mut fresh = Self { store: None, folder: TempDir::new().unwrap(), options };
         fresh.open();
         fresh
     }
     fn open(&mut self) {
         let path: PathBuf = self.folder.path().join("ledger.db");
-        self.store = Some(SqliteStore::open(&path, &Options::default()).unwrap());
+        self.store = Some(SqliteStore::open(&path, &self.options).unwrap());
     }
+}
+
+pub fn in_bulk(quiet: Duration) -> Options {
+    Options { bulk: 1, quiet, ..Options::default() }
 }
 
 impl Fresh for Sqlite {

@@ -20,6 +20,18 @@ macro_rules! suite {
                 crate::$module::$name(crate::given::Sqlite::fresh()).await;
             })*)*
         }
+        mod sqlite_unfiled {
+            $($(#[tokio::test]
+            async fn $name() {
+                crate::$module::$name(crate::given::Sqlite::unfiled()).await;
+            })*)*
+        }
+        mod sqlite_filing {
+            $($(#[tokio::test]
+            async fn $name() {
+                crate::$module::$name(crate::given::Sqlite::filing()).await;
+            })*)*
+        }
         mod memory {
             $($(#[tokio::test]
             async fn $name() {

@@ -164,15 +164,19 @@ proptest! {
     fn the_file_and_the_maps_answer_the_same(steps in prop::collection::vec((step(), 0..4_u64), 1..40)) {
         let runtime = Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let (mut file, mut maps) = (Sqlite::fresh(), Memory::fresh());
+            let mut files = [Sqlite::fresh(), Sqlite::unfiled(), Sqlite::filing()];
+            let mut maps = Memory::fresh();
             let keys: Vec<Key> = KEYS.map(Key::from).into();
             for (number, (step, epoch)) in (0..).zip(steps) {
                 let at = number * STEP_MS;
-                let of_file = perform(&mut file, step.clone(), Epoch(epoch), at).await;
                 let of_maps = perform(&mut maps, step.clone(), Epoch(epoch), at).await;
-                assert_eq!(of_file, of_maps, "step {number}: {step:?}");
-                let of_file = holding(file.store(), &keys, Millis(at)).await;
-                assert_eq!(of_file, holding(maps.store(), &keys, Millis(at)).await, "after step {number}: {step:?}");
+                let held = holding(maps.store(), &keys, Millis(at)).await;
+                for (which, file) in files.iter_mut().enumerate() {
+                    let of_file = perform(file, step.clone(), Epoch(epoch), at).await;
+                    assert_eq!(of_file, of_maps, "file {which}, step {number}: {step:?}");
+                    let of_file = holding(file.store(), &keys, Millis(at)).await;
+                    assert_eq!(of_file, held, "file {which}, after step {number}: {step:?}");
+                }
             }
         });
     }

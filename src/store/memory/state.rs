@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
-    model::{EventId, Key, Millis, NodeId},
+    model::{EventId, Key, KeyMap, Millis, NodeId},
     store::{Counts, DeadLetter, DueCursor, Epoch, Known, NodeState, Pending, StoreError},
 };
 
@@ -15,7 +15,7 @@ pub(super) struct State {
     pub closed: bool,
     /// The newest epoch taken; 0 before the first.
     pub epoch: u64,
-    pub keys: HashMap<Key, Known>,
+    pub keys: KeyMap<Known>,
     /// The keys of `keys` that have an entry.
     pub due: BTreeSet<DueCursor>,
     /// The keys of `keys` that have a memory.

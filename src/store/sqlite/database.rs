@@ -1,6 +1,7 @@
 //! The open file: its transaction, and the figures of it that are kept in memory.
 
 use std::{
+    cell::OnceCell,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -8,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{failure::Failure, lock::Lock};
+use super::{failure::Failure, lock::Lock, unfiled::Unfiled};
 use crate::{
     model::Millis,
     store::{Counts, Epoch},
@@ -18,6 +19,10 @@ pub(super) struct Database {
     pub connection: Connection,
     pub path: PathBuf,
     pub figures: Figures,
+    /// What came in bulk and is not in `keys` yet. Empty until it is read, and after a transaction was undone.
+    pub unfiled: OnceCell<Unfiled>,
+    /// A call with so many changes is one in bulk.
+    pub bulk: usize,
     /// The figures when the open transaction began.
     before: Option<Figures>,
     files: [(PathBuf, Identity); 2],
@@ -45,14 +50,17 @@ fn identity(path: &Path) -> io::Result<Identity> {
 }
 
 impl Database {
-    pub fn new(connection: Connection, path: &Path, log: PathBuf, lock: Lock) -> Result<Self, Failure> {
+    pub fn new(connection: Connection, path: &Path, log: PathBuf, lock: Lock, bulk: usize) -> Result<Self, Failure> {
         let known = |path: PathBuf| match identity(&path) {
             Ok(identity) => Ok((path, identity)),
             Err(error) => Err(Failure::Damaged(format!("{}: {error}", path.display()))),
         };
         let files = [known(path.to_path_buf())?, known(log)?];
         let figures = Figures::read(&connection)?;
-        Ok(Self { connection, path: path.to_path_buf(), figures, before: None, files, lock })
+        let unfiled = OnceCell::new();
+        let database = Self { connection, path: path.to_path_buf(), figures, unfiled, bulk, before: None, files, lock };
+        database.unfiled()?;
+        Ok(database)
     }
 
     /// Opens a transaction for writing.
@@ -95,6 +103,7 @@ impl Database {
         }
         if let Some(before) = self.before.take() {
             self.figures = before;
+            self.unfiled.take();
         }
     }
 
@@ -145,7 +154,8 @@ impl Figures {
         };
         Ok(Self {
             epoch: fact(fact::EPOCH)?.unwrap_or(0).cast_unsigned(),
-            tracked: count("SELECT count(*) FROM keys INDEXED BY due WHERE deadline IS NOT NULL")?,
+            tracked: count("SELECT count(*) FROM keys INDEXED BY due WHERE deadline IS NOT NULL")?
+                + count("SELECT coalesce(sum(count), 0) FROM unfiled")?,
             pending: count("SELECT count(*) FROM outbox")?,
             dead_letters: count("SELECT count(*) FROM dead_letters")?,
             last_delivered: fact(fact::LAST_DELIVERED)?.map(Millis),

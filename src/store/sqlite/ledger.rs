@@ -18,13 +18,8 @@ const REMEMBER_NEW: &str = "INSERT INTO keys (key, remembered, epoch) VALUES (?1
     ON CONFLICT (key) DO UPDATE SET remembered = ?2, epoch = ?3 WHERE deadline IS NULL";
 
 impl Database {
-    /// Does `changes` in order. On an error some of them may have been done: the caller undoes them.
-    pub fn apply(&mut self, epoch: Epoch, changes: &[Change]) -> Result<Vec<bool>, Failure> {
-        self.fence(epoch)?;
-        changes.iter().map(|change| self.change(epoch, change)).collect()
-    }
-
-    fn change(&mut self, epoch: Epoch, change: &Change) -> Result<bool, Failure> {
+    /// Does one change; the key's entry is not in a batch.
+    pub fn change(&mut self, epoch: Epoch, change: &Change) -> Result<bool, Failure> {
         match change {
             Change::Record { key, saw: None, deadline } => {
                 let done = self.touch(RECORD_NEW, params![key.as_bytes(), deadline.0])?;
@@ -92,6 +87,9 @@ impl Database {
             self.connection.prepare_cached("SELECT deadline, absent, remembered, epoch FROM keys WHERE key = ?1")?;
         keys.iter()
             .map(|key| {
+                if let Some((_, deadline)) = self.arrived(key)? {
+                    return Ok(Known { entry: Some(Seen { deadline, absent: false }), memory: None });
+                }
                 let known = statement.query_row([key.as_bytes()], |row| {
                     let deadline: Option<i64> = row.get(0)?;
                     let absent = row.get(1)?;
@@ -110,6 +108,16 @@ impl Database {
     }
 
     pub fn due(&self, after: Option<&DueCursor>, limit: usize) -> Result<Vec<Entry>, Failure> {
+        let (mut entries, unfiled) = (self.filed_due(after, limit)?, self.unfiled_due(after, limit)?);
+        if !unfiled.is_empty() {
+            entries.extend(unfiled);
+            entries.sort_by(|a, b| (a.seen.deadline, &a.key).cmp(&(b.seen.deadline, &b.key)));
+            entries.truncate(limit);
+        }
+        Ok(entries)
+    }
+
+    fn filed_due(&self, after: Option<&DueCursor>, limit: usize) -> Result<Vec<Entry>, Failure> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let entry = |row: &rusqlite::Row<'_>| {
             let key = Key::from(row.get_ref(0)?.as_blob()?);
@@ -139,7 +147,8 @@ impl Database {
     /// Drops entries, memories and node states: all that was said of one deployment.
     pub fn discard_ledger(&mut self, epoch: Epoch) -> Result<u64, Failure> {
         self.fence(epoch)?;
-        self.connection.execute_batch("DELETE FROM keys; DELETE FROM nodes")?;
+        self.connection.execute_batch("DELETE FROM keys; DELETE FROM unfiled; DELETE FROM nodes")?;
+        self.unfiled.take();
         Ok(std::mem::take(&mut self.figures.tracked))
     }
 }

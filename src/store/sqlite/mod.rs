@@ -13,6 +13,7 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::sync::{
@@ -35,17 +36,29 @@ mod database;
 mod dead_letters;
 mod deployment;
 mod failure;
+mod filing;
 mod ledger;
 mod lock;
 mod open;
 mod outbox;
 mod thread;
+mod unfiled;
 
 /// How a file is opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The size of the file at most, in pages of 1 KiB. For tests of a full disk.
     pub max_page_count: Option<u32>,
+    /// A call with so many changes comes in bulk: its new entries are put down as they are, and filed later.
+    pub bulk: usize,
+    /// They are filed when none has come for so long: a scan that goes on needs the time itself.
+    pub quiet: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_page_count: None, bulk: 64, quiet: Duration::from_secs(1) }
+    }
 }
 
 /// One listener's file, and the thread that works on it.
@@ -60,10 +73,11 @@ impl SqliteStore {
     /// Opens the file, or makes it and the folders that lead to it.
     pub fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let database = open::open(path, options)?;
+        let quiet = options.quiet;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || serve(database, queue))
+            .spawn(move || serve(database, queue, quiet))
             .map_err(|error| of_io(&error, path))?;
         Ok(Self { jobs: Some(jobs), closed: AtomicBool::new(false), thread: Some(thread) })
     }

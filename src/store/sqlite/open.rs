@@ -22,7 +22,7 @@ const APPLICATION: i32 = 0x5245_784C;
 const SCHEMA: &str = include_str!("schema.sql");
 const SCHEMA_VERSION: i64 = 1;
 /// What SQLite keeps of the file in memory. The rest is the kernel's page cache, which is not counted as ours.
-const CACHE_KIB: i64 = 12 * 1024;
+const CACHE_KIB: i64 = 8 * 1024;
 /// A change touches one row here and there: small pages, because what is written is whole pages.
 const PAGE_BYTES: i64 = 1024;
 /// The write-ahead log is folded into the file when it has this many pages, if no quiet moment came before (see
@@ -98,7 +98,7 @@ fn database(path: &Path, options: &Options, lock: Lock) -> Result<Database, Open
         State::Empty => create(&mut connection)?,
         State::Ours | State::Newer(_) => check(&connection, path)?,
     }
-    Ok(Database::new(connection, path, beside(path, "-wal"), lock)?)
+    Ok(Database::new(connection, path, beside(path, "-wal"), lock, options.bulk)?)
 }
 
 /// Sets a value; what SQLite answers to that (some pragmas do) is left unread.

@@ -12,6 +12,13 @@ CREATE TABLE keys (
 CREATE INDEX due ON keys (deadline, key, absent) WHERE deadline IS NOT NULL;
 CREATE INDEX remembered ON keys (remembered) WHERE remembered IS NOT NULL;
 
+-- New entries that came in bulk, a batch a row, until they are filed into `keys`.
+CREATE TABLE unfiled (
+    batch INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL,
+    entries BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE outbox (
     place INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,

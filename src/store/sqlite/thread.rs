@@ -8,10 +8,15 @@
 //!   without it. So a job may be run more than once, each time from the state of the first.
 //! - Where the commit itself fails, all of the transaction is undone, and each job in it is told.
 
-use rusqlite::Result as SqlResult;
-use tokio::sync::{mpsc, oneshot};
+use std::time::{Duration, Instant};
 
-use super::{database::Database, failure::Failure};
+use rusqlite::Result as SqlResult;
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
+
+use super::{database::Database, failure::Failure, unfiled::Unfiled};
 use crate::store::{Change, Epoch, StoreError};
 
 /// The jobs that may wait.
@@ -20,6 +25,9 @@ pub(super) const QUEUE: usize = 65_536;
 const MAX_WEIGHT: usize = 50_000;
 /// After so much, the log is folded into the file as soon as nobody waits.
 const FOLDED_WEIGHT: usize = 2_000;
+/// So many new entries are filed at a time (see [`super::filing`]), when nobody waits: a job that comes meanwhile waits
+/// for some milliseconds.
+const FILED: usize = 256;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -117,10 +125,20 @@ impl Write for Apply {
 }
 
 /// Serves until it is told to close, or everybody who could ask has gone.
-pub(super) fn serve(database: Database, mut jobs: mpsc::Receiver<Job>) {
-    let mut group = Group { database, executed: Vec::new(), weight: 0, unfolded: 0 };
-    while let Some(first) = jobs.blocking_recv() {
-        let mut next = Some(first);
+///
+/// Entries that came in bulk are filed when none has come for `quiet`.
+pub(super) fn serve(database: Database, mut jobs: mpsc::Receiver<Job>, quiet: Duration) {
+    let (now, unfiled) = (Instant::now(), database.unfiled().map_or(0, Unfiled::keys));
+    let mut group = Group { database, executed: Vec::new(), weight: 0, unfolded: 0, unfiled, quiet, file_from: now };
+    loop {
+        let mut next = match group.next(&mut jobs) {
+            Next::Job(job) => Some(job),
+            Next::Nothing => None,
+            Next::Over => return,
+        };
+        if next.is_none() {
+            group.file();
+        }
         while let Some(job) = next {
             match job {
                 Job::Read(read) => {
@@ -133,6 +151,7 @@ pub(super) fn serve(database: Database, mut jobs: mpsc::Receiver<Job>) {
             next = if group.weight < MAX_WEIGHT { jobs.try_recv().ok() } else { None };
         }
         group.commit();
+        group.look_for_bulk();
         if group.unfolded >= FOLDED_WEIGHT && jobs.is_empty() {
             group.unfolded = 0;
             group.database.checkpoint();
@@ -163,9 +182,53 @@ struct Group {
     weight: usize,
     /// What was committed since the log was folded last.
     unfolded: usize,
+    /// Keys that were not filed when that was last looked at.
+    unfiled: usize,
+    quiet: Duration,
+    /// When filing may begin.
+    file_from: Instant,
+}
+
+/// What the thread does next.
+enum Next {
+    Job(Job),
+    /// Nobody waits, and there is something to file.
+    Nothing,
+    Over,
 }
 
 impl Group {
+    fn next(&self, jobs: &mut mpsc::Receiver<Job>) -> Next {
+        // Whoever uses the store counts it every now and then: that there is quiet is seen by then.
+        if self.unfiled == 0 || Instant::now() < self.file_from {
+            return jobs.blocking_recv().map_or(Next::Over, Next::Job);
+        }
+        match jobs.try_recv() {
+            Ok(job) => Next::Job(job),
+            Err(TryRecvError::Disconnected) => Next::Over,
+            Err(TryRecvError::Empty) => Next::Nothing,
+        }
+    }
+
+    fn look_for_bulk(&mut self) {
+        let unfiled = self.database.unfiled().map_or(0, Unfiled::keys);
+        if unfiled > self.unfiled {
+            self.file_from = Instant::now() + self.quiet;
+        }
+        self.unfiled = unfiled;
+    }
+
+    fn file(&mut self) {
+        let filed =
+            self.database.begin().and_then(|()| self.database.file(FILED)).and_then(|()| self.database.commit());
+        self.unfolded += FILED;
+        if filed.is_err() {
+            // They lie well where they are; whoever writes next is told what is wrong.
+            self.database.roll_back();
+            self.file_from = Instant::now() + self.quiet;
+        }
+    }
+
     fn execute(&mut self, mut write: Box<dyn Write>) {
         self.weight += 1 + write.weight();
         if self.executed.is_empty()
