@@ -284,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_named_by_its_deadline_whenever_it_is_settled() {
+        let look = look(Answer::Gone, PAST, vec![heard(Sort::Expired, 100_001)]);
+        for at in [100_001, 100_999] {
+            let judgement = judge(&naming(), entry(D), &look, Purpose::Ordinary, Millis(at));
+            let id = EventId::of(&naming().listener, 0, &"k".into(), D);
+            assert!(matches!(&judgement.changes[..], [Change::Settle { event, .. }] if event.id == id));
+        }
+    }
+
+    #[test]
     fn expired_before_the_deadline_tells_of_a_shortened_ttl_and_carries_the_time_of_the_push() {
         let look = look(Answer::Gone, AHEAD, vec![heard(Sort::Expired, 98_000)]);
         assert_eq!(judged(entry(D), &look, Purpose::Ordinary), (vec!["settle W 98000".into()], Again::No));
