@@ -173,8 +173,11 @@ impl Book {
         let Some(line) = self.lines.get_mut(key) else { return };
         let Some(look) = line.look.as_mut().filter(|look| look.retry.is_none()) else { return };
         look.unanswered = look.unanswered.saturating_add(1);
-        // Whoever answers next time may have lost what this resync knows to be the same.
-        look.purpose = Purpose::Ordinary;
+        // Whoever answers next time may have lost what this resync knows to be the same. What is lost stays so, whoever
+        // says it: forgetting that would let the next gap forget the entry.
+        if look.purpose == Purpose::AfterGap {
+            look.purpose = Purpose::Ordinary;
+        }
         if self.unanswered.len() >= UNANSWERED && look.waiters.is_empty() && look.again.is_none() {
             // The store has its entry; it is read again when somebody answers.
             self.held -= usize::from(line.seen.is_some());

@@ -194,3 +194,17 @@ async fn that_the_data_of_one_node_is_the_same_says_nothing_of_what_another_answ
     b.state().scans_hang = false;
     keeping.until_known("absent", absent).await;
 }
+
+#[tokio::test]
+async fn what_was_lost_is_told_at_its_deadline_though_the_first_question_got_no_answer_and_a_gap_follows() {
+    let (a, keeping, deadline) = given(6_000).await;
+    gap(&a, &keeping, |a| {
+        a.state().keys.clear();
+        a.state().run_id += 1;
+        a.script("k", &[crate::fake::Frame::Reply("-LOADING for a while".into())]);
+    })
+    .await;
+    keeping.ready().await;
+    gap(&a, &keeping, |_| {}).await;
+    told_as_inferred(&keeping, deadline).await;
+}

@@ -229,9 +229,11 @@ fn a_file_or_folder_that_cannot_be_written_is_read_only() {
         let path = inner.join("ledger.db");
         let lock = inner.join("ledger.db.lock");
         drop(open(&path).unwrap());
-        // The folder of the build may be closed to others.
+        // The folder of the build may be closed to others. Copied by another process: a file that this one has open for
+        // writing is open in what other tests fork just then, too, and cannot be run.
         let program = folder.path().join("program");
-        fs::copy(env::current_exe().unwrap(), &program).unwrap();
+        let copied = Command::new("cp").arg(env::current_exe().unwrap()).arg(&program).status().unwrap();
+        assert!(copied.success());
         let modes = [(folder.path(), 0o755), (&program, 0o755), (&path, file_mode), (&lock, lock_mode)];
         for (path, mode) in modes.into_iter().chain([(inner.as_path(), folder_mode)]) {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
