@@ -10,6 +10,9 @@ const BATCH: usize = 512;
 /// .. or this old. One write of many costs the store little more than one write of one; a crash meanwhile repeats these
 /// deliveries, with the same ids.
 const GATHER_MS: i64 = 5;
+/// Failed attempts gather for longer: a crash before they are stored makes the next attempt come early, and that is all. A
+/// receiver that is down makes many of them, and the disk is needed for what expires meanwhile.
+const GATHER_FAILED_MS: i64 = 50;
 /// After the store refused a batch.
 const AGAIN_MS: i64 = 500;
 /// At this many no more attempts are made: what cannot be written down is not to grow without end.
@@ -28,8 +31,15 @@ pub struct Unstored {
 
 impl Unstored {
     pub fn push(&mut self, outcome: store::Delivery, now: Millis) {
+        let failed = matches!(outcome, store::Delivery::Retry { .. });
+        let due = now.plus(if failed { GATHER_FAILED_MS } else { GATHER_MS });
         self.gathered.push(outcome);
-        self.due = self.due.or(Some(now.plus(GATHER_MS)));
+        // A batch that was refused waits for its time.
+        self.due = match self.due {
+            Some(before) if self.refused => Some(before),
+            Some(before) => Some(before.min(due)),
+            None => Some(due),
+        };
     }
 
     pub fn is_empty(&self) -> bool {
@@ -111,6 +121,21 @@ mod tests {
         assert_eq!(ids(unstored.batch(Millis(99), false)), ["c"]);
         unstored.stored();
         assert!(unstored.is_empty());
+    }
+
+    #[test]
+    fn failed_attempts_gather_for_longer_unless_a_delivered_one_follows() {
+        let retry = |id: &str| store::Delivery::Retry {
+            id: id.into(),
+            attempts: 1,
+            first_attempt: Millis(0),
+            not_before: Millis(9),
+        };
+        let mut unstored = Unstored::default();
+        unstored.push(retry("a"), Millis(0));
+        assert_eq!(unstored.next(), Some(Millis(GATHER_FAILED_MS)));
+        unstored.push(delivered("b"), Millis(7));
+        assert_eq!(unstored.next(), Some(Millis(7 + GATHER_MS)));
     }
 
     #[test]
