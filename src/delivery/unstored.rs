@@ -10,6 +10,9 @@ const BATCH: usize = 512;
 /// .. or this old. One write of many costs the store little more than one write of one; a crash meanwhile repeats these
 /// deliveries, with the same ids.
 const GATHER_MS: i64 = 5;
+/// Where so many have gathered by then, they come fast: it waits for [`BATCH`] of them, but no longer than this.
+const BUSY: usize = 32;
+const GATHER_BUSY_MS: i64 = 30;
 /// Failed attempts gather for longer: a crash before they are stored makes the next attempt come early, and that is all. A
 /// receiver that is down makes many of them, and the disk is needed for what expires meanwhile.
 const GATHER_FAILED_MS: i64 = 50;
@@ -23,7 +26,7 @@ const LIMIT: usize = 16_384;
 pub struct Unstored {
     gathered: Vec<store::Delivery>,
     sent: Vec<store::Delivery>,
-    /// When the next batch may go, if there is anything for it.
+    /// When the next batch may go, if there is anything for it and it does not come fast.
     due: Option<Millis>,
     /// The store refused the last batch: the next waits for its time, however large it is.
     refused: bool,
@@ -53,12 +56,17 @@ impl Unstored {
 
     /// When [`Self::batch`] has something, if only time is missing.
     pub fn next(&self) -> Option<Millis> {
-        self.due.filter(|_| self.sent.is_empty())
+        self.ripe().filter(|_| self.sent.is_empty())
+    }
+
+    fn ripe(&self) -> Option<Millis> {
+        let busy = self.gathered.len() >= BUSY && !self.refused;
+        self.due.map(|due| due.plus(if busy { GATHER_BUSY_MS - GATHER_MS } else { 0 }))
     }
 
     /// The batch to send now; it is with the store until [`Self::stored`] or [`Self::refused`]. `hurry` waits for no more.
     pub fn batch(&mut self, now: Millis, hurry: bool) -> Option<Vec<store::Delivery>> {
-        let due = self.due? <= now || (self.gathered.len() >= BATCH && !self.refused) || hurry;
+        let due = self.ripe()? <= now || (self.gathered.len() >= BATCH && !self.refused) || hurry;
         if !due || !self.sent.is_empty() {
             return None;
         }
@@ -136,6 +144,14 @@ mod tests {
         assert_eq!(unstored.next(), Some(Millis(GATHER_FAILED_MS)));
         unstored.push(delivered("b"), Millis(7));
         assert_eq!(unstored.next(), Some(Millis(7 + GATHER_MS)));
+    }
+
+    #[test]
+    fn outcomes_that_come_fast_gather_for_longer() {
+        let mut unstored = Unstored::default();
+        (0..BUSY).for_each(|_| unstored.push(delivered("a"), Millis(0)));
+        assert_eq!((unstored.next(), unstored.batch(Millis(GATHER_MS), false)), (Some(Millis(GATHER_BUSY_MS)), None));
+        assert_eq!(ids(unstored.batch(Millis(GATHER_BUSY_MS), false)).len(), BUSY);
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Book {
     }
     /// A key without a line has no entry: the book holds all.
     pub fn complete(&self) -> bool {
-        self.horizon.is_none() && self.reading.is_none()
+        self.horizon.is_none() && self.reading.is_none() && !self.dropped
     }
     /// Why the key is looked at.
     pub fn purpose(&self, key: &Key) -> Purpose {
@@ -178,7 +178,9 @@ impl Book {
         if look.purpose == Purpose::AfterGap {
             look.purpose = Purpose::Ordinary;
         }
-        if self.unanswered.len() >= UNANSWERED && look.waiters.is_empty() && look.again.is_none() {
+        // What has no entry is not in the store: nothing would ask about it again.
+        let stored = line.seen.is_some();
+        if stored && self.unanswered.len() >= UNANSWERED && look.waiters.is_empty() && look.again.is_none() {
             // The store has its entry; it is read again when somebody answers.
             self.held -= usize::from(line.seen.is_some());
             self.in_flight -= 1;
@@ -194,15 +196,20 @@ impl Book {
 
     /// Asks about everything that got no answer at once: somebody may answer now.
     pub fn retry_all(&mut self, now: i64) {
-        if std::mem::take(&mut self.dropped) {
-            self.horizon = Some((Millis(i64::MIN), Key::from("")));
-        }
+        self.read_anew();
         let keys: Vec<Key> = std::mem::take(&mut self.unanswered).into_iter().map(|(_, key)| key).collect();
         for key in keys {
             if let Some(look) = self.lines.get_mut(&key).and_then(|line| line.look.as_mut()) {
                 (look.retry, look.unanswered) = (Some(now), 0);
                 self.unanswered.insert((now, key));
             }
+        }
+    }
+
+    /// Reads the book from the start, if anything was let go of.
+    fn read_anew(&mut self) {
+        if std::mem::take(&mut self.dropped) {
+            self.horizon = Some((Millis(i64::MIN), Key::from("")));
         }
     }
 
@@ -262,6 +269,9 @@ impl Book {
 
     /// Whether to read a page, and from where: call [`Book::read`] with it. `now` is the latest of the owners' clocks.
     pub fn wants_page(&mut self, now: Deadline) -> Option<DueCursor> {
+        if self.unanswered.len() < UNANSWERED / 2 {
+            self.read_anew();
+        }
         let horizon = self.horizon.clone()?;
         let near = horizon.0.since(now) < AHEAD_MS;
         let full = self.answered() + PAGE > HIGH || self.held + PAGE > MOST;
@@ -416,6 +426,32 @@ mod tests {
         book.retry_all(17_000);
         assert_eq!(book.purpose(&key(1)), Purpose::Ordinary);
         assert_eq!((book.fall_due(17_000, 9), book.in_flight()), (vec![key(1)], 1));
+    }
+
+    #[test]
+    fn what_nobody_answers_for_is_let_go_of_only_if_the_store_has_it_and_is_read_again() {
+        let mut book = book();
+        for number in 0..=UNANSWERED {
+            book.lines.insert(key(number), Line { seen: seen(5), ..Line::default() });
+            book.held += 1;
+            assert!(book.want(&key(number), Purpose::Ordinary, None));
+        }
+        assert!(book.want(&key(900_000), Purpose::Ordinary, None));
+        for number in (0..=UNANSWERED).chain([900_000]) {
+            book.no_answer(&key(number), |_| 10_000);
+        }
+        assert!(!book.lines.contains_key(&key(UNANSWERED)) && !book.complete());
+        assert!(book.lines.contains_key(&key(900_000)));
+        loop {
+            let keys = book.fall_due(10_000, usize::MAX / 2);
+            if keys.is_empty() {
+                break;
+            }
+            for key in keys {
+                book.done(&key, None, None);
+            }
+        }
+        assert_eq!(book.wants_page(Millis(0)), Some((Millis(i64::MIN), Key::from(""))));
     }
 
     #[test]

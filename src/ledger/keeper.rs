@@ -161,6 +161,8 @@ pub struct Keeper {
     resyncing: BTreeMap<NodeId, CancellationToken>,
     /// What the nodes were when their resyncs began.
     bases: BTreeMap<NodeId, Synced>,
+    /// Resyncs were given up; others begin when these have ended.
+    aborted: bool,
     /// The ledger was empty when we began: a node's first scan, if it is not broken off, finds all there is.
     fresh: bool,
     begun: BTreeSet<NodeId>,
@@ -202,6 +204,7 @@ impl Keeper {
             synced: BTreeMap::new(),
             resyncing: BTreeMap::new(),
             bases: BTreeMap::new(),
+            aborted: false,
             fresh: false,
             begun: BTreeSet::new(),
             identity: Identity::default(),
@@ -650,6 +653,10 @@ impl Keeper {
 
     /// Starts what resync is due: level-triggered, so that nothing is forgotten and nothing is done twice.
     fn resync(&mut self) {
+        self.aborted &= !self.tasks.is_empty();
+        if self.aborted {
+            return;
+        }
         let (pattern, view) = (self.settings.pattern.as_bytes().to_vec(), Arc::clone(&self.view));
         for (id, node) in view.nodes.iter().filter(|(_, node)| node.drives && node.open(&pattern)) {
             if self.resyncing.contains_key(id) {
@@ -716,9 +723,14 @@ impl Keeper {
         let (id, result) = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                tracing::error!(%error, "A resync failed.");
-                self.resyncing.clear();
-                self.bases.clear();
+                if !error.is_cancelled() {
+                    // Which of them is not known: all begin again, when all have ended.
+                    tracing::error!(%error, "A resync failed.");
+                    self.tasks.abort_all();
+                    self.resyncing.clear();
+                    self.bases.clear();
+                    self.aborted = true;
+                }
                 return;
             }
         };

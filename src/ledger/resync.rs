@@ -63,6 +63,8 @@ const AHEAD: usize = 4;
 const PAGE: usize = 2_048;
 /// Ledger entries a page: fewer pages are less work for the store.
 const LEDGER_PAGE: usize = 16_384;
+/// How often what is gone is asked about until it was forgotten.
+const TRIES: usize = 5;
 /// A periodic scan rests this many times as long as it works.
 const REST: u32 = 3;
 
@@ -94,11 +96,18 @@ impl Job {
         }
         self.unchanged(&before).await?;
         gone.retain(|key| purpose(key.slot()) == Purpose::Ordinary);
-        if !gone.is_empty() {
+        for _ in 0..TRIES {
+            if gone.is_empty() {
+                break;
+            }
             let mut asking = Asking::new(self);
             asking.ask(gone, |_| Purpose::AfterGap).await?;
-            asking.finish().await?;
+            // A question that once got no answer is an ordinary one from then on: those are asked again.
+            gone = asking.finish().await?;
             self.unchanged(&before).await?;
+        }
+        if !gone.is_empty() {
+            return Err(format!("{} keys that are gone got no clear answer", gone.len()));
         }
         let state = NodeState {
             node: self.node.clone(),

@@ -79,6 +79,13 @@ pub struct Session<'a> {
     guidance: watch::Receiver<Arc<Guidance>>,
 }
 
+/// Something that was pushed could not be kept.
+struct Overflow {
+    told: Instant,
+    /// And again since that was told.
+    again: bool,
+}
+
 /// All that a frame changes.
 struct Core<'a> {
     setting: &'a Setting,
@@ -105,7 +112,7 @@ struct Core<'a> {
     sharded: bool,
     told: Vec<Arc<Tap>>,
     lapses: u64,
-    overflowed: Option<Instant>,
+    overflow: Option<Overflow>,
     failed: Option<String>,
     /// A look was denied by the ACL.
     denied: bool,
@@ -153,7 +160,7 @@ impl<'a> Session<'a> {
             sharded: true,
             told: Vec::new(),
             lapses: 0,
-            overflowed: None,
+            overflow: None,
             failed: None,
             denied: false,
         };
@@ -209,6 +216,9 @@ impl<'a> Session<'a> {
                         return format!("silent for {:?}", super::DEAD_AFTER);
                     }
                     self.core.late();
+                    if self.core.overflow.as_ref().is_some_and(|overflow| overflow.again) {
+                        self.core.overflow();
+                    }
                     self.core.subscribe_slots();
                     if last_beat.elapsed() >= BEAT {
                         last_beat = Instant::now();
@@ -319,10 +329,14 @@ impl Core<'_> {
 
     /// Something that was pushed is not in the evidence: a gap, once a second at most.
     fn overflow(&mut self) {
-        if self.overflowed.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
-            self.overflowed = Some(Instant::now());
-            tracing::warn!(node = %self.id(), "More was pushed than a listener could look at; the node is scanned again.");
-            self.publish.send_modify(|connection| connection.continuity += 1);
+        match &mut self.overflow {
+            // A resync that has begun may have looked at its key before.
+            Some(overflow) if overflow.told.elapsed() < Duration::from_secs(1) => overflow.again = true,
+            _ => {
+                self.overflow = Some(Overflow { told: Instant::now(), again: false });
+                tracing::warn!(node = %self.id(), "More was pushed than a listener could look at; the node is scanned again.");
+                self.publish.send_modify(|connection| connection.continuity += 1);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! A node that answers what a test wants, when it wants: pushes around an answer, silence, a run id that changes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -40,8 +40,8 @@ pub struct State {
     /// Its answer to CLUSTER NODES.
     pub rows: String,
     pub keys: BTreeMap<String, Option<i64>>,
-    /// How the next question about a key is answered.
-    pub script: HashMap<String, Vec<Frame>>,
+    /// How the next questions about a key are answered.
+    pub script: HashMap<String, VecDeque<Vec<Frame>>>,
     pub run_id: u32,
     pub flushes: u32,
     pub flags: String,
@@ -124,9 +124,9 @@ impl Fake {
             let _ = subscriber.out.send(frame.into());
         }
     }
-    /// How the next question about `key` is answered.
+    /// How the next question about `key` that has no script yet is answered.
     pub fn script(&self, key: &str, frames: &[Frame]) {
-        self.state().script.insert(key.into(), frames.to_vec());
+        self.state().script.entry(key.into()).or_default().push_back(frames.to_vec());
     }
     pub fn times_asked(&self, command: &str) -> usize {
         self.state().asked.iter().filter(|asked| asked.starts_with(command)).count()
@@ -286,13 +286,15 @@ impl State {
 
     fn looked(&mut self, key: &str, connection: usize) -> String {
         let now = (clock::micros() + self.ahead_micros).div_euclid(1_000);
-        let frames = self.script.remove(key).unwrap_or_else(|| match self.keys.get(key).copied() {
-            None => vec![Frame::Reply(":-2".into())],
-            Some(None) => vec![Frame::Reply(":-1".into())],
-            Some(Some(deadline)) if deadline >= now => vec![Frame::Reply(format!(":{deadline}"))],
-            Some(Some(_)) => {
-                self.keys.remove(key);
-                vec![Frame::Reply(":-2".into()), Frame::Push(key.into(), "expired")]
+        let frames = self.script.get_mut(key).and_then(VecDeque::pop_front).unwrap_or_else(|| {
+            match self.keys.get(key).copied() {
+                None => vec![Frame::Reply(":-2".into())],
+                Some(None) => vec![Frame::Reply(":-1".into())],
+                Some(Some(deadline)) if deadline >= now => vec![Frame::Reply(format!(":{deadline}"))],
+                Some(Some(_)) => {
+                    self.keys.remove(key);
+                    vec![Frame::Reply(":-2".into()), Frame::Push(key.into(), "expired")]
+                }
             }
         });
         let pattern = |subscriber: &&Subscriber| subscriber.connection == connection;

@@ -299,4 +299,8 @@ async fn more_news_than_is_kept_is_a_gap() {
         }
     }
     given.wait("a gap, and no silence", |connection| connection.continuity > before && connection.trusted).await;
+    // What is not kept within the second after that is in no resync that began before.
+    let before = given.driver.connection.borrow().continuity;
+    given.fake.push("another", "set");
+    given.wait("another gap", |connection| connection.continuity > before && connection.trusted).await;
 }

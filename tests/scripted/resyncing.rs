@@ -208,3 +208,16 @@ async fn what_was_lost_is_told_at_its_deadline_though_the_first_question_got_no_
     gap(&a, &keeping, |_| {}).await;
     told_as_inferred(&keeping, deadline).await;
 }
+
+#[tokio::test]
+async fn what_was_deleted_in_a_gap_is_forgotten_though_the_second_question_got_no_answer() {
+    let (a, keeping, _) = given(60_000).await;
+    gap(&a, &keeping, |a| {
+        a.state().keys.clear();
+        a.script("k", &[crate::fake::Frame::Reply(":-2".into())]);
+        a.script("k", &[crate::fake::Frame::Reply("-BUSY for a while".into())]);
+    })
+    .await;
+    keeping.ready().await;
+    keeping.until_known("forgotten", |known| known.entry.is_none()).await;
+}

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     database::Database,
     failure::Failure,
-    unfiled::{self, BATCH, Unfiled},
+    unfiled::{self, BATCH, BATCH_BYTES, Unfiled},
 };
 use crate::{
     model::{Deadline, Key, KeySet},
@@ -70,7 +70,9 @@ impl Database {
 
     /// Puts down entries that are new.
     fn put_down(&mut self, entries: &[(&Key, Deadline)], epoch: Epoch) -> Result<(), Failure> {
-        for batch in entries.chunks(BATCH) {
+        // Keys may be large, and a row has its limit.
+        let size = entries.iter().map(|(key, _)| key.as_bytes().len()).max().unwrap_or(0).max(1);
+        for batch in entries.chunks((BATCH_BYTES / size).clamp(1, BATCH)) {
             if batch.len() < self.bulk / 4 {
                 // Too few for a row of their own.
                 for (key, deadline) in batch {

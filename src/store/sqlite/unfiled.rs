@@ -10,6 +10,8 @@ use crate::model::{Deadline, Millis};
 const PROBES: u32 = 6;
 /// Keys of a batch at most.
 pub const BATCH: usize = 512;
+/// Bytes of its keys at most, but for one key that is larger.
+pub const BATCH_BYTES: usize = 1 << 20;
 /// Keys of a part at most.
 const PART: usize = 262_144;
 /// Bits of a filter for each key: about one in 700 of the other keys seems to be there.
