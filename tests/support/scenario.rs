@@ -64,9 +64,9 @@ impl Scenario {
         let turn = AT_ONCE.acquire().await.unwrap();
         let began = tokio::time::Instant::now();
         // In memory where there is such a folder: a disk that stalls is not among the faults, and would delay every look.
-        let memory = std::path::Path::new("/dev/shm");
-        let folder = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
-        let directory = tempfile::Builder::new().prefix("faults-").tempdir_in(folder).unwrap();
+        let mut named = tempfile::Builder::new();
+        let named = named.prefix("faults-");
+        let directory = named.tempdir_in("/dev/shm").or_else(|_| named.tempdir()).unwrap();
         let cluster = Cluster::start(setup.cluster).await.unwrap();
         let receiver = Receiver::start(SECRET).await;
         let settings = Settings {
