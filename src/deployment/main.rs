@@ -147,7 +147,10 @@ impl Main {
                         Some("some slots have no owner; see CLUSTER NODES, and redis-cli --cluster fix".into());
                 }
                 for (asked_at, view) in &answers {
-                    confirm(&mut self.confirmed, &topology, *asked_at, view);
+                    for id in topology.confirmed_by(view) {
+                        let latest = self.confirmed.entry(id).or_insert(*asked_at);
+                        *latest = (*latest).max(*asked_at);
+                    }
                 }
                 self.confirmed.retain(|id, _| topology.node(id).is_some());
                 self.topology = topology;
@@ -274,28 +277,6 @@ impl Main {
                 .iter()
                 .any(|id| self.topology.node(id).is_some_and(|node| !node.failed || !node.slots.is_empty()));
         (wrong, doubted)
-    }
-}
-
-/// A master that was asked confirms every other node whose role it tells as we hold it; a lone master itself.
-fn confirm(
-    confirmed: &mut HashMap<NodeId, Instant>,
-    topology: &Topology,
-    asked_at: Instant,
-    view: &crate::topology::View,
-) {
-    let Some(asked) = view.myself.as_ref().and_then(|id| topology.node(id)) else { return };
-    if !asked.is_master() {
-        return;
-    }
-    let alone = topology.masters().filter(|master| !master.failed).all(|master| master.id == asked.id);
-    for row in view.rows.iter().filter(|row| row.id != asked.id || alone) {
-        let Some(node) = topology.node(&row.id) else { continue };
-        let agrees = node.is_master() == row.replica_of.is_none() && (node.slots.is_empty() || !row.slots.is_empty());
-        if agrees && !row.failed {
-            let latest = confirmed.entry(row.id.clone()).or_insert(asked_at);
-            *latest = asked_at.max(*latest);
-        }
     }
 }
 

@@ -92,7 +92,6 @@ struct Core<'a> {
     publish: &'a watch::Sender<Connection>,
     offset: &'a Offset,
     offsets: Offsets,
-    /// The slowest clock of ours that `publish` was told.
     watch: Watch,
     now: Arc<Guidance>,
     outbox: Vec<u8>,
@@ -171,7 +170,7 @@ impl<'a> Session<'a> {
     /// Serves until the connection ends, and says why it did, or until `stop`. Every look that it has taken is answered.
     pub async fn run(mut self, asked: &mut mpsc::Receiver<Ask>, stop: &CancellationToken) -> Option<String> {
         let ended = stop.run_until_cancelled(self.serve(asked)).await;
-        for batch in self.core.batches.drain(..) {
+        for mut batch in self.core.batches.drain(..) {
             batch.give_up(&self.id, &NoAnswer::Disconnected);
         }
         ended
@@ -552,16 +551,8 @@ impl Core<'_> {
     /// Says of batches that they are too late; their replies are passed over when they come.
     fn late(&mut self) {
         for batch in &mut self.batches {
-            if !batch.over && batch.asked.elapsed() > ANSWER_WITHIN {
-                batch.over = true;
-                let mut evidence = batch.tap.evidence();
-                for (key, (_, _, used)) in batch.keys.iter().zip(&mut batch.replies) {
-                    if let Some(used) = used.take() {
-                        evidence.put_back(key, used);
-                    }
-                }
-                drop(evidence);
-                batch.tap.no_answer(&self.setting.id, batch.keys.clone(), &NoAnswer::Late);
+            if batch.asked.elapsed() > ANSWER_WITHIN {
+                batch.give_up(&self.setting.id, &NoAnswer::Late);
             }
         }
     }
@@ -641,18 +632,19 @@ impl Core<'_> {
 }
 
 impl Batch {
-    fn give_up(self, node: &NodeId, why: &NoAnswer) {
-        if self.over {
+    /// Answers it with `why`, if it was not answered yet.
+    fn give_up(&mut self, node: &NodeId, why: &NoAnswer) {
+        if std::mem::replace(&mut self.over, true) {
             return;
         }
         let mut evidence = self.tap.evidence();
-        for (key, (_, _, used)) in self.keys.iter().zip(self.replies) {
-            if let Some(used) = used {
+        for (key, (_, _, used)) in self.keys.iter().zip(&mut self.replies) {
+            if let Some(used) = used.take() {
                 evidence.put_back(key, used);
             }
         }
         drop(evidence);
-        self.tap.no_answer(node, self.keys, why);
+        self.tap.no_answer(node, std::mem::take(&mut self.keys), why);
     }
 }
 

@@ -69,6 +69,20 @@ impl Topology {
     pub fn masters(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.drives())
     }
+    /// The nodes whose roles the node that was asked confirms: if it is a master, every other node whose role it tells as
+    /// we hold it; a lone master itself.
+    pub fn confirmed_by(&self, view: &View) -> Vec<NodeId> {
+        let asked = view.myself.as_ref().and_then(|id| self.node(id)).filter(|asked| asked.is_master());
+        let Some(asked) = asked else { return Vec::new() };
+        let alone = self.masters().filter(|master| !master.failed).all(|master| master.id == asked.id);
+        let others = view.rows.iter().filter(|row| (row.id != asked.id || alone) && !row.failed);
+        let agreed = others.filter(|row| {
+            self.node(&row.id).is_some_and(|node| {
+                node.is_master() == row.replica_of.is_none() && (node.slots.is_empty() || !row.slots.is_empty())
+            })
+        });
+        agreed.map(|row| row.id.clone()).collect()
+    }
     /// Every slot has an owner.
     pub fn covered(&self) -> bool {
         self.owners.iter().all(Option::is_some)

@@ -542,7 +542,10 @@ impl World {
         let topology = Self::merged(&known, &views);
         let process = self.process(pid).expect("it has asked");
         for ((asked_at, ..), view) in got.iter().zip(&views) {
-            confirm(&mut process.confirmed, &topology, *asked_at, view);
+            for id in topology.confirmed_by(view) {
+                let latest = &mut process.confirmed[node_of(&id)];
+                *latest = Some(latest.map_or(*asked_at, |latest| latest.max(*asked_at)));
+            }
         }
         let first = known.nodes().is_empty();
         process.topology = topology;
@@ -567,22 +570,5 @@ impl World {
         };
         let rows = self.configs[version].iter().enumerate().map(row).collect();
         topology::View { myself: Some(id_of(node)), rows }
-    }
-}
-
-/// As `deployment::main::confirm`.
-fn confirm(confirmed: &mut [Option<i64>; NODES], topology: &Topology, asked_at: i64, view: &topology::View) {
-    let Some(asked) = view.myself.as_ref().and_then(|id| topology.node(id)) else { return };
-    if !asked.is_master() {
-        return;
-    }
-    let alone = topology.masters().filter(|master| !master.failed).all(|master| master.id == asked.id);
-    for row in view.rows.iter().filter(|row| row.id != asked.id || alone) {
-        let Some(node) = topology.node(&row.id) else { continue };
-        let agrees = node.is_master() == row.replica_of.is_none() && (node.slots.is_empty() || !row.slots.is_empty());
-        if agrees && !row.failed {
-            let latest = &mut confirmed[node_of(&row.id)];
-            *latest = Some(latest.map_or(asked_at, |latest| latest.max(asked_at)));
-        }
     }
 }

@@ -26,6 +26,14 @@ use crate::{
 /// With so many keys unfiled, what comes is filed at once: the filters are memory.
 const MOST: usize = 2_000_000;
 
+/// An entry in a batch.
+pub(super) struct Arrived {
+    pub deadline: Deadline,
+    /// Its batch, and what lies in it.
+    number: i64,
+    bytes: Vec<u8>,
+}
+
 impl Database {
     /// Does `changes` in order. On an error some of them may have been done: the caller undoes them.
     pub fn apply(&mut self, epoch: Epoch, changes: &[Change]) -> Result<Vec<bool>, Failure> {
@@ -102,12 +110,12 @@ impl Database {
         Ok(self.unfiled.get_or_init(|| found))
     }
 
-    /// The batch that has an entry of the key, and its deadline.
-    pub fn arrived(&self, key: &Key) -> Result<Option<(i64, Deadline)>, Failure> {
+    /// The entry of a key that is in a batch.
+    pub fn arrived(&self, key: &Key) -> Result<Option<Arrived>, Failure> {
         for number in self.unfiled()?.candidates(key.as_bytes()) {
             let bytes = self.batch(number)?;
             if let Some((_, deadline)) = entries(&bytes)?.into_iter().find(|(held, _)| *held == key.as_bytes()) {
-                return Ok(Some((number, deadline)));
+                return Ok(Some(Arrived { deadline, number, bytes }));
             }
         }
         Ok(None)
@@ -127,8 +135,7 @@ impl Database {
 
     /// Moves one key's entry to where it can be changed, if it is in a batch.
     fn file_key(&mut self, key: &Key) -> Result<(), Failure> {
-        let Some((number, deadline)) = self.arrived(key)? else { return Ok(()) };
-        let bytes = self.batch(number)?;
+        let Some(Arrived { deadline, number, bytes }) = self.arrived(key)? else { return Ok(()) };
         let others: Vec<_> = entries(&bytes)?.into_iter().filter(|(held, _)| *held != key.as_bytes()).collect();
         self.connection
             .prepare_cached("UPDATE unfiled SET count = ?2, entries = ?3 WHERE batch = ?1")?
@@ -149,7 +156,7 @@ impl Database {
             }
             self.connection.prepare_cached("DELETE FROM unfiled WHERE batch = ?1")?.execute([number])?;
             if let Some(unfiled) = self.unfiled.get_mut() {
-                unfiled.remove(number);
+                unfiled.remove_first();
             }
         }
         Ok(())

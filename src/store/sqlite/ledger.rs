@@ -87,8 +87,8 @@ impl Database {
             self.connection.prepare_cached("SELECT deadline, absent, remembered, epoch FROM keys WHERE key = ?1")?;
         keys.iter()
             .map(|key| {
-                if let Some((_, deadline)) = self.arrived(key)? {
-                    return Ok(Known { entry: Some(Seen { deadline, absent: false }), memory: None });
+                if let Some(arrived) = self.arrived(key)? {
+                    return Ok(Known { entry: Some(Seen { deadline: arrived.deadline, absent: false }), memory: None });
                 }
                 let known = statement.query_row([key.as_bytes()], |row| {
                     let deadline: Option<i64> = row.get(0)?;

@@ -1,6 +1,6 @@
 //! Which batches of new entries may hold a key, and how a batch is written. No SQL.
 
-use std::hash::BuildHasher as _;
+use std::{collections::VecDeque, hash::BuildHasher as _};
 
 use foldhash::quality::RandomState;
 
@@ -56,14 +56,14 @@ struct Batch {
 /// Some batches, and a filter of all their keys: most keys are looked for in no batch at all.
 struct Part {
     filter: Filter,
-    batches: Vec<Batch>,
+    batches: VecDeque<Batch>,
     keys: usize,
 }
 
 /// The batches by the keys that they may hold: 4 bytes of memory a key.
 #[derive(Default)]
 pub struct Unfiled {
-    parts: Vec<Part>,
+    parts: VecDeque<Part>,
     hasher: RandomState,
 }
 
@@ -77,20 +77,20 @@ impl Unfiled {
     }
     /// The batch that has waited longest.
     pub fn first(&self) -> Option<i64> {
-        self.parts.first()?.batches.first().map(|batch| batch.number)
+        self.parts.front()?.batches.front().map(|batch| batch.number)
     }
     /// The number of the next batch.
     pub fn next(&self) -> i64 {
-        self.parts.last().and_then(|part| part.batches.last()).map_or(1, |batch| batch.number + 1)
+        self.parts.back().and_then(|part| part.batches.back()).map_or(1, |batch| batch.number + 1)
     }
 
     /// A batch with a number greater than any before it.
     pub fn add<'k>(&mut self, number: i64, keys: impl ExactSizeIterator<Item = &'k [u8]>) {
         let count = keys.len();
-        if self.parts.last().is_none_or(|part| part.keys + count > PART) {
-            self.parts.push(Part { filter: Filter::of(PART), batches: Vec::new(), keys: 0 });
+        if self.parts.back().is_none_or(|part| part.keys + count > PART) {
+            self.parts.push_back(Part { filter: Filter::of(PART), batches: VecDeque::new(), keys: 0 });
         }
-        let Some(part) = self.parts.last_mut() else { return };
+        let Some(part) = self.parts.back_mut() else { return };
         let mut batch = Batch { number, filter: Filter::of(count) };
         for key in keys {
             let hash = self.hasher.hash_one(key);
@@ -98,14 +98,16 @@ impl Unfiled {
             batch.filter.add(hash);
         }
         part.keys += count;
-        part.batches.push(batch);
+        part.batches.push_back(batch);
     }
 
-    pub fn remove(&mut self, number: i64) {
-        for part in &mut self.parts {
-            part.batches.retain(|batch| batch.number != number);
+    /// Lets go of [`Self::first`].
+    pub fn remove_first(&mut self) {
+        let Some(part) = self.parts.front_mut() else { return };
+        part.batches.pop_front();
+        if part.batches.is_empty() {
+            self.parts.pop_front();
         }
-        self.parts.retain(|part| !part.batches.is_empty());
     }
 
     /// The batches that may hold the key: mostly none, or the one that does.
@@ -177,10 +179,10 @@ mod tests {
         add(&mut unfiled, 1, &keys(0..10));
         add(&mut unfiled, 2, &keys(10..20));
         assert_eq!((unfiled.first(), unfiled.keys()), (Some(1), 20));
-        unfiled.remove(1);
+        unfiled.remove_first();
         assert_eq!(unfiled.candidates(b"order:pay:3"), [0; 0]);
         assert_eq!((unfiled.first(), unfiled.next()), (Some(2), 3));
-        unfiled.remove(2);
+        unfiled.remove_first();
         assert!(unfiled.is_empty());
     }
 
