@@ -19,6 +19,18 @@ pub enum StoreError {
     ReadOnly { path: PathBuf, detail: String },
     #[error("{} is full ({detail}); free space on its disk", path.display())]
     Full { path: PathBuf, detail: String },
+    #[error(
+        "the Redis of the store may evict the ledger: {node} has maxmemory-policy {policy}; run CONFIG SET maxmemory-policy noeviction on each of its nodes (or use a parameter group), or name another Redis in spec.store.redis"
+    )]
+    Evicts { node: String, policy: String },
+    #[error(
+        "the Redis of the store denies us something ({0}); check spec.store.redis's credentials, and grant its user %RW~rx:* +eval +evalsha +@hash +@sortedset +@set +persist +pexpire +info +cluster|slots +asking"
+    )]
+    Denied(String),
+    #[error("the Redis of the store is out of memory ({0}); raise maxmemory or delete keys")]
+    OutOfMemory(String),
+    #[error("the Redis of the store takes no writes ({0}); see the log of that node")]
+    Refused(String),
     #[error("the store does not answer: {0}")]
     Unavailable(String),
     #[error("the store was closed")]
@@ -35,6 +47,10 @@ impl StoreError {
             Self::Corrupt { .. } => "Corrupt",
             Self::ReadOnly { .. } => "ReadOnly",
             Self::Full { .. } => "Full",
+            Self::Evicts { .. } => "Evicts",
+            Self::Denied(_) => "Denied",
+            Self::OutOfMemory(_) => "OutOfMemory",
+            Self::Refused(_) => "Refused",
             Self::Unavailable(_) => "Unavailable",
             Self::Closed => "Closed",
         }
@@ -43,7 +59,13 @@ impl StoreError {
     /// Whether the same call may succeed later with no more than time or a person's help.
     pub const fn retryable(&self) -> bool {
         match self {
-            Self::ReadOnly { .. } | Self::Full { .. } | Self::Unavailable(_) => true,
+            Self::ReadOnly { .. }
+            | Self::Full { .. }
+            | Self::Evicts { .. }
+            | Self::Denied(_)
+            | Self::OutOfMemory(_)
+            | Self::Refused(_)
+            | Self::Unavailable(_) => true,
             Self::Fenced { .. } | Self::Locked { .. } | Self::Newer { .. } | Self::Corrupt { .. } | Self::Closed => {
                 false
             }

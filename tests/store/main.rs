@@ -10,6 +10,7 @@ mod ledger;
 mod outbox;
 mod owner;
 mod random;
+mod redis;
 
 /// Runs each function of the suite for each store: a new store is one more line here.
 macro_rules! suite {
@@ -30,6 +31,18 @@ macro_rules! suite {
             $($(#[tokio::test]
             async fn $name() {
                 crate::$module::$name(crate::given::Sqlite::filing()).await;
+            })*)*
+        }
+        mod redis_cluster {
+            $($(#[tokio::test]
+            async fn $name() {
+                crate::$module::$name(crate::redis::setup::Redis::fresh().await).await;
+            })*)*
+        }
+        mod redis_few_partitions {
+            $($(#[tokio::test]
+            async fn $name() {
+                crate::$module::$name(crate::redis::setup::Redis::few().await).await;
             })*)*
         }
         mod memory {

@@ -1,0 +1,335 @@
+//! The store's calls: each enqueues before it returns.
+
+use std::{collections::HashSet, sync::Arc};
+
+use redis::Value;
+use tokio::sync::oneshot;
+
+use super::{
+    RedisStore, epoch,
+    id::{pack, unpack},
+    jobs::{Answer, Args, Job, Write},
+    names::{Kind, partition_of},
+    ops,
+    pages::{Query, Reading},
+    places::{deadline_score, memory_of},
+    queues::{Part, all, of},
+    record::{self, PLACE},
+    reply,
+    script::{COUNTS, HEAD, KNOWN},
+};
+use crate::{
+    model::{EventId, Key, Millis, NodeId},
+    store::{
+        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Entry, Epoch, Known, NodeState, Pending, Reply,
+        Seen, Selection, Store, StoreError,
+    },
+};
+
+/// As many keys as one script looks up.
+const LOOKED_UP: usize = 512;
+
+impl RedisStore {
+    fn partitions(&self) -> usize {
+        self.shared.queues.partitions()
+    }
+
+    /// Enqueues writes, each of the partition at its place; an empty one of them is left out.
+    fn write(&self, epoch: Epoch, parts: Vec<Args>) -> Result<Vec<Option<Part<String>>>, StoreError> {
+        let (mut jobs, mut answers) = (Vec::new(), Vec::new());
+        for (partition, args) in parts.into_iter().enumerate() {
+            answers.push((!args.is_empty()).then(|| {
+                let (answer, part) = oneshot::channel();
+                jobs.push((partition, Job::Write(Write { epoch, args, answer })));
+                part
+            }));
+        }
+        self.shared.queues.put(jobs).map(|()| answers)
+    }
+
+    /// A write whose answers do not matter.
+    fn tell(&self, epoch: Epoch, parts: Vec<Args>) -> Reply<()> {
+        let parts = self.write(epoch, parts);
+        Box::pin(async move { all(parts?.into_iter().flatten().collect()).await.map(drop) })
+    }
+
+    /// A write of the head of partition 0.
+    fn tell_head(&self, epoch: Epoch, args: Args) -> Reply<()> {
+        let mut parts = vec![Args::new(); self.partitions()];
+        parts[0] = args;
+        self.tell(epoch, parts)
+    }
+
+    /// An operation without bound in all partitions, and how much it came to.
+    fn everywhere(&self, epoch: Epoch, args: &Args) -> Reply<u64> {
+        let parts = self.fan(|answer| Job::Repeated { epoch, args: args.clone(), answer });
+        Box::pin(async move { Ok(all(parts?).await?.into_iter().sum()) })
+    }
+
+    fn fan<T>(&self, mut job: impl FnMut(Answer<T>) -> Job) -> Result<Vec<Part<T>>, StoreError> {
+        let (jobs, parts): (Vec<_>, Vec<_>) = (0..self.partitions())
+            .map(|partition| {
+                let (answer, part) = oneshot::channel();
+                ((partition, job(answer)), part)
+            })
+            .unzip();
+        self.shared.queues.put(jobs).map(|()| parts)
+    }
+
+    /// Where an event may lie.
+    fn homes(&self, id: &EventId) -> std::ops::Range<usize> {
+        self.whereabouts.of(id).map_or(0..self.partitions(), |partition| partition..partition + 1)
+    }
+
+    /// Operations on events, each put where its event may be; counts those that found it.
+    fn on_events<'a>(&self, epoch: Epoch, ids: &'a [EventId], args: impl Fn(&'a EventId) -> Args) -> Reply<u64> {
+        let mut parts = vec![Args::new(); self.partitions()];
+        for id in ids {
+            let args = args(id);
+            for home in self.homes(id) {
+                parts[home].extend_from_slice(&args);
+            }
+        }
+        let parts = self.write(epoch, parts);
+        Box::pin(async move {
+            let answers = all(parts?.into_iter().flatten().collect()).await?;
+            Ok(answers.iter().map(|answer| answer.matches('1').count() as u64).sum())
+        })
+    }
+
+    fn read_head<T: Send + 'static>(
+        &self,
+        find: impl FnOnce(Vec<(String, Vec<u8>)>) -> T + Send + 'static,
+    ) -> Reply<T> {
+        let parts = self.shared.queues.read(&HEAD, [(0, Args::new())]);
+        Box::pin(async move {
+            let answer = all(parts?).await?.pop().unwrap_or_default();
+            let Some(Value::Array(fields)) = answer.get(2) else { return Err(reply::unexpected(&answer)) };
+            let field = |pair: &[Value]| Some((reply::text(&pair[0])?.to_owned(), reply::bytes(&pair[1])?.to_vec()));
+            Ok(find(fields.chunks_exact(2).filter_map(field).collect()))
+        })
+    }
+
+    fn outbox_query(&self, set: Kind, most: Millis, limit: usize) -> Query {
+        Query::new(set, Some((Kind::Outbox, PLACE)), most, limit, self.partitions())
+    }
+}
+
+impl Store for RedisStore {
+    fn take_epoch(&self) -> Reply<Epoch> {
+        let parts = epoch::enqueue(&self.shared.queues);
+        Box::pin(async move { epoch::taken(parts?).await })
+    }
+
+    fn known(&self, keys: Vec<Key>) -> Reply<Vec<Known>> {
+        let mut places: Vec<Vec<usize>> = vec![Vec::new(); self.partitions()];
+        for (place, key) in keys.iter().enumerate() {
+            places[partition_of(key, self.partitions())].push(place);
+        }
+        let lots = places
+            .iter()
+            .enumerate()
+            .flat_map(|(partition, places)| places.chunks(LOOKED_UP).map(move |lot| (partition, lot.to_vec())));
+        let lots: Vec<(usize, Vec<usize>)> = lots.collect();
+        let args = |places: &[usize]| places.iter().map(|place| keys[*place].as_bytes().to_vec()).collect();
+        let parts = self.shared.queues.read(&KNOWN, lots.iter().map(|(partition, lot)| (*partition, args(lot))));
+        let oldest = self.shared.newest.bound();
+        Box::pin(async move {
+            let mut found = vec![Known::default(); keys.len()];
+            for ((_, places), part) in lots.into_iter().zip(parts?) {
+                for (place, known) in places.into_iter().zip(read_known(&of(part).await?, oldest)?) {
+                    found[place] = known;
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn due(&self, after: Option<DueCursor>, limit: usize) -> Reply<Vec<Entry>> {
+        let query = Query::new(Kind::Due, None, Millis(i64::MAX), limit, self.partitions());
+        let after = after.as_ref().map(|(deadline, key)| (deadline_score(*deadline), key.as_bytes()));
+        let reading = Reading::start(&self.shared, query, after);
+        Box::pin(async move {
+            let entry = |row: super::pages::Row| {
+                let seen = Seen { deadline: Millis(row.score), absent: !row.other.is_empty() };
+                Some(Entry { key: Key::from(row.member), seen })
+            };
+            reading?.first(limit, entry).await
+        })
+    }
+
+    fn apply(&self, epoch: Epoch, changes: Vec<Change>) -> Applying {
+        let mut parts = vec![Args::new(); self.partitions()];
+        let homes: Vec<usize> = changes.iter().map(|change| partition_of(change.key(), self.partitions())).collect();
+        for (change, home) in changes.iter().zip(&homes) {
+            if let Change::Settle { event, .. } = change {
+                self.whereabouts.learn(&event.id, *home);
+            }
+            if let Some(at) = ops::remembered(change) {
+                self.shared.newest.saw(at);
+            }
+            parts[*home].extend(ops::change(change, epoch, || self.appended.place()));
+        }
+        let parts = self.write(epoch, parts);
+        let done = async move {
+            let (mut answers, mut failed) = (Vec::new(), None);
+            for part in parts? {
+                match part.map(of) {
+                    None => answers.push(Vec::new().into_iter()),
+                    Some(answer) => match answer.await {
+                        Ok(answer) => answers.push(answer.into_bytes().into_iter()),
+                        Err(error @ StoreError::Fenced { .. }) => failed = Some(error),
+                        Err(error) => failed = failed.or(Some(error)),
+                    },
+                }
+            }
+            failed.map_or(Ok(()), Err)?;
+            Ok(homes.into_iter().map(|home| answers[home].next() == Some(b'1')).collect())
+        };
+        // Whichever of the two is awaited first, or alone, must bring both.
+        let shared = futures_util::FutureExt::shared(Box::pin(done) as Reply<Vec<bool>>);
+        let other = shared.clone();
+        Applying { done: Box::pin(shared), durable: Box::pin(async move { other.await.map(drop) }) }
+    }
+
+    fn pending(&self, ready: Millis, but: Vec<EventId>, limit: usize) -> Reply<Vec<Pending>> {
+        let ever = Millis(i64::MAX);
+        let untried = Reading::start(&self.shared, self.outbox_query(Kind::Untried, ever, limit), None);
+        let tried = Reading::start(&self.shared, self.outbox_query(Kind::Tried, ready, limit), None);
+        let (partitions, whereabouts) = (self.partitions(), Arc::clone(&self.whereabouts));
+        Box::pin(async move {
+            let but: HashSet<Vec<u8>> = but.iter().map(pack).collect();
+            let keep = |row: super::pages::Row| {
+                let id = row.member.get(PLACE..).filter(|id| !but.contains(*id))?;
+                let pending = record::pending(unpack(id)?, &row.other)?;
+                whereabouts.learn(&pending.event.id, partition_of(&pending.event.key, partitions));
+                (pending.not_before <= ready).then_some(pending)
+            };
+            let mut found = untried?.first(limit, &keep).await?;
+            found.extend(tried?.first(limit - found.len(), &keep).await?);
+            Ok(found)
+        })
+    }
+
+    fn next_pending(&self, but: Vec<EventId>) -> Reply<Option<Millis>> {
+        let kinds = [Kind::Untried, Kind::PutOff, Kind::Tried];
+        let start =
+            |kind| Reading::start(&self.shared, self.outbox_query(kind, Millis(i64::MAX), 2 * but.len() + 1), None);
+        let [untried, put_off, tried] = kinds.map(start);
+        Box::pin(async move {
+            let but: HashSet<Vec<u8>> = but.iter().map(pack).collect();
+            let other = |row: &super::pages::Row| row.member.get(PLACE..).is_some_and(|id| !but.contains(id));
+            // Among the untried, those that are put off have a place of their own.
+            let at_once = |row: super::pages::Row| {
+                let pending = record::pending(unpack(row.member.get(PLACE..)?)?, &row.other)?;
+                (other(&row) && pending.not_before == Millis(0)).then_some(Millis(0))
+            };
+            let later = |row: super::pages::Row| other(&row).then_some(Millis(row.score));
+            let mut soonest = untried?.first(1, at_once).await?;
+            soonest.extend(put_off?.first(1, later).await?);
+            soonest.extend(tried?.first(1, later).await?);
+            Ok(soonest.into_iter().min())
+        })
+    }
+
+    fn delivered(&self, epoch: Epoch, outcomes: Vec<Delivery>) -> Reply<()> {
+        let mut parts = vec![Args::new(); self.partitions()];
+        for outcome in &outcomes {
+            let args = ops::outcome(outcome);
+            for home in self.homes(ops::id_of(outcome)) {
+                parts[home].extend_from_slice(&args);
+            }
+        }
+        self.tell(epoch, parts)
+    }
+
+    fn dead_letters(&self, after: Option<(Millis, EventId)>, limit: usize) -> Reply<Vec<DeadLetter>> {
+        let query = Query::new(Kind::Parked, Some((Kind::Letters, 0)), Millis(i64::MAX), limit, self.partitions());
+        let after = after.map(|(at, id)| (at.0, pack(&id)));
+        let after = after.as_ref().map(|(at, id)| (*at, id.as_slice()));
+        let reading = Reading::start(&self.shared, query, after);
+        Box::pin(async move { reading?.first(limit, |row| record::letter(unpack(&row.member)?, &row.other)).await })
+    }
+
+    fn replay(&self, epoch: Epoch, which: Selection) -> Reply<u64> {
+        match which {
+            Selection::All => self.everywhere(epoch, &vec!["replay_some".into(), self.appended.next().to_vec()]),
+            Selection::Ids(ids) => {
+                self.on_events(epoch, &ids, |id| vec!["replay".into(), pack(id), self.appended.place().to_vec()])
+            }
+        }
+    }
+    fn purge(&self, epoch: Epoch, which: Selection) -> Reply<u64> {
+        match which {
+            Selection::All => self.everywhere(epoch, &vec!["purge_some".into()]),
+            Selection::Ids(ids) => self.on_events(epoch, &ids, |id| vec!["purge".into(), pack(id)]),
+        }
+    }
+
+    fn node_states(&self) -> Reply<Vec<NodeState>> {
+        self.read_head(|fields| fields.iter().filter_map(|(field, value)| ops::read_node(field, value)).collect())
+    }
+    fn remember_node(&self, epoch: Epoch, state: NodeState) -> Reply<()> {
+        let field = ops::node_field(&state.node).into_bytes();
+        self.tell_head(epoch, vec!["set".into(), field, ops::write_node(&state)])
+    }
+    fn forget_node(&self, epoch: Epoch, node: NodeId) -> Reply<()> {
+        self.tell_head(epoch, vec!["unset".into(), ops::node_field(&node).into_bytes()])
+    }
+
+    fn meta(&self, name: &'static str) -> Reply<Option<String>> {
+        self.read_head(move |fields| {
+            let field = ops::text_field(name);
+            let (_, value) = fields.into_iter().find(|(other, _)| *other == field)?;
+            String::from_utf8(value).ok()
+        })
+    }
+    fn set_meta(&self, epoch: Epoch, name: &'static str, value: String) -> Reply<()> {
+        self.tell_head(epoch, vec!["set".into(), ops::text_field(name).into_bytes(), value.into_bytes()])
+    }
+    fn discard_ledger(&self, epoch: Epoch) -> Reply<u64> {
+        self.everywhere(epoch, &vec!["discard_some".into()])
+    }
+
+    fn counts(&self) -> Reply<Counts> {
+        let partitions = 0..self.partitions();
+        let parts = self.shared.queues.read(&COUNTS, partitions.map(|partition| (partition, Args::new())));
+        Box::pin(async move { Ok(all(parts?).await?.iter().fold(Counts::default(), |counts, part| sum(counts, part))) })
+    }
+    fn close(&self) -> Reply<()> {
+        let parts = self.fan(Job::Close);
+        let link = Arc::clone(&self.shared.link);
+        Box::pin(async move {
+            all(parts?).await?;
+            link.close().await;
+            Ok(())
+        })
+    }
+}
+
+fn read_known(answer: &[Value], oldest: Millis) -> Result<Vec<Known>, StoreError> {
+    let unexpected = || reply::unexpected(answer);
+    let [_, _, Value::Array(deadlines), Value::Array(absent), Value::Array(memories)] = answer else {
+        return Err(unexpected());
+    };
+    let (_, newest) = reply::head(answer).ok_or_else(unexpected)?;
+    let known = |(place, (deadline, memory)): (usize, (&Value, &Value))| Known {
+        entry: reply::number(deadline)
+            .map(|deadline| Seen { deadline: Millis(deadline), absent: absent.get(place) == Some(&Value::Int(1)) }),
+        memory: reply::number(memory).map(|score| memory_of(score, newest)).filter(|memory| memory.at >= oldest),
+    };
+    Ok(deadlines.iter().zip(memories).enumerate().map(known).collect())
+}
+
+fn sum(counts: Counts, part: &[Value]) -> Counts {
+    let number = |place: usize| part.get(place).and_then(reply::number);
+    let count = |place| number(place).map_or(0, i64::unsigned_abs);
+    let oldest = [counts.oldest_pending, number(6).map(Millis), number(7).map(Millis)];
+    Counts {
+        tracked: counts.tracked + count(2),
+        pending: counts.pending + count(3) + count(4),
+        dead_letters: counts.dead_letters + count(5),
+        oldest_pending: oldest.into_iter().flatten().min(),
+        last_delivered: counts.last_delivered.max(number(8).map(Millis)),
+    }
+}

@@ -1,0 +1,212 @@
+-- Does a batch of jobs, each as a whole or (its epoch is too old) not at all.
+-- ARGV: the newest seq that the writer knows to be here, the seq of this batch, the writer, the epoch that the writer took,
+--   memories with a score below this go, the number of jobs; then for each job: epoch, number of its arguments, arguments.
+-- Answers: the seq and the epoch that were found, what was done (below), the answers of the jobs with commas between.
+local head = call('HMGET', HEAD, 'seq', 'epoch', 'writer', 'answers', 'delivered')
+if not head[1] then return { false, false, 'lost', '' } end
+local seq, newest = tonumber(head[1]), tonumber(head[2])
+local mine = tonumber(ARGV[2])
+
+local wanted = false
+local at = 7
+for _ = 1, tonumber(ARGV[6]) do
+    wanted = wanted or tonumber(ARGV[at]) >= newest
+    at = at + 2 + tonumber(ARGV[at + 1])
+end
+-- A refused owner changes nothing, the seq included.
+if not wanted then return { head[1], head[2], 'fenced', '' } end
+-- The answer did not arrive, and it was sent again.
+if seq == mine and head[3] == ARGV[3] then return { head[1], head[2], 'done', head[4] } end
+if seq < tonumber(ARGV[1]) or newest < tonumber(ARGV[4]) then return { head[1], head[2], 'lost', '' } end
+-- Another process wrote, or this is a ghost: sent long ago, given up, and only now arrived.
+if seq >= mine then return { head[1], head[2], 'ahead', '' } end
+
+local absents = call('SCARD', ABSENT) > 1
+local letters = call('ZCARD', PARKED) > 1
+local delivered = head[5]
+local CHUNK = 1000
+
+-- Whether the entry of a key is the one that was seen: its deadline ('' for none) and whether it was absent.
+local function is(key, saw, absent)
+    local score = call('ZSCORE', DUE, key)
+    if not score then return saw == '' end
+    if saw == '' or tonumber(score) ~= tonumber(saw) then return false end
+    return (absents and call('SISMEMBER', ABSENT, key) or 0) == tonumber(absent)
+end
+
+local function drop(key, absent)
+    call('ZREM', DUE, key)
+    if absent == '1' then call('SREM', ABSENT, key) end
+end
+
+-- A record of the outbox: 'attempts first_attempt not_before settled_at ', the place (16 bytes), the event.
+local function read(id)
+    local record = call('HGET', OUTBOX, id)
+    if not record then return nil end
+    local attempts, not_before, settled, from = string.match(record, '^(%S+) %S+ (%S+) (%S+) ()')
+    return {
+        attempts = attempts, not_before = not_before, settled = settled,
+        member = string.sub(record, from, from + 15) .. id, rest = string.sub(record, from),
+    }
+end
+
+local function unlist(found)
+    if found.attempts ~= '0' then
+        call('ZREM', TRIED, found.member)
+        call('ZREM', SETTLED, found.member)
+    else
+        call('ZREM', UNTRIED, found.member)
+        if found.not_before ~= '0' then call('ZREM', PUT_OFF, found.member) end
+    end
+end
+
+local function list(member, attempts, not_before, settled)
+    if attempts ~= '0' then
+        call('ZADD', TRIED, not_before, member)
+        call('ZADD', SETTLED, settled, member)
+    else
+        call('ZADD', UNTRIED, settled, member)
+        if not_before ~= '0' then call('ZADD', PUT_OFF, not_before, member) end
+    end
+end
+
+local function eight_bytes(number)
+    local high = math.floor(number / 4294967296)
+    return struct.pack('>I4I4', high, number - high * 4294967296)
+end
+
+-- A parked event: 'attempts at settled_at length ', the reason of that length, the event.
+local function unpark(id, place)
+    local letter = call('HGET', LETTERS, id)
+    if not letter then return 0 end
+    call('HDEL', LETTERS, id)
+    call('ZREM', PARKED, id)
+    if place then
+        local at, settled, length, from = string.match(letter, '^%S+ (%S+) (%S+) (%d+) ()')
+        -- Of one call, they come back in the order in which they were parked.
+        if #place == 8 then place = place .. eight_bytes(tonumber(at)) end
+        call('HSET', OUTBOX, id, '0 - 0 ' .. settled .. ' ' .. place .. string.sub(letter, from + length))
+        call('ZADD', UNTRIED, settled, place .. id)
+    end
+    return 1
+end
+
+local function unpark_some(place)
+    local ids = call('ZRANGEBYSCORE', PARKED, '-inf', '(+inf', 'LIMIT', 0, CHUNK)
+    for _, id in ipairs(ids) do unpark(id, place) end
+    return #ids
+end
+
+local function put(id, record, settled, member)
+    if letters and call('HEXISTS', LETTERS, id) == 1 then return end
+    if call('HSETNX', OUTBOX, id, record) == 1 then call('ZADD', UNTRIED, settled, member) end
+end
+
+-- Each takes its arguments from ARGV[i] on, and gives what is answered and how many they were.
+local does = {
+    record = function(i)
+        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 4 end
+        call('ZADD', DUE, ARGV[i + 3], ARGV[i])
+        if ARGV[i + 2] == '1' then call('SREM', ABSENT, ARGV[i]) end
+        return 1, 4
+    end,
+    forget = function(i)
+        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 4 end
+        drop(ARGV[i], ARGV[i + 2])
+        call('ZADD', MEMORY, ARGV[i + 3], ARGV[i])
+        return 1, 4
+    end,
+    absent = function(i)
+        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 3 end
+        call('SADD', ABSENT, ARGV[i])
+        absents = true
+        return 1, 3
+    end,
+    settle = function(i)
+        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 8 end
+        if ARGV[i + 1] ~= '' then drop(ARGV[i], ARGV[i + 2]) end
+        call('ZADD', MEMORY, ARGV[i + 3], ARGV[i])
+        put(ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+        return 1, 8
+    end,
+    delivered = function(i)
+        local found = read(ARGV[i])
+        if not found then return 0, 2 end
+        call('HDEL', OUTBOX, ARGV[i])
+        unlist(found)
+        if not delivered or tonumber(delivered) < tonumber(ARGV[i + 1]) then delivered = ARGV[i + 1] end
+        return 1, 2
+    end,
+    retry = function(i)
+        local found = read(ARGV[i])
+        if not found then return 0, 4 end
+        unlist(found)
+        local attempts, first, not_before = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+        call('HSET', OUTBOX, ARGV[i], table.concat({ attempts, first, not_before, found.settled, found.rest }, ' '))
+        list(found.member, attempts, not_before, found.settled)
+        return 1, 4
+    end,
+    park = function(i)
+        local found = read(ARGV[i])
+        if not found then return 0, 4 end
+        call('HDEL', OUTBOX, ARGV[i])
+        unlist(found)
+        local attempts, at, reason = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+        local first = table.concat({ attempts, at, found.settled, #reason, reason }, ' ')
+        call('HSET', LETTERS, ARGV[i], first .. string.sub(found.rest, 17))
+        call('ZADD', PARKED, at, ARGV[i])
+        letters = true
+        return 1, 4
+    end,
+    replay = function(i) return unpark(ARGV[i], ARGV[i + 1]), 2 end,
+    purge = function(i) return unpark(ARGV[i]), 1 end,
+    replay_some = function(i) return unpark_some(ARGV[i]), 1 end,
+    purge_some = function() return unpark_some(), 0 end,
+    discard_some = function()
+        local fields = {}
+        for _, field in ipairs(call('HKEYS', HEAD)) do
+            if string.sub(field, 1, 5) == 'node:' then fields[#fields + 1] = field end
+        end
+        if #fields > 0 then call('HDEL', HEAD, unpack(fields)) end
+        local old = call('ZRANGEBYSCORE', MEMORY, '-inf', '(+inf', 'LIMIT', 0, CHUNK)
+        if #old > 0 then call('ZREM', MEMORY, unpack(old)) end
+        local keys = call('ZRANGEBYSCORE', DUE, '-inf', '(+inf', 'LIMIT', 0, CHUNK)
+        if #keys > 0 then
+            call('ZREM', DUE, unpack(keys))
+            call('SREM', ABSENT, unpack(keys))
+        end
+        return #keys .. '+' .. #old, 0
+    end,
+    set = function(i)
+        call('HSET', HEAD, ARGV[i], ARGV[i + 1])
+        return 1, 2
+    end,
+    unset = function(i) return call('HDEL', HEAD, ARGV[i]), 1 end,
+}
+
+local answers = {}
+at = 7
+for job = 1, tonumber(ARGV[6]) do
+    local epoch, till = tonumber(ARGV[at]), at + 2 + tonumber(ARGV[at + 1])
+    at = at + 2
+    if epoch < newest then
+        answers[job] = 'fenced'
+    else
+        local results = {}
+        while at < till do
+            local answer, used = does[ARGV[at]](at + 1)
+            results[#results + 1] = answer
+            at = at + 1 + used
+        end
+        answers[job] = table.concat(results)
+    end
+    at = till
+end
+
+local old = call('ZRANGEBYSCORE', MEMORY, '-inf', '(' .. ARGV[5], 'LIMIT', 0, CHUNK)
+if #old > 0 then call('ZREM', MEMORY, unpack(old)) end
+local told = table.concat(answers, ',')
+-- Last: Redis refuses a script for want of memory only before its first write, and one that begins with removals is to pass.
+call('HSET', HEAD, 'seq', ARGV[2], 'writer', ARGV[3], 'answers', told)
+if delivered and delivered ~= head[5] then call('HSET', HEAD, 'delivered', delivered) end
+return { head[1], head[2], 'done', told }

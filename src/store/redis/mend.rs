@@ -1,0 +1,102 @@
+//! What is done when a failover has lost writes, and what a partition begins with.
+
+use tokio::time::Instant;
+
+use super::{
+    jobs::text,
+    names::PLACEHOLDER,
+    reply::{self, Done},
+    script,
+    worker::{Worker, count_reapplied},
+};
+use crate::store::{Epoch, StoreError};
+
+/// The version of what lies in Redis. A newer one is refused.
+pub(super) const SCHEMA: i64 = 1;
+
+impl Worker {
+    /// Sees to it that the partition is there, and says its newest write and epoch.
+    pub async fn init(&self) -> Result<(u64, Epoch), StoreError> {
+        let partitions = self.shared.settings.partitions;
+        let args = [text(SCHEMA), text(partitions), PLACEHOLDER.into()];
+        let answer = self.call(&script::INIT, &args).await?;
+        let [_, _, schema, count] = answer.as_slice() else { return Err(reply::unexpected(&answer)) };
+        let unexpected = || reply::unexpected(&answer);
+        let (schema, count) = (reply::number(schema).ok_or_else(unexpected)?, reply::number(count));
+        if schema > SCHEMA {
+            let path = self.names.keys.first().cloned().unwrap_or_default().into();
+            return Err(StoreError::Newer { path, found: schema, known: SCHEMA });
+        }
+        if count != Some(i64::from(partitions)) {
+            return Err(StoreError::Refused(format!("it has {count:?} partitions, and not {partitions}")));
+        }
+        reply::head(&answer).ok_or_else(unexpected)
+    }
+
+    /// Makes the writes again that are not there any more, in their order.
+    pub async fn mend(&mut self) -> Result<(), StoreError> {
+        let (mut seq, mut epoch) = self.init().await?;
+        let epoch_lost = epoch < self.taken;
+        if epoch_lost {
+            let args = [text(self.taken.0), self.shared.writer.clone().into_bytes(), b"again".to_vec()];
+            let answer = self.call(&script::RAISE, &args).await?;
+            (seq, epoch) = reply::head(&answer).ok_or_else(|| reply::unexpected(&answer))?;
+        }
+        if self.taken > Epoch(0) && epoch > self.taken {
+            // The new owner has its own to make again; ours are refused.
+            self.left_to(seq);
+            return Ok(());
+        }
+        let (count, whole) = match (seq < self.seq, epoch_lost) {
+            (true, _) => self.journal.lost_behind(seq),
+            // What a refused owner wrote since hides what is left of ours. Done again, each finds what it has done itself.
+            (false, true) => (self.journal.lost_all(seq), true),
+            (false, false) => return Ok(()),
+        };
+        let gone = self.seq.saturating_sub(seq);
+        if !whole && gone > 0 {
+            tracing::error!(
+                partition = self.index,
+                gone,
+                kept = count,
+                "The store has lost writes that are older than what is kept to make them again."
+            );
+        }
+        self.seq = seq + count;
+        self.next = self.next.max(self.seq + 1);
+        self.reapply(seq).await?;
+        count_reapplied(&self.shared, count);
+        tracing::warn!(partition = self.index, writes = count, "The store had lost writes; they were made again.");
+        self.upkeep.again();
+        Ok(())
+    }
+
+    async fn reapply(&mut self, mut seq: u64) -> Result<(), StoreError> {
+        while let Some(entry) = self.journal.after(seq) {
+            let mine = entry.seq;
+            let answer = self.send(seq, mine, &entry.args).await?;
+            match reply::done(&answer)? {
+                Done::Yes(_) => seq = mine,
+                Done::Fenced(outcome) => {
+                    self.left_to(outcome.seq);
+                    return Ok(());
+                }
+                Done::Ahead(other) => {
+                    (self.seq, self.next) = (other, self.next.max(other + 1));
+                    return Ok(());
+                }
+                // Again: whoever sent us here finds it lost once more.
+                Done::Lost => return Ok(()),
+            }
+        }
+        self.seen = Instant::now();
+        Ok(())
+    }
+
+    fn left_to(&mut self, seq: u64) {
+        self.journal.clear();
+        (self.seq, self.next) = (seq, self.next.max(seq + 1));
+        // Reads go on, and are not taken for lost.
+        self.taken = Epoch(0);
+    }
+}

@@ -1,0 +1,199 @@
+//! Which node a slot is at, as far as we were told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rand::seq::SliceRandom as _;
+use redis::Value;
+use tokio::time::Instant;
+
+use super::refusal::Refusal;
+use crate::model::{Address, Slot};
+
+/// Nodes are asked for their view this often at most.
+const APART: Duration = Duration::from_millis(50);
+/// So many are asked, one after the other, until one answers.
+const ASKED: usize = 3;
+
+pub(super) struct Routes {
+    seeds: Vec<Address>,
+    map: Vec<(Address, Address)>,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// By the first slot of a range: the last one and the owner.
+    ranges: BTreeMap<u16, (u16, Address)>,
+    /// What single slots' redirections said since.
+    moved: BTreeMap<u16, Address>,
+    /// Slots whose owner did not answer as one, until the nodes were asked again.
+    doubted: Vec<(u16, Address)>,
+    /// When a node was asked last.
+    at: Option<Instant>,
+}
+
+impl Routes {
+    pub fn new(seeds: Vec<Address>, map: Vec<(Address, Address)>) -> Self {
+        Self { seeds, map, told: Mutex::default() }
+    }
+
+    /// `None`: ask.
+    pub fn owner(&self, slot: Slot) -> Option<Address> {
+        let told = self.told();
+        if told.doubted.iter().any(|(doubted, _)| *doubted == slot.0) {
+            return None;
+        }
+        told.owner(slot)
+    }
+
+    /// A node said that another has the slot.
+    pub fn moved(&self, slot: Slot, to: &str, by: &Address) {
+        if let Some(to) = self.read(to, by) {
+            let mut told = self.told();
+            told.doubted.retain(|(doubted, _)| *doubted != slot.0);
+            told.moved.insert(slot.0, to);
+        }
+    }
+
+    /// The node that we took for the owner does not answer as one.
+    pub fn doubt(&self, slot: Slot, owner: &Address) {
+        let mut told = self.told();
+        told.moved.remove(&slot.0);
+        if !told.doubted.iter().any(|(doubted, _)| *doubted == slot.0) {
+            told.doubted.push((slot.0, owner.clone()));
+        }
+    }
+
+    /// The owner, if somebody has asked for it just now: then it is not doubted any more.
+    pub fn recent(&self, slot: Slot) -> Option<Address> {
+        let mut told = self.told();
+        let owner = told.owner(slot).filter(|_| told.at.is_some_and(|at| at.elapsed() < APART))?;
+        told.doubted.retain(|(doubted, _)| *doubted != slot.0);
+        Some(owner)
+    }
+
+    /// A node's answer to `CLUSTER SLOTS`; gives the slot's owner.
+    pub fn learn(&self, answer: &Value, by: &Address, slot: Slot) -> Result<Address, Refusal> {
+        let ranges = self.parse(answer, by);
+        let mut told = self.told();
+        *told = Told { ranges, at: Some(Instant::now()), ..Told::default() };
+        told.owner(slot).ok_or_else(|| Refusal::Busy(format!("{by}: nobody owns slot {}; see CLUSTER NODES", slot.0)))
+    }
+
+    /// Known nodes and seeds, in any order, but the doubted last.
+    pub fn candidates(&self, slot: Slot) -> Vec<Address> {
+        let told = self.told();
+        let mut nodes: Vec<Address> =
+            told.ranges.values().map(|(_, owner)| owner).chain(&self.seeds).cloned().collect();
+        nodes.shuffle(&mut rand::rng());
+        let doubted = |node: &Address| told.doubted.iter().any(|(of, owner)| *of == slot.0 && owner == node);
+        nodes.sort_by_key(doubted);
+        let mut seen = Vec::new();
+        nodes.retain(|node| {
+            !seen.contains(node) && {
+                seen.push(node.clone());
+                true
+            }
+        });
+        nodes.truncate(ASKED);
+        nodes
+    }
+
+    /// An address as `by` has told it.
+    pub fn read(&self, text: &str, by: &Address) -> Option<Address> {
+        let (host, port) = text.rsplit_once(':')?;
+        self.dialled(host, port.parse().ok()?, by)
+    }
+
+    fn dialled(&self, host: &str, port: u16, by: &Address) -> Option<Address> {
+        // A node that does not know its own address: the one under which we have asked it.
+        let host = if host.is_empty() || host == "?" { &by.host } else { host.trim_matches(['[', ']']) };
+        let announced = Address::new(host, port);
+        let mapped = self.map.iter().find(|(from, _)| *from == announced).map(|(_, to)| to.clone());
+        (port != 0).then(|| mapped.unwrap_or(announced))
+    }
+
+    /// Reads `CLUSTER SLOTS`: first and last slot, then nodes, the master first, each a host and a port.
+    fn parse(&self, value: &Value, by: &Address) -> BTreeMap<u16, (u16, Address)> {
+        let Value::Array(ranges) = value else { return BTreeMap::new() };
+        let range = |range: &Value| {
+            let Value::Array(fields) = range else { return None };
+            let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = fields.as_slice() else {
+                return None;
+            };
+            let [host, Value::Int(port), ..] = master.as_slice() else { return None };
+            let host = match host {
+                Value::BulkString(host) => std::str::from_utf8(host).ok()?,
+                Value::SimpleString(host) => host,
+                _ => "",
+            };
+            let owner = self.dialled(host, u16::try_from(*port).ok()?, by)?;
+            Some((u16::try_from(*first).ok()?, (u16::try_from(*last).ok()?, owner)))
+        };
+        ranges.iter().filter_map(range).collect()
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    fn owner(&self, slot: Slot) -> Option<Address> {
+        let ranged = || self.ranges.range(..=slot.0).next_back().filter(|(_, (last, _))| *last >= slot.0);
+        self.moved.get(&slot.0).or_else(|| ranged().map(|(_, (_, owner))| owner)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes() -> Routes {
+        let node = |host: &str, port| Address::new(host, port);
+        Routes::new(vec![node("seed", 1)], vec![(node("10.0.3.7", 6379), node("redis-0.example", 6380))])
+    }
+
+    fn slots() -> Value {
+        let node = |host: &str, port| Value::Array(vec![Value::BulkString(host.into()), Value::Int(port)]);
+        let range = |first, last, node| Value::Array(vec![Value::Int(first), Value::Int(last), node]);
+        Value::Array(vec![
+            range(0, 5, node("10.0.3.7", 6379)),
+            range(6, 9, node("", 7)),
+            range(11, 16_383, node("fe80::1", 8)),
+        ])
+    }
+
+    #[test]
+    fn a_slot_is_where_a_node_says_and_where_it_was_moved() {
+        let routes = routes();
+        assert_eq!(routes.owner(Slot(3)), None);
+        let told = routes.learn(&slots(), &Address::new("seed", 1), Slot(3));
+        assert_eq!(told, Ok(Address::new("redis-0.example", 6380)));
+        assert_eq!(routes.owner(Slot(8)), Some(Address::new("seed", 7)));
+        assert_eq!(routes.owner(Slot(11)), Some(Address::new("fe80::1", 8)));
+        assert_eq!(routes.owner(Slot(10)), None);
+        routes.moved(Slot(3), "10.0.3.7:6379", &Address::new("seed", 7));
+        routes.moved(Slot(4), ":9", &Address::new("other", 7));
+        assert_eq!(routes.owner(Slot(3)), Some(Address::new("redis-0.example", 6380)));
+        assert_eq!(routes.owner(Slot(4)), Some(Address::new("other", 9)));
+    }
+
+    #[test]
+    fn a_doubted_owner_is_asked_about_elsewhere_first() {
+        let routes = routes();
+        routes.learn(&slots(), &Address::new("seed", 1), Slot(3)).unwrap();
+        let owner = routes.owner(Slot(8)).unwrap();
+        routes.doubt(Slot(8), &owner);
+        assert_eq!(routes.owner(Slot(8)), None);
+        assert!(routes.owner(Slot(3)).is_some());
+        for _ in 0..20 {
+            let asked = routes.candidates(Slot(8));
+            assert!(asked.len() == ASKED && asked[..2].iter().all(|node| *node != owner), "{asked:?}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! How a store is reached.
+
+use std::time::Duration;
+
+use crate::model::Address;
+
+/// How many partitions a listener's store has, unless a test says other. It is part of what lies in Redis: a change is a new
+/// schema. More would spread better and cost more scripts: this gives each of a few masters several.
+pub const PARTITIONS: u16 = 16;
+
+/// What kind of Redis it lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Cluster,
+    /// One server: the first of the addresses.
+    Single,
+}
+
+/// Which Redis, and how patient we are with it.
+#[derive(Clone)]
+pub struct Settings {
+    pub mode: Mode,
+    /// Any nodes of it.
+    pub addresses: Vec<Address>,
+    /// Where to dial instead of what a node announces.
+    pub address_map: Vec<(Address, Address)>,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    pub partitions: u16,
+    /// How long one attempt may take, connecting apart. It may be made again at once: a write is done once.
+    pub attempt: Duration,
+    /// How long a call is tried in all before it fails.
+    pub patience: Duration,
+    /// Writes are kept for so long, to be made again should a failover lose them (DESIGN rule 11).
+    pub keep_writes: Duration,
+    /// ... of all partitions together, in bytes at most.
+    pub keep_bytes: usize,
+    /// How often a partition that was written to lately is asked whether it has lost something.
+    pub probe: Duration,
+    /// How often the servers' eviction policy is looked at.
+    pub policy_check: Duration,
+}
+
+impl Settings {
+    pub fn new(mode: Mode, addresses: Vec<Address>) -> Self {
+        Self {
+            mode,
+            addresses,
+            address_map: Vec::new(),
+            username: None,
+            password: None,
+            partitions: PARTITIONS,
+            attempt: Duration::from_millis(1_500),
+            patience: Duration::from_secs(5),
+            keep_writes: Duration::from_secs(30),
+            keep_bytes: 64 << 20,
+            probe: Duration::from_secs(1),
+            policy_check: Duration::from_secs(60),
+        }
+    }
+}

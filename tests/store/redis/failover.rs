@@ -1,0 +1,188 @@
+//! DESIGN rule 11: what a failover takes back is written again.
+
+use std::time::{Duration, Instant};
+
+use redis::cmd;
+use redis_expiry_operator::{
+    commands::demo::cluster::{Cluster, Data, Failover},
+    model::{Key, Millis},
+    store::{Epoch, Store, StoreError, redis::RedisStore},
+};
+
+use super::setup::{Redis, cluster, settings, wait};
+use crate::given::{
+    FIRST, Fresh, Memory, absent, dead_letter, delivered, entry, forget, holding, id, mark_absent, record, record_over,
+    retry, settle,
+};
+
+/// Writes of everything that can be written, the same to both.
+async fn write(store: &RedisStore, maps: &Memory, round: i64) {
+    for changes in [
+        (0..8).map(|number| record(&key(round, number), round)).collect::<Vec<_>>(),
+        vec![
+            mark_absent(&key(round, 0), entry(round)),
+            record_over(&key(round, 1), entry(round), round + 1),
+            forget(&key(round, 2), entry(round), round),
+            settle(&key(round, 3), entry(round), round, round),
+            settle(&key(round, 4), entry(round), round, round),
+            settle(&key(round, 5), entry(round), round, round),
+        ],
+        vec![settle(&key(round, 0), absent(round), round, round)],
+    ] {
+        let expected = maps.store().apply(EPOCH, changes.clone()).done.await;
+        assert_eq!(store.apply(EPOCH, changes).done.await, expected);
+    }
+    let outcomes = vec![
+        delivered(id(&key(round, 3), round), round),
+        retry(id(&key(round, 4), round), 2, round + 50),
+        dead_letter(id(&key(round, 5), round), round),
+    ];
+    maps.store().delivered(EPOCH, outcomes.clone()).await.unwrap();
+    store.delivered(EPOCH, outcomes).await.unwrap();
+}
+
+const EPOCH: Epoch = Epoch(1);
+
+fn key(round: i64, number: u8) -> String {
+    format!("order:{round}:{number}")
+}
+fn keys(rounds: i64) -> Vec<Key> {
+    (0..rounds).flat_map(|round| (0..8).map(move |number| Key::from(key(round, number).as_str()))).collect()
+}
+
+async fn given() -> (Cluster, Redis, Memory) {
+    let cluster = cluster(1).await;
+    let redis = Redis::with(settings(&cluster)).await;
+    let maps = Memory::fresh();
+    assert_eq!(redis.store().take_epoch().await.unwrap(), maps.store().take_epoch().await.unwrap());
+    (cluster, redis, maps)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_a_dead_master_had_not_replicated_come_back() {
+    let (cluster, redis, maps) = given().await;
+    let store = redis.store();
+    for round in 0..20 {
+        write(store, &maps, round).await;
+    }
+    let master = redis.master(&cluster, 0).await;
+    let replica = cluster.replicas_of(&master).await.unwrap().remove(0);
+    // The replica is held and its link cut: it gets nothing more, and is set free when its master is dead.
+    cluster.pause(&replica).unwrap();
+    let _: i64 = master.query(cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica")).await.unwrap();
+    for round in 20..40 {
+        write(store, &maps, round).await;
+    }
+    cluster.kill(&master).unwrap();
+    cluster.resume(&replica).unwrap();
+    cluster.failover(&replica, Failover::Takeover).await.unwrap();
+    cluster.wait_ok().await.unwrap();
+    // Nothing more is written: the loss is found all the same, within a second or so.
+    wait("the writes to come back", async || store.reapplied() > 0).await;
+    let expected = holding(maps.store(), &keys(40), Millis(40)).await;
+    assert_eq!(holding(store, &keys(40), Millis(40)).await, expected);
+    // It goes on as if nothing had been.
+    for round in 40..45 {
+        write(store, &maps, round).await;
+    }
+    let expected = holding(maps.store(), &keys(45), Millis(45)).await;
+    assert_eq!(holding(store, &keys(45), Millis(45)).await, expected);
+    // Whoever comes next finds it in Redis, and not only in our memory.
+    assert_eq!(holding(&redis.another().await, &keys(45), Millis(45)).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_comes_back_empty_is_filled_again_with_its_epoch_and_its_lifetime() {
+    let (cluster, redis, maps) = given().await;
+    let store = redis.store();
+    for round in 0..20 {
+        write(store, &maps, round).await;
+    }
+    let master = redis.master(&cluster, 0).await;
+    let () = master.query(&cmd("FLUSHALL")).await.unwrap();
+    let expected = holding(maps.store(), &keys(20), Millis(20)).await;
+    // The first call after it already sees what was there.
+    assert_eq!(holding(store, &keys(20), Millis(20)).await, expected);
+    assert!(store.reapplied() > 0);
+    let old = redis.another().await;
+    let refused = old.apply(Epoch(0), vec![record("z", 1)]).done.await;
+    assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{refused:?}");
+    let head = redis.keys()[0].clone();
+    wait("a lifetime", async || master.query::<i64>(cmd("PTTL").arg(&head)).await.unwrap() > 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_failover_loses_nothing_and_delays_little() {
+    let (cluster, redis, maps) = given().await;
+    let store = redis.store();
+    let master = redis.master(&cluster, 0).await;
+    let replica = cluster.replicas_of(&master).await.unwrap().remove(0);
+    let failing = cluster.failover(&replica, Failover::Planned);
+    let writing = async {
+        for round in 0..60 {
+            write(store, &maps, round).await;
+        }
+    };
+    let (failed, ()) = tokio::join!(failing, writing);
+    failed.unwrap();
+    let expected = holding(maps.store(), &keys(60), Millis(60)).await;
+    assert_eq!(holding(store, &keys(60), Millis(60)).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_node_holds_up_its_own_partitions_alone_and_no_call_for_long() {
+    let cluster = cluster(0).await;
+    let mut quick = settings(&cluster);
+    (quick.attempt, quick.patience) = (Duration::from_millis(300), Duration::from_millis(1_500));
+    let redis = Redis::with(quick).await;
+    let store = redis.store();
+    let hung = redis.master(&cluster, 0).await;
+    cluster.pause(&hung).unwrap();
+    let (mut well, mut ill) = (0, 0);
+    let start = Instant::now();
+    let calls: Vec<_> = (0..60)
+        .map(|number| (number, Instant::now(), store.apply(FIRST, vec![record(&key(0, number), 5)]).done))
+        .collect();
+    for (number, since, done) in calls {
+        match done.await {
+            Ok(_) => {
+                well += 1;
+                assert!(number > 0 || since.elapsed() < Duration::from_secs(1));
+            }
+            Err(StoreError::Unavailable(why)) => {
+                ill += 1;
+                assert!(why.contains(&hung.address()) || why.contains("in time"), "{why}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(well > 20 && ill > 5, "{well} and {ill}");
+    // What asks everybody ends, too.
+    assert!(matches!(store.counts().await, Err(StoreError::Unavailable(_))));
+    cluster.resume(&hung).unwrap();
+    // The ghosts of the calls that were given up do no harm: each key is there once or not at all.
+    wait("the node", async || store.counts().await.is_ok()).await;
+    for number in 0..60 {
+        store.apply(FIRST, vec![record(&key(0, number), 5)]).done.await.unwrap();
+    }
+    assert_eq!(store.counts().await.unwrap().tracked, 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_master_without_replica_is_an_error_and_its_return_is_noticed() {
+    let cluster = cluster(0).await;
+    let mut quick = settings(&cluster);
+    quick.patience = Duration::from_millis(800);
+    let redis = Redis::with(quick).await;
+    let store = redis.store();
+    let changes = || (0..50).map(|number| record(&key(1, number), 5)).collect();
+    store.apply(FIRST, changes()).durable.await.unwrap();
+    let dead = redis.master(&cluster, 0).await;
+    cluster.kill(&dead).unwrap();
+    let error = store.counts().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)) && error.retryable(), "{error}");
+    cluster.restart(&dead, Data::Drop).await.unwrap();
+    wait("the node", async || store.counts().await.is_ok()).await;
+    assert_eq!(store.counts().await.unwrap().tracked, 50);
+}

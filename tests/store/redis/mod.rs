@@ -1,0 +1,9 @@
+//! What only a store in Redis can suffer.
+
+mod crash;
+mod failover;
+mod keys;
+mod moving;
+mod owners;
+mod refused;
+pub mod setup;
