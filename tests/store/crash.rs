@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     env,
+    ffi::OsStr,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
@@ -27,7 +28,7 @@ use crate::given::{
 };
 
 const FILE: &str = "STORE_TEST_CRASH_FILE";
-const FROM: &str = "STORE_TEST_CRASH_FROM";
+pub const FROM: &str = "STORE_TEST_CRASH_FROM";
 /// Calls whose answers a writer has not yet seen.
 const IN_FLIGHT: usize = 24;
 const STEPS: u64 = 6;
@@ -77,16 +78,20 @@ fn counted(reply: Reply<u64>) -> Reply<()> {
     Box::pin(async move { reply.await.map(drop) })
 }
 
-/// Makes calls from `from` on, and says which are durable; ends when nobody listens or after `until`.
-async fn write(path: &Path, from: u64, until: u64, mut say: impl Write) -> Result<(), StoreError> {
+/// Makes calls from `from` on in a file.
+async fn write(path: &Path, from: u64, until: u64, say: impl Write) -> Result<(), StoreError> {
     // Half of them put down what comes and file it between two calls.
     let options = if from.is_multiple_of(2) { Options::default() } else { in_bulk(Duration::ZERO) };
-    let store = SqliteStore::open(path, &options)?;
+    call_all(&SqliteStore::open(path, &options)?, from, until, say).await
+}
+
+/// Makes calls from `from` on, and says which are durable; ends when nobody listens or after `until`.
+pub async fn call_all(store: &impl Store, from: u64, until: u64, mut say: impl Write) -> Result<(), StoreError> {
     let epoch = store.take_epoch().await?;
     writeln!(say, "ready").unwrap();
     let mut replies = VecDeque::new();
     for index in from..until {
-        replies.push_back((index, call(&store, epoch, index)));
+        replies.push_back((index, call(store, epoch, index)));
         if replies.len() >= IN_FLIGHT
             && let Some((index, reply)) = replies.pop_front()
         {
@@ -102,13 +107,20 @@ async fn write(path: &Path, from: u64, until: u64, mut say: impl Write) -> Resul
 }
 
 /// What the file must hold after a prefix of the calls; it keeps up with the writers.
-struct Expected {
+pub struct Expected {
     store: MemoryStore,
-    epoch: Epoch,
-    calls: u64,
+    pub epoch: Epoch,
+    pub calls: u64,
 }
 
 impl Expected {
+    pub fn nothing() -> Self {
+        Self { store: MemoryStore::new(), epoch: Epoch(0), calls: 0 }
+    }
+    /// As the next writer does.
+    pub async fn take_epoch(&mut self) {
+        self.epoch = self.store.take_epoch().await.unwrap();
+    }
     async fn advance(&mut self) {
         call(&self.store, self.epoch, self.calls).await.unwrap();
         self.calls += 1;
@@ -119,14 +131,17 @@ impl Expected {
         rounds.flat_map(|round| (0..8).map(move |number| Key::from(key(round, number).as_str()))).collect()
     }
 
-    /// Advances to the call up to which the file has everything; fails if there is none.
-    async fn meet(&mut self, path: &Path, durable: u64) {
-        let store = SqliteStore::open(path, &Options::default()).unwrap();
+    async fn meet_file(&mut self, path: &Path, durable: u64) {
+        self.meet(&SqliteStore::open(path, &Options::default()).unwrap(), durable).await;
+    }
+
+    /// Advances to the call up to which the store has everything; fails if there is none.
+    pub async fn meet(&mut self, store: &impl Store, durable: u64) {
         while self.calls < durable {
             self.advance().await;
         }
         let keys = self.keys();
-        let found = holding(&store, &keys, Millis(0)).await;
+        let found = holding(store, &keys, Millis(0)).await;
         // Calls that were made and not yet said to be durable may be there, too. The pipe holds some more lines.
         let most = durable + 2_000;
         let first = holding(&self.store, &keys, Millis(0)).await;
@@ -139,16 +154,20 @@ impl Expected {
     }
 }
 
-struct Writer {
+pub struct Writer {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
 }
 
 impl Writer {
     fn start(path: &Path, from: u64) -> Self {
+        Self::of("crash::a_writer_left_alone_makes_all_its_calls", FILE, path.as_os_str(), from)
+    }
+    /// The test of that name, as a process of its own that finds its store in the variable.
+    pub fn of(test: &str, variable: &str, place: &OsStr, from: u64) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "crash::a_writer_left_alone_makes_all_its_calls", "--nocapture"])
-            .env(FILE, path)
+            .args(["--exact", test, "--nocapture"])
+            .env(variable, place)
             .env(FROM, from.to_string())
             .stdout(Stdio::piped())
             .spawn()
@@ -156,13 +175,13 @@ impl Writer {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
-    fn line(&mut self, starts: &str) -> String {
+    pub fn line(&mut self, starts: &str) -> String {
         let mut lines = self.lines.by_ref().map(Result::unwrap);
         // The test harness has lines of its own, and one of ours may stand behind one of them.
         lines.find_map(|line| line.split_once(starts).map(|(_, rest)| rest.to_owned())).unwrap()
     }
     /// Kills it; how many calls were said to be durable by then, when `said` of them were known to be.
-    fn kill(&mut self, said: u64) -> u64 {
+    pub fn kill(&mut self, said: u64) -> u64 {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         let rest = self.lines.by_ref().map(Result::unwrap).filter_map(|line| {
@@ -191,10 +210,9 @@ async fn a_writer_left_alone_makes_all_its_calls() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("ledger.db");
     write(&path, 0, 100, std::io::sink()).await.unwrap();
-    let store = MemoryStore::new();
-    let epoch = store.take_epoch().await.unwrap();
-    let mut expected = Expected { store, epoch, calls: 0 };
-    expected.meet(&path, 100).await;
+    let mut expected = Expected::nothing();
+    expected.take_epoch().await;
+    expected.meet_file(&path, 100).await;
     assert_eq!(expected.calls, 100);
 }
 
@@ -202,11 +220,11 @@ async fn a_writer_left_alone_makes_all_its_calls() {
 async fn a_kill_between_any_two_steps_leaves_whole_calls_and_all_that_were_durable() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("ledger.db");
-    let mut expected = Expected { store: MemoryStore::new(), epoch: Epoch(0), calls: 0 };
+    let mut expected = Expected::nothing();
     for run in 0..30_u64 {
         let mut writer = Writer::start(&path, expected.calls);
         writer.line("ready");
-        expected.epoch = expected.store.take_epoch().await.unwrap();
+        expected.take_epoch().await;
         let mut durable = expected.calls;
         for _ in 0..run % 10 {
             durable = writer.line("durable ").parse::<u64>().unwrap() + 1;
@@ -214,7 +232,7 @@ async fn a_kill_between_any_two_steps_leaves_whole_calls_and_all_that_were_durab
         // Somewhere in the work on the next calls: the point is what is under way then, not how long it takes.
         std::thread::sleep(Duration::from_micros(run * 97 % 1_500));
         durable = writer.kill(durable);
-        expected.meet(&path, durable).await;
+        expected.meet_file(&path, durable).await;
     }
     assert!(expected.calls > 200, "only {} calls", expected.calls);
 }

@@ -1,4 +1,4 @@
-//! Whatever is done in whatever order, the file and the maps answer the same and hold the same.
+//! Whatever is done in whatever order, every store answers what the maps answer and holds what they hold.
 
 use proptest::prelude::*;
 use redis_expiry_operator::{
@@ -7,9 +7,12 @@ use redis_expiry_operator::{
 };
 use tokio::runtime::Builder;
 
-use crate::given::{
-    Fresh, Memory, Sqlite, dead_letter, delivered, entry_of, forget, holding, id, mark_absent, record, record_over,
-    retry, settle,
+use crate::{
+    given::{
+        Fresh, Memory, Sqlite, dead_letter, delivered, entry_of, forget, holding, id, mark_absent, record, record_over,
+        retry, settle,
+    },
+    redis::setup::Redis,
 };
 
 const KEYS: [&str; 4] = ["a", "b", "c", "\u{0}"];
@@ -157,27 +160,43 @@ fn change(key: &str, saw: &Saw, kind: Kind, there: Option<Seen>, at: i64) -> Cha
     }
 }
 
+/// Does the steps in the maps and in the others, and compares all that is answered and held.
+async fn compare(others: &mut [impl Fresh], steps: Vec<(Step, u64)>) {
+    let mut maps = Memory::fresh();
+    let keys: Vec<Key> = KEYS.map(Key::from).into();
+    for (number, (step, epoch)) in (0..).zip(steps) {
+        let at = number * STEP_MS;
+        let of_maps = perform(&mut maps, step.clone(), Epoch(epoch), at).await;
+        let held = holding(maps.store(), &keys, Millis(at)).await;
+        for (which, other) in others.iter_mut().enumerate() {
+            let of_other = perform(other, step.clone(), Epoch(epoch), at).await;
+            assert_eq!(of_other, of_maps, "store {which}, step {number}: {step:?}");
+            let of_other = holding(other.store(), &keys, Millis(at)).await;
+            assert_eq!(of_other, held, "store {which}, after step {number}: {step:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_file_and_the_maps_answer_the_same(steps in prop::collection::vec((step(), 0..4_u64), 1..40)) {
         let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(compare(&mut [Sqlite::fresh(), Sqlite::unfiled(), Sqlite::filing()], steps));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn redis_and_the_maps_answer_the_same(steps in prop::collection::vec((step(), 0..4_u64), 1..40)) {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut files = [Sqlite::fresh(), Sqlite::unfiled(), Sqlite::filing()];
-            let mut maps = Memory::fresh();
-            let keys: Vec<Key> = KEYS.map(Key::from).into();
-            for (number, (step, epoch)) in (0..).zip(steps) {
-                let at = number * STEP_MS;
-                let of_maps = perform(&mut maps, step.clone(), Epoch(epoch), at).await;
-                let held = holding(maps.store(), &keys, Millis(at)).await;
-                for (which, file) in files.iter_mut().enumerate() {
-                    let of_file = perform(file, step.clone(), Epoch(epoch), at).await;
-                    assert_eq!(of_file, of_maps, "file {which}, step {number}: {step:?}");
-                    let of_file = holding(file.store(), &keys, Millis(at)).await;
-                    assert_eq!(of_file, held, "file {which}, after step {number}: {step:?}");
-                }
-            }
+            let mut one = Redis::few().await;
+            one.settings.partitions = 1;
+            compare(&mut [Redis::few().await, Redis::with(one.settings).await], steps).await;
         });
     }
 }

@@ -34,11 +34,14 @@ impl RedisStore {
         self.shared.queues.partitions()
     }
 
-    /// Enqueues writes, each of the partition at its place; an empty one of them is left out.
+    /// Enqueues writes, each of the partition at its place; an empty one of them is left out. Where nothing is to be done at all,
+    /// one partition is asked whether the owner still is one.
     fn write(&self, epoch: Epoch, parts: Vec<Args>) -> Result<Vec<Option<Part<String>>>, StoreError> {
+        let nothing = parts.iter().all(Vec::is_empty);
         let (mut jobs, mut answers) = (Vec::new(), Vec::new());
         for (partition, args) in parts.into_iter().enumerate() {
-            answers.push((!args.is_empty()).then(|| {
+            let concerned = !args.is_empty() || (nothing && partition == 0);
+            answers.push(concerned.then(|| {
                 let (answer, part) = oneshot::channel();
                 jobs.push((partition, Job::Write(Write { epoch, args, answer })));
                 part

@@ -6,7 +6,7 @@
 
 use tokio::{
     sync::{oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -108,7 +108,9 @@ impl Worker {
     /// What came before is another owner's to keep.
     fn own(&mut self, epoch: Epoch, seq: u64) {
         self.taken = epoch;
-        self.journal.clear();
+        // The raise itself is repeated where it is lost.
+        self.journal.clear(seq.saturating_sub(1));
+        self.wrote = Some(Instant::now());
         (self.seq, self.next) = (seq, self.next.max(seq + 1));
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Journal {
     /// Written, but no answer came: they are in Redis or will never be.
     doubtful: VecDeque<Entry>,
     bytes: usize,
+    /// No write up to this is kept.
+    forgotten: u64,
     keep: Duration,
     most_bytes: usize,
 }
@@ -33,7 +35,7 @@ const DOUBTFUL: usize = 8;
 
 impl Journal {
     pub fn new(keep: Duration, most_bytes: usize) -> Self {
-        Self { entries: VecDeque::new(), doubtful: VecDeque::new(), bytes: 0, keep, most_bytes }
+        Self { entries: VecDeque::new(), doubtful: VecDeque::new(), bytes: 0, forgotten: 0, keep, most_bytes }
     }
 
     /// A write was done, behind the newest one that was `found` there.
@@ -63,42 +65,40 @@ impl Journal {
             && (self.bytes > self.most_bytes || now.saturating_duration_since(first.at) > self.keep)
         {
             self.bytes -= first.bytes;
+            self.forgotten = first.seq;
             self.entries.pop_front();
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    pub fn clear(&mut self) {
+    /// What was written up to `seq` is another's to keep.
+    pub fn clear(&mut self, seq: u64) {
+        self.forgotten = seq;
         self.entries.clear();
         self.doubtful.clear();
         self.bytes = 0;
     }
 
-    /// What is behind `seq`, which is all that is left of the writes, is counted on from there. How many that are, and
-    /// whether the first of them had followed `seq`.
-    pub fn lost_behind(&mut self, seq: u64) -> (u64, bool) {
+    /// Redis has the writes up to `seq`. How many are kept of those behind it, and whether that is all of them. They keep their
+    /// numbers: should a second failover lead to a replica that the first had passed by, its `seq` means the same writes.
+    pub fn lost_behind(&mut self, seq: u64) -> (usize, bool) {
         self.doubtful.clear();
         let kept = self.entries.partition_point(|entry| entry.seq <= seq);
-        let whole = self.entries.get(kept).is_some_and(|entry| entry.seq == seq + 1);
-        (self.renumber(kept, seq), whole)
+        (self.entries.len() - kept, self.forgotten <= seq)
     }
 
-    /// Nothing can be said of what is left: all is counted on from `seq`.
+    /// Nothing can be said of what Redis has: all is counted on from `seq`. Gives the last number.
     pub fn lost_all(&mut self, seq: u64) -> u64 {
         self.doubtful.clear();
-        self.renumber(0, seq)
+        let mut last = seq;
+        for entry in &mut self.entries {
+            last += 1;
+            entry.seq = last;
+        }
+        last
     }
 
-    fn renumber(&mut self, from: usize, seq: u64) -> u64 {
-        let mut count = 0;
-        for entry in self.entries.iter_mut().skip(from) {
-            count += 1;
-            entry.seq = seq + count;
-        }
-        count
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// The write that follows `seq`.
@@ -159,19 +159,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_counted_on_from_what_is_left() {
+    fn what_was_lost_keeps_its_numbers_and_it_is_known_whether_all_of_it_is_there() {
         let now = Instant::now();
         let mut journal = journal(100_000);
+        journal.clear(2);
         for seq in [3, 4, 6, 7_u8] {
             journal.done(seq.into(), 0, args(seq), now);
         }
         assert_eq!(journal.lost_behind(3), (3, true));
-        assert_eq!(all(&journal), [(3, 3), (4, 4), (5, 6), (6, 7)]);
         assert_eq!(journal.after(4).unwrap().args, args(6));
-        assert!(journal.after(6).is_none());
-        // Older ones are gone, and nobody has them.
+        assert!(journal.after(7).is_none());
+        assert_eq!(journal.lost_behind(2), (4, true));
+        // One before ours is gone, and nobody has it.
         assert_eq!(journal.lost_behind(1), (4, false));
-        assert_eq!(journal.lost_all(40), 4);
-        assert_eq!(all(&journal), [(41, 3), (42, 4), (43, 6), (44, 7)]);
+        journal.trim(now + Duration::from_secs(31));
+        assert_eq!(journal.lost_behind(6), (0, false));
+    }
+
+    #[test]
+    fn where_nothing_can_be_said_all_is_counted_on() {
+        let now = Instant::now();
+        let mut journal = journal(100_000);
+        for seq in [3, 4, 6_u8] {
+            journal.done(seq.into(), 0, args(seq), now);
+        }
+        assert_eq!(journal.lost_all(40), 43);
+        assert_eq!(all(&journal), [(41, 3), (42, 4), (43, 6)]);
     }
 }

@@ -47,25 +47,34 @@ impl Worker {
             self.left_to(seq);
             return Ok(());
         }
-        let (count, whole) = match (seq < self.seq, epoch_lost) {
-            (true, _) => self.journal.lost_behind(seq),
+        let gone = self.seq.saturating_sub(seq);
+        let count = match (seq < self.seq, epoch_lost) {
+            (true, _) => {
+                let (count, whole) = self.journal.lost_behind(seq);
+                if !whole {
+                    tracing::error!(
+                        partition = self.index,
+                        gone,
+                        kept = count,
+                        "The store has lost writes that are older than what is kept to make them again."
+                    );
+                }
+                if count == 0 {
+                    // There is nothing to make again: it is as it is.
+                    self.seq = seq;
+                }
+                count
+            }
             // What a refused owner wrote since hides what is left of ours. Done again, each finds what it has done itself.
-            (false, true) => (self.journal.lost_all(seq), true),
+            (false, true) => {
+                self.seq = self.journal.lost_all(seq);
+                self.next = self.next.max(self.seq + 1);
+                self.journal.len()
+            }
             (false, false) => return Ok(()),
         };
-        let gone = self.seq.saturating_sub(seq);
-        if !whole && gone > 0 {
-            tracing::error!(
-                partition = self.index,
-                gone,
-                kept = count,
-                "The store has lost writes that are older than what is kept to make them again."
-            );
-        }
-        self.seq = seq + count;
-        self.next = self.next.max(self.seq + 1);
         self.reapply(seq).await?;
-        count_reapplied(&self.shared, count);
+        count_reapplied(&self.shared, count as u64);
         tracing::warn!(partition = self.index, writes = count, "The store had lost writes; they were made again.");
         self.upkeep.again();
         Ok(())
@@ -94,7 +103,7 @@ impl Worker {
     }
 
     fn left_to(&mut self, seq: u64) {
-        self.journal.clear();
+        self.journal.clear(seq);
         (self.seq, self.next) = (seq, self.next.max(seq + 1));
         // Reads go on, and are not taken for lost.
         self.taken = Epoch(0);

@@ -133,11 +133,13 @@ impl Worker {
         let (keep, bytes) = (shared.settings.keep_writes, shared.settings.keep_bytes / shared.queues.partitions());
         let journal = Journal::new(keep, bytes);
         let upkeep = Upkeep::new(now);
-        let mut worker = Self { shared, index, names, journal, seq: 0, next: 1, taken: Epoch(0), upkeep, seen: now };
+        let mut worker =
+            Self { shared, index, names, journal, seq: 0, next: 1, taken: Epoch(0), upkeep, seen: now, wrote: None };
         // Before anything is put where it may be evicted.
         worker.check_policy(now).await?;
         let (seq, _) = worker.init().await?;
         (worker.seq, worker.next) = (seq, seq + 1);
+        worker.journal.clear(seq);
         worker.look_after(now).await?;
         Ok(worker)
     }

@@ -48,6 +48,8 @@ pub(super) struct Worker {
     pub upkeep: super::upkeep::Upkeep,
     /// When it was last seen that nothing is lost.
     pub seen: Instant,
+    /// When something was written last, the epoch included: so long ago, a failover takes nothing back.
+    pub wrote: Option<Instant>,
 }
 
 /// Tells the queues that the task has ended, however it came to that.
@@ -92,15 +94,17 @@ impl Worker {
 
     /// When to look again though nobody calls.
     fn wake(&self) -> Instant {
-        let probe = if self.journal.is_empty() { None } else { Some(self.seen + self.shared.settings.probe) };
-        probe.map_or(self.upkeep.next(), |probe| probe.min(self.upkeep.next()))
+        let next = self.upkeep.next();
+        self.wrote.map_or(next, |_| next.min(self.seen + self.shared.settings.probe))
     }
 
     /// What is done from time to time.
     async fn tend(&mut self) {
         let now = Instant::now();
         self.journal.trim(now);
-        if !self.journal.is_empty() && now >= self.seen + self.shared.settings.probe {
+        self.wrote =
+            self.wrote.filter(|wrote| now.saturating_duration_since(*wrote) <= self.shared.settings.keep_writes);
+        if self.wrote.is_some() && now >= self.seen + self.shared.settings.probe {
             // Whatever comes of it: the next is as far away.
             self.seen = now;
             if let Err(error) = self.read(&script::HEAD, &[]).await {
@@ -166,10 +170,11 @@ impl Worker {
                     self.journal.done(mine, outcome.seq, jobs, Instant::now());
                     self.seq = mine;
                     self.seen = Instant::now();
+                    self.wrote = Some(self.seen);
                     return Ok(outcome);
                 }
                 Done::Fenced(outcome) => {
-                    self.journal.clear();
+                    self.journal.clear(outcome.seq);
                     (self.seq, self.next) = (outcome.seq, self.next.max(outcome.seq + 1));
                     return Ok(outcome);
                 }

@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use redis::cmd;
 use redis_expiry_operator::{
-    commands::demo::cluster::{Cluster, Data, Failover},
+    commands::demo::cluster::{Cluster, Data, Failover, Node},
     model::{Key, Millis},
-    store::{Epoch, Store, StoreError, redis::RedisStore},
+    store::{
+        Epoch, Store, StoreError,
+        redis::{RedisStore, Settings},
+    },
 };
 
-use super::setup::{Redis, cluster, settings, wait};
+use super::setup::{Redis, cluster, settings, shared, wait};
 use crate::given::{
     FIRST, Fresh, Memory, absent, dead_letter, delivered, entry, forget, holding, id, mark_absent, record, record_over,
     retry, settle,
@@ -185,4 +188,79 @@ async fn a_dead_master_without_replica_is_an_error_and_its_return_is_noticed() {
     cluster.restart(&dead, Data::Drop).await.unwrap();
     wait("the node", async || store.counts().await.is_ok()).await;
     assert_eq!(store.counts().await.unwrap().tracked, 50);
+}
+
+/// All that lies in the partition's keys.
+async fn dump(master: &Node, keys: &[String]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for key in keys {
+        found.push(master.query(cmd("DUMP").arg(key)).await.unwrap());
+    }
+    found
+}
+
+/// Failovers take a partition back to what it was after some earlier write, any of them, the epoch's included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_taken_back_to_any_earlier_state_is_brought_forward_again() {
+    let cluster = shared().await;
+    let redis = Redis::with(Settings { partitions: 1, ..settings(cluster) }).await;
+    let (store, maps) = (redis.store(), Memory::fresh());
+    let master = redis.master(cluster, 0).await;
+    let mut states = vec![dump(&master, &redis.keys()).await];
+    assert_eq!(store.take_epoch().await.unwrap(), maps.store().take_epoch().await.unwrap());
+    for round in 0..24 {
+        write(store, &maps, round).await;
+        states.push(dump(&master, &redis.keys()).await);
+        let back = usize::try_from(round * 7).unwrap() % states.len();
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        for (key, state) in redis.keys().iter().zip(&states[back]) {
+            pipe.cmd("RESTORE").arg(key).arg(0).arg(state.as_slice()).arg("REPLACE").ignore();
+        }
+        let mut connection = master.connect(Duration::from_secs(5)).await.unwrap();
+        let () = pipe.query_async(&mut connection).await.unwrap();
+        // By a write or by a read: whatever comes first finds it.
+        if round % 2 == 0 {
+            let more = vec![record(&format!("more{round}"), 7)];
+            let expected = maps.store().apply(EPOCH, more.clone()).done.await;
+            assert_eq!(store.apply(EPOCH, more).done.await, expected);
+        }
+        let expected = holding(maps.store(), &keys(round + 1), Millis(round)).await;
+        assert_eq!(holding(store, &keys(round + 1), Millis(round)).await, expected, "back to {back} after {round}");
+    }
+    assert!(store.reapplied() > 24);
+}
+
+/// One that was frozen, is no master any more, and does not know it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_thawed_master_had_accepted_is_not_lost_with_it() {
+    let (cluster, redis, maps) = given().await;
+    let store = redis.store();
+    for round in 0..10 {
+        write(store, &maps, round).await;
+    }
+    let master = redis.master(&cluster, 0).await;
+    cluster.pause(&master).unwrap();
+    // Sent to the frozen one, given up there, and done by its successor: once.
+    let writing = async {
+        let start = Instant::now();
+        for round in 10..14 {
+            for number in 0..8 {
+                let change = vec![record(&key(round, number), round)];
+                let _ = maps.store().apply(EPOCH, change.clone()).done.await;
+                let end = start + Duration::from_secs(30);
+                loop {
+                    match store.apply(EPOCH, change.clone()).done.await {
+                        Ok(_) => break,
+                        Err(error) => assert!(error.retryable() && Instant::now() < end, "{error}"),
+                    }
+                }
+            }
+        }
+    };
+    writing.await;
+    cluster.resume(&master).unwrap();
+    cluster.wait_ok().await.unwrap();
+    let expected = holding(maps.store(), &keys(14), Millis(14)).await;
+    assert_eq!(holding(store, &keys(14), Millis(14)).await, expected);
 }
