@@ -11,6 +11,7 @@ use redis_expiry_operator::{
 };
 
 use super::setup::{Redis, cluster, listener, settings, shared};
+use super::speed::used;
 use crate::given::{FIRST, Fresh, all_due, apply, entry, entry_of, given_events, record, settle};
 
 const DAYS_14_MS: i64 = 14 * 24 * 60 * 60 * 1_000;
@@ -112,14 +113,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_was() {
 async fn an_entry_weighs_what_the_design_allows() {
     let cluster = cluster(0).await;
     let redis = Redis::with(settings(&cluster)).await;
-    let used = async || {
-        let mut sum = 0_i64;
-        for (master, _) in cluster.masters().await.unwrap() {
-            sum += master.info("memory", "used_memory").await.unwrap().parse::<i64>().unwrap();
-        }
-        sum
-    };
-    let before = used().await;
+    let before = used(&cluster).await;
     let entries = 100_000_i64;
     for from in (0..entries).step_by(10_000) {
         let key = |number| format!("order:pay:{number:010}");
@@ -129,7 +123,7 @@ async fn an_entry_weighs_what_the_design_allows() {
         )
         .await;
     }
-    let each = (used().await - before) / entries;
+    let each = (used(&cluster).await - before) / entries;
     println!("{each} bytes an entry with a key of 20 bytes");
     assert!((60..=145).contains(&each), "{each} bytes an entry");
     assert_eq!(redis.store().counts().await.unwrap().tracked, entries.unsigned_abs());

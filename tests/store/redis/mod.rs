@@ -7,3 +7,4 @@ mod moving;
 mod owners;
 mod refused;
 pub mod setup;
+mod speed;

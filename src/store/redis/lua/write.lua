@@ -97,19 +97,88 @@ local function unpark_some(place)
     return #ids
 end
 
-local function put(id, record, settled, member)
-    if letters and call('HEXISTS', LETTERS, id) == 1 then return end
-    if call('HSETNX', OUTBOX, id, record) == 1 then call('ZADD', UNTRIED, settled, member) end
+-- Operations of one kind in a row, on keys and ids of which none comes twice, are done together: a call for each of them would
+-- cost twice as much. Gives the keys, the ids and where the row ends.
+local function row(from, till, length, id_at)
+    local keys, ids, seen, at = {}, {}, {}, from
+    while at < till and #keys < CHUNK and ARGV[at] == ARGV[from] do
+        local key, id = ARGV[at + 1], id_at and ARGV[at + id_at]
+        if seen[key] or (id and seen[id]) then break end
+        keys[#keys + 1], seen[key] = key, true
+        if id then ids[#ids + 1], seen[id] = id, true end
+        at = at + length
+    end
+    return keys, ids, at
 end
+
+-- Gives for each of the keys, the operations on which begin at `from`, whether its entry is the one that was seen.
+local function are(keys, from, length)
+    local scores = call('ZMSCORE', DUE, unpack(keys))
+    local flags = absents and call('SMISMEMBER', ABSENT, unpack(keys)) or {}
+    local same = {}
+    for n = 1, #keys do
+        local saw = ARGV[from + (n - 1) * length + 2]
+        if scores[n] and saw ~= '' then
+            local absent = tonumber(ARGV[from + (n - 1) * length + 3])
+            same[n] = tonumber(scores[n]) == tonumber(saw) and (flags[n] or 0) == absent
+        else
+            same[n] = not scores[n] and saw == ''
+        end
+    end
+    return same
+end
+
+local function all(command, key, args)
+    if #args > 0 then call(command, key, unpack(args)) end
+end
+
+-- Both give where the row ends. What is answered goes into `results`.
+local rows = {
+    record = function(from, till, results)
+        local keys, _, stop = row(from, till, 5)
+        local same, due, back = are(keys, from, 5), {}, {}
+        for n, key in ipairs(keys) do
+            local i = from + (n - 1) * 5
+            results[#results + 1] = same[n] and 1 or 0
+            if same[n] then
+                due[#due + 1], due[#due + 2] = ARGV[i + 4], key
+                if ARGV[i + 3] == '1' then back[#back + 1] = key end
+            end
+        end
+        all('ZADD', DUE, due)
+        all('SREM', ABSENT, back)
+        return stop
+    end,
+    settle = function(from, till, results)
+        local keys, ids, stop = row(from, till, 9, 5)
+        local same = are(keys, from, 9)
+        local there = call('HMGET', OUTBOX, unpack(ids))
+        local parked = letters and call('HMGET', LETTERS, unpack(ids)) or {}
+        local due, absent, memories, events, untried = {}, {}, {}, {}, {}
+        for n, key in ipairs(keys) do
+            local i = from + (n - 1) * 9
+            results[#results + 1] = same[n] and 1 or 0
+            if same[n] then
+                if ARGV[i + 2] ~= '' then due[#due + 1] = key end
+                if ARGV[i + 3] == '1' then absent[#absent + 1] = key end
+                memories[#memories + 1], memories[#memories + 2] = ARGV[i + 4], key
+                if not there[n] and not parked[n] then
+                    events[#events + 1], events[#events + 2] = ARGV[i + 5], ARGV[i + 6]
+                    untried[#untried + 1], untried[#untried + 2] = ARGV[i + 7], ARGV[i + 8]
+                end
+            end
+        end
+        all('ZREM', DUE, due)
+        all('SREM', ABSENT, absent)
+        all('ZADD', MEMORY, memories)
+        all('HSET', OUTBOX, events)
+        all('ZADD', UNTRIED, untried)
+        return stop
+    end,
+}
 
 -- Each takes its arguments from ARGV[i] on, and gives what is answered and how many they were.
 local does = {
-    record = function(i)
-        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 4 end
-        call('ZADD', DUE, ARGV[i + 3], ARGV[i])
-        if ARGV[i + 2] == '1' then call('SREM', ABSENT, ARGV[i]) end
-        return 1, 4
-    end,
     forget = function(i)
         if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 4 end
         drop(ARGV[i], ARGV[i + 2])
@@ -121,13 +190,6 @@ local does = {
         call('SADD', ABSENT, ARGV[i])
         absents = true
         return 1, 3
-    end,
-    settle = function(i)
-        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 8 end
-        if ARGV[i + 1] ~= '' then drop(ARGV[i], ARGV[i + 2]) end
-        call('ZADD', MEMORY, ARGV[i + 3], ARGV[i])
-        put(ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
-        return 1, 8
     end,
     delivered = function(i)
         local found = read(ARGV[i])
@@ -194,9 +256,13 @@ for job = 1, tonumber(ARGV[6]) do
     else
         local results = {}
         while at < till do
-            local answer, used = does[ARGV[at]](at + 1)
-            results[#results + 1] = answer
-            at = at + 1 + used
+            if rows[ARGV[at]] then
+                at = rows[ARGV[at]](at, till, results)
+            else
+                local answer, used = does[ARGV[at]](at + 1)
+                results[#results + 1] = answer
+                at = at + 1 + used
+            end
         end
         answers[job] = table.concat(results)
     end
