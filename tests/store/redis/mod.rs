@@ -4,6 +4,7 @@ mod crash;
 mod failover;
 mod keys;
 mod moving;
+mod network;
 mod owners;
 mod refused;
 pub mod setup;

@@ -1,0 +1,149 @@
+//! A network between us and a node that loses answers and delivers late.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use redis_expiry_operator::{
+    model::{Address, slot_of},
+    store::{Store, StoreError, redis::Settings},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+use super::setup::{Redis, settings, shared};
+use crate::given::{FIRST, Fresh, apply, entry, entry_of, record, settle};
+
+/// Passes connections on to a node.
+#[derive(Clone)]
+struct Proxy {
+    port: u16,
+    /// What clients send on the connections of now is kept until it is released.
+    holding: Arc<AtomicBool>,
+    held: Arc<AtomicUsize>,
+    release: watch::Sender<bool>,
+    /// So many answers that a script has done something are lost with their connections.
+    losing: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    async fn start(to: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = Self {
+            port,
+            holding: Arc::default(),
+            held: Arc::default(),
+            release: watch::channel(false).0,
+            losing: Arc::default(),
+        };
+        let all = proxy.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(all.clone().pass(client, to.clone()));
+            }
+        });
+        proxy
+    }
+
+    async fn pass(self, mut client: TcpStream, to: String) {
+        let mut server = TcpStream::connect(to).await.unwrap();
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        let there = async {
+            let mut bytes = vec![0; 65_536];
+            loop {
+                let read = from_client.read(&mut bytes).await.unwrap_or(0);
+                let hold = self.holding.load(Ordering::SeqCst) && bytes[..read].windows(4).any(|four| four == b"EVAL");
+                if hold {
+                    self.held.fetch_add(1, Ordering::SeqCst);
+                    self.release.subscribe().wait_for(|released| *released).await.unwrap();
+                }
+                if read == 0 || to_server.write_all(&bytes[..read]).await.is_err() {
+                    return;
+                }
+                if hold {
+                    // The client has long gone; the node reads it all the same.
+                    let _ = copy(&mut from_client, &mut to_server).await;
+                }
+            }
+        };
+        let back = async {
+            let mut bytes = vec![0; 65_536];
+            loop {
+                let read = from_server.read(&mut bytes).await.unwrap_or(0);
+                let done = bytes[..read].windows(6).any(|six| six == b"\ndone\r");
+                let lose = |left: usize| left.checked_sub(1);
+                if done && self.losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+                    return;
+                }
+                if read == 0 || to_client.write_all(&bytes[..read]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! { () = there => {}, () = back => {} }
+    }
+}
+
+/// A store in one partition, with the proxy between us and its master.
+async fn given() -> (Redis, Proxy) {
+    let cluster = shared().await;
+    let direct = Redis::with(Settings { partitions: 1, ..settings(cluster) }).await;
+    let slot = slot_of(direct.keys()[0].as_bytes());
+    let owner = cluster.owner(slot.0).await.unwrap();
+    let proxy = Proxy::start(owner.address()).await;
+    let map = vec![(Address::parse(&owner.address()).unwrap(), Address::new("127.0.0.1", proxy.port))];
+    let mut settings = Settings { address_map: map, ..direct.settings.clone() };
+    (settings.attempt, settings.patience) = (Duration::from_millis(200), Duration::from_millis(700));
+    // The probe would be one more that is held.
+    settings.probe = Duration::from_secs(60);
+    let mut redis = direct;
+    redis.settings = settings;
+    redis.reopen().await;
+    (redis, proxy)
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_done_once_and_answers_as_if_it_had_arrived() {
+    let (redis, proxy) = given().await;
+    let store = redis.store();
+    for round in 0..5 {
+        let key = format!("k{round}");
+        proxy.losing.store(2, Ordering::SeqCst);
+        assert_eq!(apply(store, vec![record(&key, 5), record(&key, 6)]).await, [true, false]);
+        assert_eq!(proxy.losing.load(Ordering::SeqCst), 0, "nothing was lost");
+        proxy.losing.store(1, Ordering::SeqCst);
+        assert_eq!(apply(store, vec![settle(&key, entry(5), 5, 9)]).await, [true]);
+    }
+    assert_eq!(store.counts().await.unwrap().pending, 5);
+    assert_eq!(store.reapplied(), 0);
+}
+
+#[tokio::test]
+async fn a_write_that_was_given_up_and_arrives_after_later_ones_does_nothing() {
+    let (redis, proxy) = given().await;
+    let store = redis.store();
+    apply(store, vec![record("a", 5)]).await;
+    proxy.holding.store(true, Ordering::SeqCst);
+    let error = store.apply(FIRST, vec![settle("a", entry(5), 5, 9), record("ghost", 5)]).done.await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(proxy.held.load(Ordering::SeqCst) > 1);
+    // Connections that are made from now on are not held.
+    proxy.holding.store(false, Ordering::SeqCst);
+    apply(store, vec![record("b", 5)]).await;
+    proxy.release.send_replace(true);
+    // They have arrived when a write behind them has: it is on another connection, so some time is given.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    apply(store, vec![record("c", 5)]).await;
+    assert_eq!((entry_of(store, "a").await, entry_of(store, "ghost").await), (Some(entry(5)), None));
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.tracked, counts.pending, store.reapplied()), (3, 0, 0));
+}
