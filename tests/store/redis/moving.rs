@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::cmd;
 use redis_expiry_operator::{
-    commands::demo::cluster::Node,
+    commands::demo::cluster::{Cluster, Node, Options},
     model::slot_of,
-    store::{Store, redis::Settings},
+    store::{
+        Store,
+        redis::{Mode, Settings},
+    },
 };
 
 use super::setup::{Redis, cluster, settings};
@@ -106,4 +109,18 @@ async fn a_server_that_has_forgotten_the_scripts_is_told_them_again() {
         assert_eq!(store.apply(FIRST, changes).done.await.unwrap(), vec![true; 50]);
         assert_eq!(all_due(store, 1_000).await.len(), 50 * (round + 1));
     }
+}
+
+#[tokio::test]
+async fn one_server_is_enough() {
+    let options = Options { masters: 1, replicas: 0, ..Options::default() };
+    let cluster = Cluster::start(options).await.unwrap();
+    let redis = Redis::with(Settings { mode: Mode::Single, ..settings(&cluster) }).await;
+    let store = redis.store();
+    apply(store, (0..50).map(|number| record(&format!("k{number}"), 5)).collect()).await;
+    assert_eq!(apply(store, vec![settle("k7", entry(5), 5, 9)]).await, [true]);
+    assert_eq!(all_due(&redis.another().await, 100).await.len(), 49);
+    // Nobody is asked for a cluster.
+    let asked: String = cluster.nodes()[0].query(cmd("INFO").arg("commandstats")).await.unwrap();
+    assert!(!asked.contains("cmdstat_cluster|slots:"), "{asked}");
 }
