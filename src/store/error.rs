@@ -19,6 +19,8 @@ pub enum StoreError {
     ReadOnly { path: PathBuf, detail: String },
     #[error("{} is full ({detail}); free space on its disk", path.display())]
     Full { path: PathBuf, detail: String },
+    #[error("the disk did not take what was written to {} ({detail}); look at its health: the store is opened again", path.display())]
+    Unsynced { path: PathBuf, detail: String },
     #[error("the store does not answer: {0}")]
     Unavailable(String),
     #[error("the store was closed")]
@@ -35,6 +37,7 @@ impl StoreError {
             Self::Corrupt { .. } => "Corrupt",
             Self::ReadOnly { .. } => "ReadOnly",
             Self::Full { .. } => "Full",
+            Self::Unsynced { .. } => "Unsynced",
             Self::Unavailable(_) => "Unavailable",
             Self::Closed => "Closed",
         }
@@ -44,9 +47,12 @@ impl StoreError {
     pub const fn retryable(&self) -> bool {
         match self {
             Self::ReadOnly { .. } | Self::Full { .. } | Self::Unavailable(_) => true,
-            Self::Fenced { .. } | Self::Locked { .. } | Self::Newer { .. } | Self::Corrupt { .. } | Self::Closed => {
-                false
-            }
+            Self::Fenced { .. }
+            | Self::Locked { .. }
+            | Self::Newer { .. }
+            | Self::Corrupt { .. }
+            | Self::Unsynced { .. }
+            | Self::Closed => false,
         }
     }
 }

@@ -10,6 +10,7 @@ mod ledger;
 mod outbox;
 mod owner;
 mod random;
+mod slow_disk;
 
 /// Runs each function of the suite for each store: a new store is one more line here.
 macro_rules! suite {
