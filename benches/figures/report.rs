@@ -26,7 +26,7 @@ impl Round {
     /// Two times and what the one may be of the other.
     pub fn ratio(ours: f64, yardstick: f64, unit: &str, most: f64) -> Self {
         let ratio = ours / yardstick;
-        let digits = if unit == "s" { 2 } else { 0 };
+        let digits = if unit == "s" { 2 } else { usize::from(ours < 100.0) };
         Self {
             ours: format!("{ours:.digits$} {unit}"),
             yardstick: format!("{yardstick:.digits$} {unit}"),

@@ -22,7 +22,7 @@ use crate::store::{Change, Epoch, StoreError};
 pub(super) const QUEUE: usize = 65_536;
 /// A transaction takes no more jobs when it has done this much.
 const MAX_WEIGHT: usize = 50_000;
-/// After so much, the log is folded into the file.
+/// After so much, the log is folded into the file when nobody waits.
 const FOLDED_WEIGHT: usize = 10_000;
 /// So many new entries are filed at a time (see [`super::filing`]), when nobody waits: a job that comes meanwhile waits
 /// for some milliseconds.
@@ -162,7 +162,7 @@ pub(super) fn serve(
         }
         group.commit();
         group.look_for_bulk();
-        if group.unfolded >= FOLDED_WEIGHT && group.folding.fold() {
+        if group.unfolded >= FOLDED_WEIGHT && jobs.is_empty() && group.folding.fold() {
             group.unfolded = 0;
         }
     }
