@@ -782,7 +782,14 @@ impl Keeper {
         let pattern = self.settings.pattern.as_bytes();
         let current = |id: &NodeId| {
             let (Some(node), Some(synced)) = (self.view.nodes.get(id), self.synced.get(id)) else { return false };
-            node.open(pattern) && synced.continuity == node.continuity() && synced.epoch == node.epoch
+            // Slots that came and were not scanned yet count as a master that was not: nobody knows yet what came with them.
+            // While many move one after another it stays so, because what comes during a scan waits for the next: one turn
+            // for them all. Moves that are further apart than a scan are told one by one. Saying "ready" through them, or
+            // "not yet" beyond them, would make of the word something else than it says.
+            node.open(pattern)
+                && synced.continuity == node.continuity()
+                && synced.epoch == node.epoch
+                && node.slots.minus(&synced.slots).is_empty()
         };
         self.stats.synced = self.synced.keys().filter(|id| current(id)).cloned().collect();
         let masters = || self.view.nodes.iter().filter(|(_, node)| node.drives);

@@ -183,6 +183,29 @@ async fn slots_that_come_to_a_node_are_scanned_and_what_is_not_there_is_absent()
 }
 
 #[tokio::test]
+async fn it_is_not_ready_before_slots_that_came_were_scanned() {
+    let (a, b) = (Fake::start("a").await, Fake::start("b").await);
+    let before = [a.row("master", "-", 3, "0-99"), b.row("master", "-", 2, "100-16383")];
+    for fake in [&a, &b] {
+        fake.knows(&before);
+    }
+    let keeping = Keeping::start(plan(&[&a, &b]), With::default()).await;
+    keeping.ready().await;
+    let scans = a.times_asked("SCAN");
+    a.state().scans = Scans::Hang;
+    let after = [a.row("master", "-", 3, "0-100"), b.row("master", "-", 2, "101-16383")];
+    for fake in [&a, &b] {
+        fake.knows(&after);
+    }
+    until("not ready", || !keeping.stats.borrow().ready).await;
+    until("scanned", || a.times_asked("SCAN") > scans).await;
+    let stats = keeping.stats.borrow().clone();
+    assert!(!stats.ready && stats.gaps == 0, "{stats:?}");
+    a.state().scans = Scans::End;
+    keeping.ready().await;
+}
+
+#[tokio::test]
 async fn that_the_data_of_one_node_is_the_same_says_nothing_of_what_another_answers() {
     let (a, b) = (Fake::start("a").await, Fake::start("b").await);
     let before = [a.row("master", "-", 2, "0-16383"), b.row("master", "-", 1, "")];
