@@ -303,7 +303,7 @@ impl Core<'_> {
 
     fn pushed(&mut self, push: Push, at: i64) {
         match push {
-            Push::Keyspace { pattern, key, sort } => self.heard(&pattern, key, sort, at),
+            Push::Keyspace { pattern, key, sort } => self.heard(&pattern, &key, sort, at),
             Push::Subscribed => match self.expected.pop_front() {
                 Some(Expected::Pattern(pattern)) => self.subscribed(pattern),
                 Some(Expected::SlotChannel) | None => {}
@@ -314,7 +314,7 @@ impl Core<'_> {
         }
     }
 
-    fn heard(&mut self, pattern: &[u8], key: Key, sort: super::Sort, at: i64) {
+    fn heard(&mut self, pattern: &[u8], key: &Key, sort: super::Sort, at: i64) {
         if key.as_bytes().starts_with(STORE_PREFIX) {
             return;
         }
@@ -328,7 +328,7 @@ impl Core<'_> {
         };
         let now = Arc::clone(&self.now);
         for tap in now.taps.iter().filter(|tap| tap.pattern == pattern) {
-            if tap.evidence().hear(&key, heard.clone(), standing).is_err() {
+            if tap.evidence().hear(key, heard.clone(), standing).is_err() {
                 self.overflow();
             }
             if !self.told.iter().any(|told| Arc::ptr_eq(told, tap)) {

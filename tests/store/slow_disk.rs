@@ -63,7 +63,8 @@ fn opened(folder: &TempDir, sync: Sync) -> SqliteStore {
 
 /// The answer of a future that is to have come by now.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("nobody waits for the disk")
+    // Nobody waits for the disk.
+    tokio::time::timeout(PATIENCE, future).await.unwrap()
 }
 
 #[tokio::test]
