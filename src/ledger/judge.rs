@@ -63,7 +63,8 @@ const EARLIER_PROCESS_MS: i64 = 1_000;
 pub fn judge(naming: &Naming, known: Known, look: &Look, purpose: Purpose, at: Millis) -> Judgement {
     let births = look.used.heard.iter().filter(|heard| heard.sort == Sort::Born).map(|heard| heard.at.plus(-1));
     let gone_at = births.fold(at, Millis::min);
-    let mut judging = Judging { naming, key: &look.key, at, gone_at, entry: known.entry, changes: SmallVec::new() };
+    let mut judging =
+        Judging { naming, key: &look.key, at, gone_at, entry: known.entry, changes: SmallVec::new(), written: false };
     let mut memory = Recall::new(known.memory, naming.epoch, look.used.earlier_birth);
     for heard in &look.used.heard {
         judging.removal(heard, look, &mut memory);
@@ -85,20 +86,25 @@ struct Judging<'a> {
     gone_at: Millis,
     entry: Option<Seen>,
     changes: SmallVec<[Change; 1]>,
+    /// This look has heard that it was written, and no removal since.
+    written: bool,
 }
 
 impl Judging<'_> {
     fn removal(&mut self, heard: &Heard, look: &Look, memory: &mut Recall) {
         let elsewhere = heard.node != look.node;
+        let written = std::mem::replace(&mut self.written, heard.sort == Sort::Born);
         match (heard.sort, self.entry) {
             (Sort::Born, _) => memory.born(heard.at),
             // Another node had a copy left, or an earlier life: what the entry is of lives on where it is.
             (Sort::Expired, Some(seen)) if elsewhere && lives_on(seen, &look.answer) => {}
             (Sort::Expired, Some(seen)) => {
                 // It came no later than this. Only what was certainly early is a shortened TTL: an expiry at its deadline
-                // that was told by the time of the push would have an id that no restart finds again.
-                let shortened = seen.deadline.since(heard.server_at) > SAME_DEADLINE_MS;
-                let deadline = if shortened { heard.server_at } else { seen.deadline };
+                // that was told by the time of the push would have an id that no restart finds again. What was written
+                // since we looked and expired late may have had a later deadline, which nobody saw.
+                let off = heard.server_at.since(seen.deadline);
+                let extended = !seen.absent && written && off > SAME_DEADLINE_MS;
+                let deadline = if off < -SAME_DEADLINE_MS || extended { heard.server_at } else { seen.deadline };
                 self.settle(deadline, Evidence::Witnessed, heard.at);
                 memory.made();
             }
@@ -316,6 +322,19 @@ mod tests {
     fn expired_within_the_rounding_of_a_deadline_keeps_it() {
         let look = look(Answer::Gone, AHEAD, vec![heard(Sort::Expired, 99_995)]);
         assert_eq!(judged(entry(D), &look, Purpose::Ordinary).0, ["settle W 100000"]);
+    }
+
+    #[test]
+    fn expired_late_and_written_since_we_looked_carries_the_time_of_the_push() {
+        let heard_of = |at, sort| vec![heard(sort, 99_990), heard(Sort::Expired, at)];
+        let told = |known, heard| judged(known, &look(Answer::Gone, PAST, heard), Purpose::Ordinary).0;
+        assert_eq!(told(entry(D), heard_of(100_006, Sort::Born)), ["settle W 100006"]);
+        assert_eq!(told(entry(D), heard_of(100_005, Sort::Born)), ["settle W 100000"]);
+        assert_eq!(told(entry(D), vec![heard(Sort::Expired, 100_900)]), ["settle W 100000"]);
+        assert_eq!(told(absent(D), heard_of(100_006, Sort::Born)), ["settle W 100000"]);
+        let mut before = look(Answer::Gone, PAST, vec![heard(Sort::Expired, 100_900)]);
+        before.used.earlier_birth = Some(Millis(99_990));
+        assert_eq!(judged(entry(D), &before, Purpose::Ordinary).0, ["settle W 100000"]);
     }
 
     #[test]
