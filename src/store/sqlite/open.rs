@@ -24,7 +24,7 @@ const APPLICATION: i32 = 0x5245_784C;
 const SCHEMA: &str = include_str!("schema.sql");
 const SCHEMA_VERSION: i64 = 1;
 /// What SQLite keeps of the file in memory. The rest is the kernel's page cache, which is not counted as ours.
-const CACHE_KIB: i64 = 8 * 1024;
+const CACHE_KIB: i64 = 6 * 1024;
 /// A change touches one row here and there: small pages, because what is written is whole pages.
 const PAGE_BYTES: i64 = 1024;
 /// The store's own connection folds the log into the file when it has this many pages, if no moment came at which it could
