@@ -674,6 +674,10 @@ impl Keeper {
                 // end of that one begins the next. One that does is not begun anew at every gap; it might never end.
                 if gap && running.kind == resync::Kind::Periodic {
                     running.stop.cancel();
+                    // What it still asks about counts no more as found by it.
+                    for pending in self.pending.values_mut().filter(|pending| pending.node == *id) {
+                        pending.kind = resync::Kind::Whole;
+                    }
                 }
                 continue;
             }

@@ -171,7 +171,10 @@ impl Pipeline {
         let over = loop {
             tokio::select! {
                 () = ending(&mut self.end) => break Over::Ended,
-                () = gone(&mut delivering) => break Over::Again(failed(&"delivery has ended")),
+                () = gone(&mut delivering) => {
+                    let why = delivering.borrow().paused.clone();
+                    break Over::Again(failed(&why.as_deref().unwrap_or("delivery has ended")));
+                }
                 Some(ended) = ledger.join_next() => match ended {
                     Ok(Ok(())) => break Over::Ended,
                     Ok(Err(Stopped::Foreign(foreign))) => {

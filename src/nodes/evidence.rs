@@ -146,7 +146,9 @@ impl Evidence {
                 heard.at = heard.at.max(removed.plus(1));
             }
             let births = self.births.entry(key.clone()).or_default();
-            births.retain(|(node, at)| *node != heard.node && heard.at.since(*at) <= BIRTHS_MS);
+            // While a deletion waits for an answer, so does what may tell it for a MIGRATE.
+            let waits = self.records.contains_key(key);
+            births.retain(|(node, at)| *node != heard.node && (waits || heard.at.since(*at) <= BIRTHS_MS));
             births.push((heard.node.clone(), heard.at));
         } else {
             self.removals.insert(key.clone(), heard.at);
@@ -267,8 +269,8 @@ impl Evidence {
             !record.items.is_empty() || record.hinted
         });
         self.items = items;
-        self.births.retain(|_, births| {
-            births.retain(|(_, at)| now.since(*at) <= BIRTHS_MS);
+        self.births.retain(|key, births| {
+            births.retain(|(_, at)| self.records.contains_key(key) || now.since(*at) <= BIRTHS_MS);
             !births.is_empty()
         });
         self.used_births.retain(|_, at| now.since(*at) <= BIRTHS_MS);
@@ -468,6 +470,11 @@ mod tests {
         case.0.hints(9);
         case.0.fade(late);
         assert_eq!(case.take("a", 0), [Sort::Deleted]);
+        // Nor does what tells it for a MIGRATE.
+        let mut case = Case::new().hear("a", Sort::Deleted, 0, OWNER).hear("b", Sort::Born, 5, MASTER);
+        case.0.hints(9);
+        case.0.fade(late);
+        assert_eq!(case.take("c", -1_001), [Sort::Born; 0]);
         // An answer that did not count leaves what it could not have used as it was.
         let mut case = Case::new().hear("r", Sort::Expired, 0, REPLICA);
         let mark = case.0.mark();

@@ -9,7 +9,7 @@ use super::Epoch;
 pub enum StoreError {
     #[error("another owner took the store: epoch {} is older than {}", mine.0, newest.0)]
     Fenced { mine: Epoch, newest: Epoch },
-    #[error("{} is open in another process; give each process a --state-dir of its own", path.display())]
+    #[error("{} is in use by another process; give each process a --state-dir of its own, and let nothing else write there", path.display())]
     Locked { path: PathBuf },
     #[error("{} has schema version {found}, this program knows up to {known}; run the newer release that wrote it", path.display())]
     Newer { path: PathBuf, found: i64, known: i64 },

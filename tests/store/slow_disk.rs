@@ -1,10 +1,14 @@
 //! A disk that takes its time, and one that fails: what is asked meanwhile, and what is called durable.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
-    sync::{Condvar, Mutex, MutexGuard},
+    sync::{
+        Condvar, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -115,10 +119,31 @@ async fn a_disk_that_fails_makes_nothing_durable_until_the_store_is_opened_again
     let refused = store.apply(FIRST, vec![record("d", 8)]);
     assert!(unsynced(&soon(refused.done).await.unwrap_err()) && unsynced(&soon(refused.durable).await.unwrap_err()));
     assert!(unsynced(&soon(store.take_epoch()).await.unwrap_err()));
-    store.close().await.unwrap();
+    assert!(unsynced(&store.close().await.unwrap_err()));
 
     let store = opened(&folder, |_: &File| DISK.sync());
     assert_eq!(entry_of(&store, "a").await, Some(entry(5)));
     assert_eq!(entry_of(&store, "d").await, None);
     apply(&store, vec![record("d", 8)]).await;
+}
+
+#[tokio::test]
+async fn what_is_synced_is_the_log_that_is_written_though_it_was_folded_and_began_anew() {
+    static LOG: OnceLock<PathBuf> = OnceLock::new();
+    static SYNCS: AtomicUsize = AtomicUsize::new(0);
+    fn sync(log: &File) -> io::Result<()> {
+        let (synced, there) = (log.metadata()?, fs::metadata(LOG.get().unwrap())?);
+        assert_eq!((synced.dev(), synced.ino()), (there.dev(), there.ino()));
+        SYNCS.fetch_add(1, Ordering::Relaxed);
+        log.sync_data()
+    }
+    let folder = TempDir::new().unwrap();
+    LOG.set(folder.path().join("ledger.db-wal")).unwrap();
+    let store = opened(&folder, sync);
+    for round in 0..40 {
+        let before = SYNCS.load(Ordering::Relaxed);
+        apply(&store, (0..3_000).map(|number| record(&format!("{round}:{number}"), 5)).collect()).await;
+        assert!(SYNCS.load(Ordering::Relaxed) > before);
+    }
+    store.close().await.unwrap();
 }

@@ -63,7 +63,7 @@ impl Scenario {
     pub async fn start(name: &'static str, setup: Setup) -> Self {
         let turn = AT_ONCE.acquire().await.unwrap();
         let began = tokio::time::Instant::now();
-        let directory = tempfile::Builder::new().prefix("faults-").tempdir().unwrap();
+        let directory = tempfile::Builder::new().prefix("faults-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let cluster = Cluster::start(setup.cluster).await.unwrap();
         let receiver = Receiver::start(SECRET).await;
         let settings = Settings {

@@ -80,20 +80,21 @@ impl Syncing {
         self.shared.state().sound()
     }
 
-    /// Returns when all is on the disk.
-    pub fn end(&mut self) {
+    /// Returns when all is on the disk, or why it is not.
+    pub fn end(&mut self) -> Result<(), StoreError> {
         self.shared.state().over = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             // A panic in it was reported by the hook.
             let _ = thread.join();
         }
+        self.sound()
     }
 }
 
 impl Drop for Syncing {
     fn drop(&mut self) {
-        self.end();
+        let _ = self.end();
     }
 }
 
@@ -137,13 +138,15 @@ impl Shared {
     }
 }
 
-/// Whoever comes when the thread has ended is refused.
+/// Whoever comes when the thread has ended by a fault is refused.
 struct Ended<'a>(&'a Shared);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.failed.get_or_insert(StoreError::Closed);
+        if std::thread::panicking() {
+            state.failed.get_or_insert(StoreError::Closed);
+        }
         state.waiting.clear();
         drop(state);
         self.0.changed.notify_all();

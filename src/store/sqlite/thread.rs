@@ -1,12 +1,16 @@
 //! The one thread that reads and changes the file, and how it groups commits.
 //!
 //! It takes what waits, does each job in turn within one transaction, commits, and goes on: whether the commit is on the
-//! disk is [`super::syncing`]'s affair, and nobody who asks here waits for that.
+//! disk is [`super::syncing`]'s affair, and who asks here does not wait for that; but see the caveats.
 //!
 //! # Guarantees
 //! - A job that fails has changed nothing, and those beside it in the transaction are not hurt: they are done again
 //!   without it. So a job may be run more than once, each time from the state of the first.
 //! - Where the commit itself fails, all of the transaction is undone, and each job in it is told.
+//!
+//! # Caveats
+//! - It does wait for the disk while more changes wait to be synced than [`super::syncing`] takes (what is held is to be
+//!   bounded), for the header when a log starts anew, and when it has to fold a log that grew too large.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +26,10 @@ use crate::store::{Change, Epoch, StoreError};
 pub(super) const QUEUE: usize = 65_536;
 /// A transaction takes no more jobs when it has done this much.
 const MAX_WEIGHT: usize = 50_000;
-/// After so much, the log is folded into the file when nobody waits.
+/// After so much, the log is folded into the file when nobody waits ..
 const FOLDED_WEIGHT: usize = 10_000;
+/// .. and after so much in any case.
+const FOLDED_AT_ONCE: usize = 100_000;
 /// So many new entries are filed at a time (see [`super::filing`]), when nobody waits: a job that comes meanwhile waits
 /// for some milliseconds.
 const FILED: usize = 256;
@@ -139,7 +145,7 @@ pub(super) fn serve(
 ) {
     let (file_from, unfiled) = (Instant::now(), database.unfiled().map_or(0, Unfiled::keys));
     let (executed, weight, unfolded) = (Vec::new(), 0, 0);
-    let mut group = Group { database, syncing, folding, executed, weight, unfolded, unfiled, quiet, file_from };
+    let mut group = Group { syncing, folding, database, executed, weight, unfolded, unfiled, quiet, file_from };
     loop {
         let mut next = match group.next(&mut jobs) {
             Next::Job(job) => Some(job),
@@ -162,7 +168,7 @@ pub(super) fn serve(
         }
         group.commit();
         group.look_for_bulk();
-        if group.unfolded >= FOLDED_WEIGHT && jobs.is_empty() && group.folding.fold() {
+        if group.wants_folding(jobs.is_empty()) && group.folding.fold() {
             group.unfolded = 0;
         }
     }
@@ -182,10 +188,12 @@ fn close(group: Group, jobs: &mut mpsc::Receiver<Job>, answer: Answer<()>) {
 }
 
 /// The open transaction, if there is one: `executed` is empty exactly when nothing was written.
+///
+/// The last field that is dropped is the one with the lock.
 struct Group {
-    database: Database,
     syncing: Syncing,
     folding: Folding,
+    database: Database,
     executed: Vec<Box<dyn Write>>,
     weight: usize,
     /// What was committed since the log was folded last.
@@ -226,9 +234,17 @@ impl Group {
         self.unfiled = unfiled;
     }
 
+    fn wants_folding(&self, quiet: bool) -> bool {
+        let due = self.unfolded >= if quiet { FOLDED_WEIGHT } else { FOLDED_AT_ONCE };
+        due && self.syncing.sound().is_ok()
+    }
+
     fn file(&mut self) {
-        let filed =
-            self.database.begin().and_then(|()| self.database.file(FILED)).and_then(|()| self.database.commit());
+        let path = self.database.path.clone();
+        let filed = self.begin().and_then(|()| {
+            let filed = self.database.file(FILED).and_then(|()| self.database.commit());
+            filed.map_err(|failure| failure.named(&path))
+        });
         self.unfolded += FILED;
         if filed.is_err() {
             // They lie well where they are; whoever writes next is told what is wrong.
@@ -302,11 +318,11 @@ impl Group {
     /// What was done is on the disk, and the files are closed.
     fn close(mut self) -> Result<(), StoreError> {
         self.commit();
-        self.syncing.end();
+        let synced = self.syncing.end();
         self.folding.end();
         let Database { connection, path, lock, .. } = self.database;
         let closed = connection.close().map_err(|(_, error)| Failure::from(error).named(&path));
         drop(lock);
-        closed
+        synced.and(closed)
     }
 }
