@@ -6,6 +6,9 @@ use redis_expiry_operator::{
     telemetry::logs,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Turns Redis key expiry into webhooks: on time, none lost, none invented.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]

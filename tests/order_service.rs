@@ -86,7 +86,7 @@ impl Shop {
         let body = json!({"type": "order.timeout.expired", "data": {"orderId": order}}).to_string();
         let seconds = now() / 1000;
         let signature = Webhook::new(secret).unwrap().sign(event, seconds, body.as_bytes()).unwrap();
-        let request = self.http.post(format!("{}/webhooks/order-timeout", self.url)).body(body);
+        let request = self.http.post(format!("{}/internal/order-timeouts", self.url)).body(body);
         let request = request.header("webhook-id", event).header("webhook-timestamp", seconds.to_string());
         let answer = request.header("webhook-signature", signature).send().await.unwrap();
         let status = answer.status();
@@ -144,7 +144,7 @@ async fn an_order_takes_stock_and_a_key_and_its_timeout_gives_back_once_what_it_
     let other = shop.webhook("evt_2", &order, SECRET).await;
     assert_eq!(other, (StatusCode::OK, json!({"outcome": "settled", "repeated": false})));
     assert_eq!((shop.stock("tea").await, shop.stock("mug").await), ((10, 0), (5, 0)));
-    let (_, came) = shop.get("/webhooks/order-timeout").await;
+    let (_, came) = shop.get("/internal/order-timeouts").await;
     let came: Vec<_> = came["webhooks"].as_array().unwrap().iter().map(|it| (&it["id"], &it["deliveries"])).collect();
     assert_eq!(came, [(&json!("evt_2"), &json!(1)), (&json!("evt_1"), &json!(2))]);
     shop.close().await;
@@ -211,7 +211,7 @@ async fn a_webhook_that_is_not_signed_by_us_changes_nothing() {
     let order = shop.order(json!([{"sku": "tea", "quantity": 1}]), 100).await;
     let forged = shop.webhook("evt_1", &order, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").await;
     assert_eq!(forged.0, StatusCode::UNAUTHORIZED);
-    let (unsigned, _) = shop.post("/webhooks/order-timeout", &json!({"data": {"orderId": order}})).await;
+    let (unsigned, _) = shop.post("/internal/order-timeouts", &json!({"data": {"orderId": order}})).await;
     assert_eq!(unsigned, StatusCode::UNAUTHORIZED);
     assert_eq!(shop.database.order(&order).await.unwrap().unwrap().status, Status::Unpaid);
     assert!(shop.database.webhook_events(10).await.unwrap().is_empty());

@@ -49,6 +49,7 @@ pub async fn measure(bed: &Bed, scale: &Scale) -> anyhow::Result<[Figure; 2]> {
             ratio: Some(idle.peak / MEMORY_MIB),
             order: idle.peak,
             met: idle.peak <= MEMORY_MIB,
+            times: None,
         });
     }
     let scan = Figure {

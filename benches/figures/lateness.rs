@@ -137,5 +137,6 @@ async fn one(bed: &Bed, scale: &Scale, receiver: &Receiver, round: usize) -> any
         ratio: None,
         order: (p50 / P50_MS).max(p99 / P99_MS),
         met: p50 <= P50_MS && p99 <= P99_MS,
+        times: None,
     })
 }

@@ -17,7 +17,8 @@ pub async fn describe(bed: &Bed) -> anyhow::Result<String> {
     Ok(format!(
         "{cores} cores of {cpu}, {} GiB of memory, Linux {}; Redis {}",
         (kibibytes + (1 << 19)) >> 20,
-        kernel.trim(),
+        // What follows tells whose build it is.
+        kernel.trim().split('-').next().unwrap_or_default(),
         redis.trim()
     ))
 }

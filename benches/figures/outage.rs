@@ -37,8 +37,8 @@ pub async fn measure(bed: &Bed, scale: &Scale) -> anyhow::Result<Figure> {
     Ok(Figure {
         name: "Outage",
         what: format!(
-            "From a key's deadline to its settling (`timestamp` in the payload), p99, at {} orders/s for {:?} with the \
-             receiver down.",
+            "From a key's deadline to its settling (`timestamp` in the payload: whole milliseconds, so those within one are \
+             taken as spread over it), p99, at {} orders/s for {:?} with the receiver down.",
             scale.orders_a_second, scale.outage
         ),
         yardstick: "the same with the receiver up, just before".to_owned(),
@@ -52,7 +52,7 @@ async fn settled(receiver: &Receiver, deadlines: &HashMap<String, i64>) -> anyho
     let told = receiver.told()?;
     let lateness: Vec<f64> = told.values().map(|told| late(told.settled_at, told.deadline)).collect();
     anyhow::ensure!(lateness.len() == deadlines.len(), "{} of {} came", lateness.len(), deadlines.len());
-    Ok(Sample::new(lateness))
+    Ok(Sample::of_whole(lateness))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "lateness is some milliseconds")]

@@ -8,6 +8,18 @@ impl Sample {
         values.sort_by(f64::total_cmp);
         Self(values)
     }
+    /// Of whole numbers, each of which stands for what lies between it and the next: ties are spread evenly, so that a
+    /// percentile does not jump by a whole one.
+    pub fn of_whole(values: Vec<f64>) -> Self {
+        let mut spread = Self::new(values);
+        for ties in spread.0.chunk_by_mut(|one, other| one.total_cmp(other).is_eq()) {
+            let step = 1.0 / f64::from(u32::try_from(ties.len()).unwrap_or(u32::MAX));
+            for (place, value) in (0_u32..).zip(ties) {
+                *value += step * (f64::from(place) + 0.5);
+            }
+        }
+        spread
+    }
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!   POST /orders ──▶ database (order, stock) ──▶ SET order:pay:{id} PX ttl ──▶ Redis
 //!   POST /orders/{id}/pay ──▶ database decides ──▶ DEL order:pay:{id}             │ expires
-//!   POST /webhooks/order-timeout ◀── redis-expiry-operator ◀──────────────────────┘
+//!   POST /internal/order-timeouts ◀── redis-expiry-operator ◀──────────────────────┘
 //!        └──▶ database: still unpaid? cancel, put the stock back, once
 //! ```
 //!

@@ -82,7 +82,7 @@ impl Service {
             .route("/orders", post(place).get(orders))
             .route("/orders/{id}", get(order))
             .route("/orders/{id}/pay", post(pay))
-            .route("/webhooks/order-timeout", post(timed_out).get(webhooks))
+            .route("/internal/order-timeouts", post(timed_out).get(webhooks))
             .with_state(self)
     }
 }

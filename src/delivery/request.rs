@@ -107,7 +107,9 @@ fn secret_value(bytes: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
 pub fn headers(fixed: &HeaderMap, signer: &Signer, event: &Event, body: &[u8], attempt: u32, now: Millis) -> HeaderMap {
     let timestamp = now.0.div_euclid(1000).to_string();
     let signature = signer.sign(event.id.as_str(), &timestamp, body);
-    let mut headers = fixed.clone();
+    // With room for ours and for what reqwest adds: a copy has none, and would grow twice.
+    let mut headers = HeaderMap::with_capacity(fixed.len() + 8);
+    headers.extend(fixed.iter().map(|(name, value)| (name.clone(), value.clone())));
     let own = [
         ("webhook-id", Some(event.id.as_str().to_owned())),
         ("webhook-timestamp", Some(timestamp)),

@@ -63,10 +63,11 @@ const EARLIER_PROCESS_MS: i64 = 1_000;
 pub fn judge(naming: &Naming, known: Known, look: &Look, purpose: Purpose, at: Millis) -> Judgement {
     let births = look.used.heard.iter().filter(|heard| heard.sort == Sort::Born).map(|heard| heard.at.plus(-1));
     let gone_at = births.fold(at, Millis::min);
-    let mut judging = Judging { naming, key: &look.key, at, gone_at, entry: known.entry, changes: SmallVec::new() };
+    let mut judging =
+        Judging { naming, key: &look.key, at, gone_at, entry: known.entry, changes: SmallVec::new(), written: false };
     let mut memory = Recall::new(known.memory, naming.epoch, look.used.earlier_birth);
     for heard in &look.used.heard {
-        judging.removal(heard, &mut memory);
+        judging.removal(heard, look, &mut memory);
     }
     let again = match look.answer {
         Answer::Alive(deadline) => judging.alive(deadline, look.now),
@@ -85,23 +86,31 @@ struct Judging<'a> {
     gone_at: Millis,
     entry: Option<Seen>,
     changes: SmallVec<[Change; 1]>,
+    /// This look has heard that it was written, and no removal since.
+    written: bool,
 }
 
 impl Judging<'_> {
-    fn removal(&mut self, heard: &Heard, memory: &mut Recall) {
+    fn removal(&mut self, heard: &Heard, look: &Look, memory: &mut Recall) {
+        let elsewhere = heard.node != look.node;
+        let written = std::mem::replace(&mut self.written, heard.sort == Sort::Born);
         match (heard.sort, self.entry) {
             (Sort::Born, _) => memory.born(heard.at),
+            // Another node had a copy left, or an earlier life: what the entry is of lives on where it is.
+            (Sort::Expired, Some(seen)) if elsewhere && lives_on(seen, &look.answer) => {}
             (Sort::Expired, Some(seen)) => {
                 // It came no later than this. Only what was certainly early is a shortened TTL: an expiry at its deadline
-                // that was told by the time of the push would have an id that no restart finds again.
-                let shortened = seen.deadline.since(heard.server_at) > SAME_DEADLINE_MS;
-                let deadline = if shortened { heard.server_at } else { seen.deadline };
+                // that was told by the time of the push would have an id that no restart finds again. What was written
+                // since we looked and expired late may have had a later deadline, which nobody saw.
+                let off = heard.server_at.since(seen.deadline);
+                let extended = !seen.absent && written && off > SAME_DEADLINE_MS;
+                let deadline = if off < -SAME_DEADLINE_MS || extended { heard.server_at } else { seen.deadline };
                 self.settle(deadline, Evidence::Witnessed, heard.at);
                 memory.made();
             }
             (Sort::Expired, None) => {
                 // A life came and went unseen, unless it is one that we have told of.
-                if memory.allows() {
+                if memory.allows(elsewhere) {
                     self.settle(heard.server_at, Evidence::Witnessed, heard.at);
                     memory.made();
                 }
@@ -182,6 +191,11 @@ impl Judging<'_> {
     }
 }
 
+/// The answer is of the life that the entry is of.
+fn lives_on(seen: Seen, answer: &Answer) -> bool {
+    !seen.absent && matches!(answer, Answer::Alive(Some(deadline)) if same_deadline(seen.deadline, *deadline))
+}
+
 /// "An `expired` without entry is told only if a birth was heard since" the key was last settled or forgotten (rule 9).
 struct Recall {
     memory: Option<Remembered>,
@@ -198,7 +212,9 @@ enum Remembered {
 
 impl Recall {
     fn new(memory: Option<Memory>, epoch: Epoch, earlier_birth: Option<Millis>) -> Self {
-        let Some(Memory { at, epoch: whose }) = memory else { return Self { memory: None, born: false } };
+        let Some(Memory { at, epoch: whose }) = memory else {
+            return Self { memory: None, born: earlier_birth.is_some() };
+        };
         if whose == epoch {
             let born = earlier_birth.is_some_and(|birth| birth > at);
             Self { memory: Some(Remembered::Ours), born }
@@ -217,8 +233,11 @@ impl Recall {
     fn made(&mut self) {
         (self.memory, self.born) = (Some(Remembered::Ours), false);
     }
-    fn allows(&self) -> bool {
-        self.memory.is_none() || self.born
+    /// No memory says that the life is one that nobody saw, if the node that answers pushed it. Another may have had what
+    /// this one said to be gone for longer than memories are kept: the source of a slot that is on its way tells of a key
+    /// that is due what it tells of one that is gone (ASK), and expires it when it likes.
+    fn allows(&self, elsewhere: bool) -> bool {
+        self.born || (self.memory.is_none() && !elsewhere)
     }
 }
 
@@ -306,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn expired_late_and_written_since_we_looked_carries_the_time_of_the_push() {
+        let heard_of = |at, sort| vec![heard(sort, 99_990), heard(Sort::Expired, at)];
+        let told = |known, heard| judged(known, &look(Answer::Gone, PAST, heard), Purpose::Ordinary).0;
+        assert_eq!(told(entry(D), heard_of(100_006, Sort::Born)), ["settle W 100006"]);
+        assert_eq!(told(entry(D), heard_of(100_005, Sort::Born)), ["settle W 100000"]);
+        assert_eq!(told(entry(D), vec![heard(Sort::Expired, 100_900)]), ["settle W 100000"]);
+        assert_eq!(told(absent(D), heard_of(100_006, Sort::Born)), ["settle W 100000"]);
+        let mut before = look(Answer::Gone, PAST, vec![heard(Sort::Expired, 100_900)]);
+        before.used.earlier_birth = Some(Millis(99_990));
+        assert_eq!(judged(entry(D), &before, Purpose::Ordinary).0, ["settle W 100000"]);
+    }
+
+    #[test]
     fn expired_without_entry_is_a_life_unseen() {
         let look = look(Answer::Gone, PAST, vec![heard(Sort::Expired, 99_500)]);
         assert_eq!(judged(Known::default(), &look, Purpose::Ordinary).0, ["settle W 99500"]);
@@ -326,6 +358,31 @@ mod tests {
         earlier.used.earlier_birth = Some(Millis(99_000));
         assert_eq!(judged(ours, &earlier, Purpose::Ordinary).0, [""; 0]);
         assert_eq!(MEMORY_MS, 60_000);
+    }
+
+    #[test]
+    fn what_another_node_expires_than_the_one_that_answers_is_a_life_unseen_only_if_its_birth_was_heard() {
+        let of = |node: &str, heard: Heard| Heard { node: node.into(), ..heard };
+        let source = vec![of("source", heard(Sort::Expired, 99_500))];
+        let mut gone = look(Answer::Gone, PAST, source.clone());
+        assert_eq!(judged(Known::default(), &gone, Purpose::Ordinary).0, [""; 0]);
+        gone.used.earlier_birth = Some(Millis(99_000));
+        assert_eq!(judged(Known::default(), &gone, Purpose::Ordinary).0, ["settle W 99500"]);
+        let born = [vec![of("source", heard(Sort::Born, 99_400))], source].concat();
+        let gone = look(Answer::Gone, PAST, born);
+        assert_eq!(judged(Known::default(), &gone, Purpose::Ordinary).0, ["settle W 99500"]);
+        assert_eq!(judged(entry(D), &gone, Purpose::Ordinary).0, ["settle W 99500"]);
+    }
+
+    #[test]
+    fn what_another_node_expires_is_not_what_lives_on_where_the_answer_comes_from() {
+        let source = vec![Heard { node: "source".into(), ..heard(Sort::Expired, 99_500) }];
+        let alive = |deadline| look(Answer::Alive(Some(deadline)), AHEAD, source.clone());
+        assert_eq!(judged(entry(D), &alive(D.plus(5)), Purpose::Ordinary).0, [""; 0]);
+        assert_eq!(judged(entry(D), &alive(D.plus(6)), Purpose::Ordinary).0, ["settle W 99500", "record 100006"]);
+        assert_eq!(judged(absent(D), &alive(D), Purpose::Ordinary).0, ["settle W 99500", "record 100000"]);
+        let own = look(Answer::Alive(Some(D)), AHEAD, vec![heard(Sort::Expired, 99_500)]);
+        assert_eq!(judged(entry(D), &own, Purpose::Ordinary).0, ["settle W 99500", "record 100000"]);
     }
 
     #[test]

@@ -131,6 +131,14 @@ struct Synced {
     slots: SlotSet,
 }
 
+/// A resync under way.
+struct Running {
+    kind: resync::Kind,
+    /// What the node was when it began.
+    basis: Synced,
+    stop: CancellationToken,
+}
+
 /// A resync request that is being looked at.
 struct Pending {
     node: NodeId,
@@ -158,9 +166,7 @@ pub struct Keeper {
     view: Arc<View>,
     offsets: HashMap<NodeId, i64>,
     synced: BTreeMap<NodeId, Synced>,
-    resyncing: BTreeMap<NodeId, CancellationToken>,
-    /// What the nodes were when their resyncs began.
-    bases: BTreeMap<NodeId, Synced>,
+    resyncing: BTreeMap<NodeId, Running>,
     /// Resyncs were given up; others begin when these have ended.
     aborted: bool,
     /// The ledger was empty when we began: a node's first scan, if it is not broken off, finds all there is.
@@ -169,7 +175,8 @@ pub struct Keeper {
     /// The nodes that the store knows the deployment by.
     identity: Identity,
     scanned: BTreeMap<NodeId, tokio::time::Instant>,
-    tasks: JoinSet<(NodeId, Result<Resynced, String>)>,
+    /// `None`: it was broken off.
+    tasks: JoinSet<(NodeId, Option<Result<Resynced, String>>)>,
     requests: mpsc::Sender<Request>,
     pending: HashMap<u64, Pending>,
     next_waiter: u64,
@@ -203,7 +210,6 @@ impl Keeper {
             offsets: HashMap::new(),
             synced: BTreeMap::new(),
             resyncing: BTreeMap::new(),
-            bases: BTreeMap::new(),
             aborted: false,
             fresh: false,
             begun: BTreeSet::new(),
@@ -614,9 +620,9 @@ impl Keeper {
 
     fn viewed(&mut self, before: &View) {
         let (pattern, view) = (self.settings.pattern.as_bytes(), Arc::clone(&self.view));
-        for (id, token) in &self.resyncing {
+        for (id, running) in &self.resyncing {
             if !view.nodes.get(id).is_some_and(|node| node.drives && node.open(pattern)) {
-                token.cancel();
+                running.stop.cancel();
             }
         }
         self.synced.retain(|id, _| view.nodes.contains_key(id));
@@ -659,13 +665,24 @@ impl Keeper {
         }
         let (pattern, view) = (self.settings.pattern.as_bytes().to_vec(), Arc::clone(&self.view));
         for (id, node) in view.nodes.iter().filter(|(_, node)| node.drives && node.open(&pattern)) {
-            if self.resyncing.contains_key(id) {
-                continue;
-            }
             let now = Synced { continuity: node.continuity(), epoch: node.epoch, slots: node.slots.clone() };
             let before = self.synced.get(id);
+            // Slots that move are no gap: the node that gets them is subscribed to. Their keys are looked at all the same.
+            let gap = before.is_some_and(|before| before.continuity != now.continuity || before.epoch != now.epoch);
+            if let Some(running) = self.resyncing.get(id) {
+                // What was missed does not wait for a scan that takes its time and does not look at the ledger's keys: the
+                // end of that one begins the next. One that does is not begun anew at every gap; it might never end.
+                if gap && running.kind == resync::Kind::Periodic {
+                    running.stop.cancel();
+                    // What it still asks about counts no more as found by it.
+                    for pending in self.pending.values_mut().filter(|pending| pending.node == *id) {
+                        pending.kind = resync::Kind::Whole;
+                    }
+                }
+                continue;
+            }
             let (kind, scope) = match before {
-                Some(before) if before.continuity == now.continuity && before.epoch == now.epoch => {
+                Some(before) if !gap => {
                     let gained = now.slots.minus(&before.slots);
                     if !gained.is_empty() {
                         if self.scanned.get(id).is_some_and(|last| last.elapsed() < MOVES_TOGETHER) {
@@ -681,8 +698,6 @@ impl Keeper {
                 }
                 _ => (resync::Kind::Whole, now.slots.clone()),
             };
-            // Slots that move are no gap: the node that gets them is subscribed to. Their keys are looked at all the same.
-            let gap = before.is_some_and(|before| before.continuity != now.continuity || before.epoch != now.epoch);
             self.stats.gaps += u64::from(gap);
             let fresh = self.fresh && before.is_none() && self.begun.insert(id.clone());
             self.begin(id, now, kind, scope, fresh);
@@ -690,7 +705,7 @@ impl Keeper {
     }
 
     fn begin(&mut self, id: &NodeId, basis: Synced, kind: resync::Kind, scope: SlotSet, fresh: bool) {
-        let token = CancellationToken::new();
+        let stop = CancellationToken::new();
         let job = resync::Job {
             node: id.clone(),
             kind,
@@ -703,13 +718,9 @@ impl Keeper {
             store: Arc::clone(&self.store),
             requests: self.requests.clone(),
         };
-        self.resyncing.insert(id.clone(), token.clone());
-        self.bases.insert(id.clone(), basis);
+        self.resyncing.insert(id.clone(), Running { kind, basis, stop: stop.clone() });
         let id = id.clone();
-        self.tasks.spawn(async move {
-            let ended = token.run_until_cancelled(job.run()).await;
-            (id, ended.unwrap_or_else(|| Err("given up: the node is not open any more".into())))
-        });
+        self.tasks.spawn(async move { (id, stop.run_until_cancelled(job.run()).await) });
     }
 
     fn periodic_is_due(&self, id: &NodeId, sufficient: bool) -> bool {
@@ -719,7 +730,7 @@ impl Keeper {
         every.is_some_and(|every| self.scanned.get(id).is_some_and(|last| last.elapsed() >= every))
     }
 
-    fn resynced(&mut self, ended: Result<(NodeId, Result<Resynced, String>), tokio::task::JoinError>) {
+    fn resynced(&mut self, ended: Result<(NodeId, Option<Result<Resynced, String>>), tokio::task::JoinError>) {
         let (id, result) = match ended {
             Ok(ended) => ended,
             Err(error) => {
@@ -728,24 +739,25 @@ impl Keeper {
                     tracing::error!(%error, "A resync failed.");
                     self.tasks.abort_all();
                     self.resyncing.clear();
-                    self.bases.clear();
                     self.aborted = true;
                 }
                 return;
             }
         };
-        self.resyncing.remove(&id);
-        let basis = self.bases.remove(&id);
-        match (result, basis) {
-            (Ok(Resynced { keys }), Some(basis)) => {
+        match (result, self.resyncing.remove(&id)) {
+            (Some(Ok(Resynced { keys })), Some(running)) => {
                 tracing::debug!(node = %id, keys, "A node was seen whole.");
                 self.scanned.insert(id.clone(), tokio::time::Instant::now());
-                self.synced.insert(id, basis);
+                self.synced.insert(id, running.basis);
+                self.resync();
+            }
+            (None, _) => {
+                tracing::info!(node = %id, "A resync was broken off: the node is not open, or has another gap.");
                 self.resync();
             }
             // The tick tries again.
-            (Err(error), _) => tracing::info!(node = %id, error, "A resync was broken off."),
-            (Ok(_), None) => {}
+            (Some(Err(error)), _) => tracing::info!(node = %id, error, "A resync failed."),
+            (Some(Ok(_)), None) => {}
         }
         self.report();
     }
@@ -774,7 +786,14 @@ impl Keeper {
         let pattern = self.settings.pattern.as_bytes();
         let current = |id: &NodeId| {
             let (Some(node), Some(synced)) = (self.view.nodes.get(id), self.synced.get(id)) else { return false };
-            node.open(pattern) && synced.continuity == node.continuity() && synced.epoch == node.epoch
+            // Slots that came and were not scanned yet count as a master that was not: nobody knows yet what came with them.
+            // While many move one after another it stays so, because what comes during a scan waits for the next: one turn
+            // for them all. Moves that are further apart than a scan are told one by one. Saying "ready" through them, or
+            // "not yet" beyond them, would make of the word something else than it says.
+            node.open(pattern)
+                && synced.continuity == node.continuity()
+                && synced.epoch == node.epoch
+                && node.slots.minus(&synced.slots).is_empty()
         };
         self.stats.synced = self.synced.keys().filter(|id| current(id)).cloned().collect();
         let masters = || self.view.nodes.iter().filter(|(_, node)| node.drives);

@@ -15,7 +15,7 @@ use crate::{
     deployment::Deployment,
     model::ListenerId,
     plan::{Plan, RedisPlan},
-    store::{DeadLetter, Selection, StoreError, memory::MemoryStore},
+    store::{DeadLetter, Selection, Store, StoreError, memory::MemoryStore},
 };
 
 mod pipeline;
@@ -44,6 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs listeners. What it runs ends, as in a crash, when it is dropped; [`Supervisor::stop`] ends it well.
 pub struct Supervisor {
     on_deployment_change: OnDeploymentChange,
+    make_memory: Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>,
     snapshots: Arc<watch::Sender<Snapshots>>,
     state: Mutex<State>,
 }
@@ -54,7 +55,7 @@ struct State {
     /// Listeners with equal connection settings share one.
     deployments: HashMap<RedisPlan, Weak<Deployment>>,
     /// Memory stores outlive a change of their listener's settings.
-    memories: BTreeMap<ListenerId, Arc<MemoryStore>>,
+    memories: BTreeMap<ListenerId, Arc<dyn Store>>,
 }
 
 struct Running {
@@ -67,8 +68,16 @@ struct Running {
 
 impl Supervisor {
     pub fn new(on_deployment_change: OnDeploymentChange) -> Self {
+        Self::with_memory(on_deployment_change, || Arc::new(MemoryStore::new()))
+    }
+
+    /// With a store of the caller's for the listeners whose store is memory: for tests of what asks it when.
+    pub fn with_memory(
+        on_deployment_change: OnDeploymentChange,
+        make_memory: impl Fn() -> Arc<dyn Store> + Send + Sync + 'static,
+    ) -> Self {
         let snapshots = Arc::new(watch::Sender::new(Snapshots::new()));
-        Self { on_deployment_change, snapshots, state: Mutex::default() }
+        Self { on_deployment_change, make_memory: Box::new(make_memory), snapshots, state: Mutex::default() }
     }
 
     /// Makes exactly these listeners run: starts, stops, restarts, or changes in place what differs.
@@ -111,7 +120,7 @@ impl Supervisor {
             state.deployments.insert(plan.redis.clone(), Arc::downgrade(&deployment));
             deployment
         });
-        let memory = Arc::clone(state.memories.entry(plan.listener.clone()).or_default());
+        let memory = Arc::clone(state.memories.entry(plan.listener.clone()).or_insert_with(&self.make_memory));
         let (plans, planned) = watch::channel(plan.clone());
         let (ending, end) = watch::channel(Ending::Never);
         let (grant, access) = watch::channel(None);

@@ -20,7 +20,6 @@ use crate::{
     plan::{Plan, StorePlan},
     store::{
         Counts, Epoch, Store, StoreError,
-        memory::MemoryStore,
         sqlite::{Options, SqliteStore},
     },
 };
@@ -43,7 +42,7 @@ pub(super) struct Access {
 pub(super) struct Pipeline {
     pub plans: watch::Receiver<Plan>,
     pub deployment: Arc<Deployment>,
-    pub memory: Arc<MemoryStore>,
+    pub memory: Arc<dyn Store>,
     pub on_deployment_change: OnDeploymentChange,
     pub snapshots: Arc<watch::Sender<Snapshots>>,
     pub end: watch::Receiver<Ending>,
@@ -132,7 +131,7 @@ impl Pipeline {
 
     async fn open(&self, plan: &Plan) -> Result<(Arc<dyn Store>, Epoch), StoreError> {
         let store: Arc<dyn Store> = match &plan.store {
-            StorePlan::Memory => Arc::clone(&self.memory) as Arc<dyn Store>,
+            StorePlan::Memory => Arc::clone(&self.memory),
             StorePlan::Local { path } => {
                 let path = path.clone();
                 let opening = tokio::task::spawn_blocking(move || SqliteStore::open(&path, &Options::default()));
@@ -172,7 +171,10 @@ impl Pipeline {
         let over = loop {
             tokio::select! {
                 () = ending(&mut self.end) => break Over::Ended,
-                () = gone(&mut delivering) => break Over::Again(failed(&"delivery has ended")),
+                () = gone(&mut delivering) => {
+                    let why = delivering.borrow().paused.clone();
+                    break Over::Again(failed(&why.as_deref().unwrap_or("delivery has ended")));
+                }
                 Some(ended) = ledger.join_next() => match ended {
                     Ok(Ok(())) => break Over::Ended,
                     Ok(Err(Stopped::Foreign(foreign))) => {

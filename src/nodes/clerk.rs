@@ -18,7 +18,9 @@ use crate::{
 
 /// The longest that one of its calls may take, connecting included.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the settings are read.
+/// How often the settings are read. Flags that are off and on again between two readings go unseen until the periodic scan.
+/// The calls of CONFIG SET that INFO commandstats counts would tell (from 7.0 on), but not of which setting they were: the
+/// operators that set the whole of it at every reconcile would have every node seen whole again each half minute.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// Work a SCAN call does: 1.5 ms of the server's time (facts/redis.md 6).
 const SCAN_COUNT: u32 = 1_000;

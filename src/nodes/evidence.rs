@@ -71,8 +71,12 @@ pub struct Answering<'a> {
 const MIGRATE_MS: i64 = 1_000;
 /// How long a birth is remembered once a look has used it.
 pub const BIRTHS_MS: i64 = 2_000;
-/// How long evidence is kept that no look could use: it came from a node that never became the owner.
+/// How long evidence is kept that an answered look left: it came from a node that never became the owner. What no answer
+/// has come to yet is kept until one does, however long its owner is away: a `del` that fades is an event too many later,
+/// an `expired` one too few.
 const UNUSED_MS: i64 = 60_000;
+/// Pieces of news a key, over all keys: news of one key piles up too while nobody answers.
+const NEWS_A_KEY: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Item {
@@ -80,6 +84,8 @@ struct Item {
     owner: bool,
     suspect: bool,
     order: u64,
+    /// An answered look had no use for it.
+    left: bool,
 }
 
 #[derive(Default)]
@@ -99,6 +105,8 @@ pub struct Evidence {
     /// The newest birth that a look has used, of the last [`BIRTHS_MS`].
     used_births: KeyMap<Millis>,
     order: u64,
+    /// How many items all records have.
+    items: usize,
     limit: usize,
 }
 
@@ -107,7 +115,7 @@ pub struct Evidence {
 pub struct Full;
 
 impl Evidence {
-    /// Keeps news of at most `limit` keys.
+    /// Keeps news of at most `limit` keys, and of each a few pieces on average.
     pub fn new(limit: usize) -> Self {
         Self {
             records: KeyMap::default(),
@@ -116,6 +124,7 @@ impl Evidence {
             removals: KeyMap::default(),
             used_births: KeyMap::default(),
             order: 0,
+            items: 0,
             limit,
         }
     }
@@ -126,7 +135,8 @@ impl Evidence {
         if !standing.master && heard.sort != Sort::Expired {
             return Ok(());
         }
-        if self.records.len() >= self.limit && !self.records.contains_key(key) {
+        let another = self.records.len() >= self.limit && !self.records.contains_key(key);
+        if another || self.items >= self.limit * NEWS_A_KEY {
             return Err(Full);
         }
         if heard.sort == Sort::Born {
@@ -136,7 +146,9 @@ impl Evidence {
                 heard.at = heard.at.max(removed.plus(1));
             }
             let births = self.births.entry(key.clone()).or_default();
-            births.retain(|(node, at)| *node != heard.node && heard.at.since(*at) <= BIRTHS_MS);
+            // While a deletion waits for an answer, so does what may tell it for a MIGRATE.
+            let waits = self.records.contains_key(key);
+            births.retain(|(node, at)| *node != heard.node && (waits || heard.at.since(*at) <= BIRTHS_MS));
             births.push((heard.node.clone(), heard.at));
         } else {
             self.removals.insert(key.clone(), heard.at);
@@ -150,7 +162,11 @@ impl Evidence {
             {
                 (last.heard, last.order) = (heard, self.order);
             }
-            _ => record.items.push(Item { heard, owner: standing.owner, suspect: standing.suspect, order: self.order }),
+            _ => {
+                let Standing { owner, suspect, .. } = standing;
+                record.items.push(Item { heard, owner, suspect, order: self.order, left: false });
+                self.items += 1;
+            }
         }
         if !record.hinted {
             record.hinted = true;
@@ -195,7 +211,11 @@ impl Evidence {
             .partition(|item| item.owner || item.heard.node == *answering.node);
         // The owner has answered behind what a suspect node pushed: a thawed ex-master spoke of a life that goes on here. If
         // it is made the owner again, that must not come up.
-        let (suspect, kept): (Vec<Item>, Vec<Item>) = others.into_iter().partition(|item| item.suspect);
+        let (suspect, mut kept): (Vec<Item>, Vec<Item>) = others.into_iter().partition(|item| item.suspect);
+        for item in &mut kept {
+            item.left = true;
+        }
+        self.items -= counted.len() + suspect.len();
         let behind = counted.iter().any(|item| item.heard.sort == Sort::Born && item.order > answered);
         if kept.is_empty() && !behind {
             self.records.remove(key);
@@ -222,9 +242,15 @@ impl Evidence {
             Some(earlier) => drop(self.used_births.insert(key.clone(), earlier)),
             None => drop(self.used_births.remove(key)),
         }
+        if let Some(record) = self.records.get_mut(key) {
+            for item in &mut record.items {
+                item.left = false;
+            }
+        }
         if used.taken.is_empty() {
             return;
         }
+        self.items += used.taken.len();
         let record = self.records.entry(key.clone()).or_default();
         record.items.extend(used.taken);
         record.items.sort_by_key(|item| item.order);
@@ -236,12 +262,15 @@ impl Evidence {
 
     /// Forgets births that were used, and evidence that nobody could use.
     pub fn fade(&mut self, now: Millis) {
+        let mut items = 0;
         self.records.retain(|_, record| {
-            record.items.retain(|item| now.since(item.heard.at) <= UNUSED_MS);
+            record.items.retain(|item| !item.left || now.since(item.heard.at) <= UNUSED_MS);
+            items += record.items.len();
             !record.items.is_empty() || record.hinted
         });
-        self.births.retain(|_, births| {
-            births.retain(|(_, at)| now.since(*at) <= BIRTHS_MS);
+        self.items = items;
+        self.births.retain(|key, births| {
+            births.retain(|(_, at)| self.records.contains_key(key) || now.since(*at) <= BIRTHS_MS);
             !births.is_empty()
         });
         self.used_births.retain(|_, at| now.since(*at) <= BIRTHS_MS);
@@ -424,14 +453,57 @@ mod tests {
     }
 
     #[test]
-    fn full_is_told_and_evidence_that_nobody_uses_fades() {
+    fn what_an_answered_look_left_fades() {
+        let mut case = Case::new().hear("r", Sort::Expired, 0, REPLICA);
+        assert_eq!(case.take("a", 0), []);
+        case.0.hints(9);
+        case.0.fade(Millis(UNUSED_MS));
+        assert_eq!(case.0.len(), 1);
+        case.0.fade(Millis(UNUSED_MS + 1));
+        assert!(case.0.is_empty());
+    }
+
+    #[test]
+    fn what_no_answer_has_come_to_does_not_fade() {
+        let late = Millis(100 * UNUSED_MS);
+        let mut case = Case::new().hear("a", Sort::Deleted, 0, OWNER);
+        case.0.hints(9);
+        case.0.fade(late);
+        assert_eq!(case.take("a", 0), [Sort::Deleted]);
+        // Nor does what tells it for a MIGRATE.
+        let mut case = Case::new().hear("a", Sort::Deleted, 0, OWNER).hear("b", Sort::Born, 5, MASTER);
+        case.0.hints(9);
+        case.0.fade(late);
+        assert_eq!(case.take("c", -1_001), [Sort::Born; 0]);
+        // An answer that did not count leaves what it could not have used as it was.
+        let mut case = Case::new().hear("r", Sort::Expired, 0, REPLICA);
+        let mark = case.0.mark();
+        let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        case.0.put_back(&"k".into(), used);
+        case.0.hints(9);
+        case.0.fade(late);
+        assert_eq!(case.take("r", 0), [Sort::Expired]);
+    }
+
+    #[test]
+    fn news_of_too_many_keys_or_too_much_of_a_few_is_told() {
         let mut evidence = Evidence::new(1);
-        evidence.hear(&"k".into(), heard("r", Sort::Expired, 0), REPLICA).unwrap();
-        assert_eq!(evidence.hear(&"l".into(), heard("r", Sort::Expired, 0), REPLICA), Err(Full));
-        evidence.hints(9);
-        evidence.fade(Millis(UNUSED_MS));
-        assert_eq!(evidence.len(), 1);
-        evidence.fade(Millis(UNUSED_MS + 1));
-        assert!(evidence.is_empty());
+        let key = Key::from("k");
+        evidence.hear(&key, heard("a", Sort::Expired, 0), OWNER).unwrap();
+        assert_eq!(evidence.hear(&"l".into(), heard("a", Sort::Expired, 0), OWNER), Err(Full));
+        for at in 1..4 {
+            evidence.hear(&key, heard("a", Sort::Expired, at), OWNER).unwrap();
+        }
+        assert_eq!(evidence.hear(&key, heard("a", Sort::Expired, 4), OWNER), Err(Full));
+        // What is used makes room, and what is put back takes it again.
+        let mark = evidence.mark();
+        let used = evidence.take(&key, Answering { node: &"a".into(), since: Millis(0) }, mark);
+        evidence.put_back(&key, used);
+        assert_eq!(evidence.hear(&key, heard("a", Sort::Expired, 4), OWNER), Err(Full));
+        evidence.fade(Millis(4));
+        assert_eq!(evidence.hear(&key, heard("a", Sort::Expired, 4), OWNER), Err(Full));
+        let mark = evidence.mark();
+        evidence.take(&key, Answering { node: &"a".into(), since: Millis(0) }, mark);
+        evidence.hear(&key, heard("a", Sort::Expired, 5), OWNER).unwrap();
     }
 }

@@ -79,6 +79,11 @@ pub struct Session<'a> {
     guidance: watch::Receiver<Arc<Guidance>>,
 }
 
+enum Frame {
+    Push(Push),
+    Reply(Value),
+}
+
 /// Something that was pushed could not be kept.
 struct Overflow {
     told: Instant,
@@ -239,20 +244,27 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The next whole frame. Nearly all are numbers, and those take no parser.
-    fn frame(&mut self) -> Result<Option<Value>, String> {
+    /// The next whole frame. Nearly all are numbers and pushes of the keyspace, and those take no parser.
+    fn frame(&mut self) -> Result<Option<Frame>, String> {
         if self.inbox.is_empty() {
             return Ok(None);
         }
-        if self.between_frames
-            && let Some((number, length)) = wire::number(&self.inbox)
-        {
-            self.inbox.advance(length);
-            return Ok(Some(Value::Int(number)));
+        if self.between_frames {
+            if let Some((number, length)) = wire::number(&self.inbox) {
+                self.inbox.advance(length);
+                return Ok(Some(Frame::Reply(Value::Int(number))));
+            }
+            if let Some((push, length)) = wire::whole_push(&self.inbox, &self.core.prefix) {
+                self.inbox.advance(length);
+                return Ok(Some(Frame::Push(push)));
+            }
         }
         let frame = self.codec.decode(&mut self.inbox).map_err(|error| error.to_string())?;
         self.between_frames = frame.is_some();
-        Ok(frame)
+        Ok(frame.map(|value| match value {
+            Value::Push { kind, data } => Frame::Push(wire::push(&kind, data, &self.core.prefix)),
+            reply => Frame::Reply(reply),
+        }))
     }
 
     /// Applies every whole frame, in order, then wakes the listeners once.
@@ -263,10 +275,10 @@ impl<'a> Session<'a> {
         }
         self.core.watch.heard(Instant::now());
         let at = clock::micros();
-        while let Some(value) = self.frame()? {
-            match value {
-                Value::Push { kind, data } => self.core.pushed(wire::push(&kind, data, &self.core.prefix), at),
-                reply => self.core.replied(&reply)?,
+        while let Some(frame) = self.frame()? {
+            match frame {
+                Frame::Push(push) => self.core.pushed(push, at),
+                Frame::Reply(reply) => self.core.replied(&reply)?,
             }
         }
         for tap in self.core.told.drain(..) {
@@ -291,7 +303,7 @@ impl Core<'_> {
 
     fn pushed(&mut self, push: Push, at: i64) {
         match push {
-            Push::Keyspace { pattern, key, sort } => self.heard(&pattern, key, sort, at),
+            Push::Keyspace { pattern, key, sort } => self.heard(&pattern, &key, sort, at),
             Push::Subscribed => match self.expected.pop_front() {
                 Some(Expected::Pattern(pattern)) => self.subscribed(pattern),
                 Some(Expected::SlotChannel) | None => {}
@@ -302,11 +314,10 @@ impl Core<'_> {
         }
     }
 
-    fn heard(&mut self, pattern: &[u8], key: Vec<u8>, sort: super::Sort, at: i64) {
-        if key.starts_with(STORE_PREFIX) {
+    fn heard(&mut self, pattern: &[u8], key: &Key, sort: super::Sort, at: i64) {
+        if key.as_bytes().starts_with(STORE_PREFIX) {
             return;
         }
-        let key = Key::from(key);
         let master = self.trusted_master();
         let standing = Standing { master, owner: master && self.owns(key.slot()), suspect: self.watch.suspect() };
         let heard = Heard {
@@ -317,7 +328,7 @@ impl Core<'_> {
         };
         let now = Arc::clone(&self.now);
         for tap in now.taps.iter().filter(|tap| tap.pattern == pattern) {
-            if tap.evidence().hear(&key, heard.clone(), standing).is_err() {
+            if tap.evidence().hear(key, heard.clone(), standing).is_err() {
                 self.overflow();
             }
             if !self.told.iter().any(|told| Arc::ptr_eq(told, tap)) {

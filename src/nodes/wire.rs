@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use redis::{PushKind, Value};
 
 use super::Sort;
-use crate::model::{Deadline, Millis, SLOTS, Slot, slot_of};
+use crate::model::{Deadline, Key, Millis, SLOTS, Slot, slot_of};
 
 /// Appends a command as an array of bulk strings.
 pub fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
@@ -38,7 +38,7 @@ fn length(out: &mut Vec<u8>, sort: u8, mut number: usize) {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Push {
     /// Something happened to a key that `pattern` covers.
-    Keyspace { pattern: Vec<u8>, key: Vec<u8>, sort: Sort },
+    Keyspace { pattern: Vec<u8>, key: Key, sort: Sort },
     /// The answer to a subscription.
     Subscribed,
     /// A shard channel was dropped: its slot leaves the node.
@@ -64,9 +64,29 @@ fn keyspace(data: Vec<Value>, prefix: &[u8]) -> Option<Push> {
     else {
         return None;
     };
-    let key = channel.strip_prefix(prefix)?.to_vec();
+    keyspace_push(&pattern, &channel, &event, prefix)
+}
+
+fn keyspace_push(pattern: &[u8], channel: &[u8], event: &[u8], prefix: &[u8]) -> Option<Push> {
+    let key = Key::from(channel.strip_prefix(prefix)?);
     let pattern = pattern.strip_prefix(prefix)?.to_vec();
-    Some(Push::Keyspace { pattern, key, sort: sort(&event)? })
+    Some(Push::Keyspace { pattern, key, sort: sort(event)? })
+}
+
+/// A whole frame that is a push of the keyspace, and how many bytes it has; `None` says nothing.
+pub fn whole_push(bytes: &[u8], prefix: &[u8]) -> Option<(Push, usize)> {
+    let rest = bytes.strip_prefix(b">4\r\n$8\r\npmessage\r\n")?;
+    let (pattern, rest) = bulk_string(rest)?;
+    let (channel, rest) = bulk_string(rest)?;
+    let (event, rest) = bulk_string(rest)?;
+    let push = keyspace_push(pattern, channel, event, prefix).unwrap_or(Push::Other);
+    Some((push, bytes.len() - rest.len()))
+}
+
+fn bulk_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = line(bytes.strip_prefix(b"$")?)?;
+    let (text, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((text, rest.strip_prefix(b"\r\n")?))
 }
 
 /// What an event says of its key; `None` for one that is about no key that is there (`keymiss` would make each of our
@@ -83,14 +103,17 @@ fn sort(event: &[u8]) -> Option<Sort> {
 
 /// A whole frame that is a number (`:-2\r\n`), and how many bytes it has; `None` says nothing.
 pub fn number(bytes: &[u8]) -> Option<(i64, usize)> {
+    let (number, rest) = line(bytes.strip_prefix(b":")?)?;
+    Some((number, bytes.len() - rest.len()))
+}
+
+/// A number, and what comes after its line.
+fn line(bytes: &[u8]) -> Option<(i64, &[u8])> {
     // The longest number has 20 bytes.
-    let line = bytes.strip_prefix(b":")?;
-    let end = line.iter().take(21).position(|byte| *byte == b'\r')?;
-    if line.get(end + 1) != Some(&b'\n') {
-        return None;
-    }
-    let number = std::str::from_utf8(&line[..end]).ok()?.parse().ok()?;
-    Some((number, end + 3))
+    let end = bytes.iter().take(21).position(|byte| *byte == b'\r')?;
+    let (digits, rest) = bytes.split_at(end);
+    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((number, rest.strip_prefix(b"\r\n")?))
 }
 
 /// What a node says of a key, before anybody asks whether it may say so.
@@ -215,9 +238,25 @@ mod tests {
             (b"set", Sort::Born),
             (b"restore", Sort::Born),
         ] {
-            assert_eq!(read(event), Push::Keyspace { pattern: b"a*".to_vec(), key: b"a:\xff:b".to_vec(), sort });
+            assert_eq!(read(event), Push::Keyspace { pattern: b"a*".to_vec(), key: Key::from(&b"a:\xff:b"[..]), sort });
         }
         assert_eq!(read(b"keymiss"), Push::Other);
+    }
+
+    #[test]
+    fn a_push_of_the_keyspace_is_read_only_when_it_is_whole() {
+        let prefix = b"__keyspace@0__:";
+        let frame =
+            b">4\r\n$8\r\npmessage\r\n$17\r\n__keyspace@0__:a*\r\n$19\r\n__keyspace@0__:a\r\n\xff\r\n$3\r\ndel\r\n";
+        let push = Push::Keyspace { pattern: b"a*".to_vec(), key: Key::from(&b"a\r\n\xff"[..]), sort: Sort::Deleted };
+        let followed = [&frame[..], b":5\r\n"].concat();
+        assert_eq!(whole_push(&followed, prefix), Some((push, frame.len())));
+        for end in 0..frame.len() {
+            assert_eq!(whole_push(&frame[..end], prefix), None);
+        }
+        assert_eq!(whole_push(frame, b"__keyspace@1__:"), Some((Push::Other, frame.len())));
+        assert_eq!(whole_push(b">3\r\n$10\r\npsubscribe\r\n$1\r\na\r\n:1\r\n", prefix), None);
+        assert_eq!(whole_push(b">4\r\n$8\r\npmessage\r\n$-1\r\n$1\r\na\r\n$1\r\na\r\n", prefix), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::Epoch;
 pub enum StoreError {
     #[error("another owner took the store: epoch {} is older than {}", mine.0, newest.0)]
     Fenced { mine: Epoch, newest: Epoch },
-    #[error("{} is open in another process; give each process a --state-dir of its own", path.display())]
+    #[error("{} is in use by another process; give each process a --state-dir of its own, and let nothing else write there", path.display())]
     Locked { path: PathBuf },
     #[error("{} has schema version {found}, this program knows up to {known}; run the newer release that wrote it", path.display())]
     Newer { path: PathBuf, found: i64, known: i64 },
@@ -31,6 +31,8 @@ pub enum StoreError {
     OutOfMemory(String),
     #[error("the Redis of the store takes no writes ({0}); see the log of that node")]
     Refused(String),
+    #[error("the disk did not take what was written to {} ({detail}); look at its health: the store is opened again", path.display())]
+    Unsynced { path: PathBuf, detail: String },
     #[error("the store does not answer: {0}")]
     Unavailable(String),
     #[error("the store was closed")]
@@ -51,6 +53,7 @@ impl StoreError {
             Self::Denied(_) => "Denied",
             Self::OutOfMemory(_) => "OutOfMemory",
             Self::Refused(_) => "Refused",
+            Self::Unsynced { .. } => "Unsynced",
             Self::Unavailable(_) => "Unavailable",
             Self::Closed => "Closed",
         }
@@ -66,9 +69,12 @@ impl StoreError {
             | Self::OutOfMemory(_)
             | Self::Refused(_)
             | Self::Unavailable(_) => true,
-            Self::Fenced { .. } | Self::Locked { .. } | Self::Newer { .. } | Self::Corrupt { .. } | Self::Closed => {
-                false
-            }
+            Self::Fenced { .. }
+            | Self::Locked { .. }
+            | Self::Newer { .. }
+            | Self::Corrupt { .. }
+            | Self::Unsynced { .. }
+            | Self::Closed => false,
         }
     }
 }

@@ -50,13 +50,23 @@ pub struct State {
     pub flush_at_scan: bool,
     /// After so many more INFO it hangs.
     pub hangs_after_infos: Option<usize>,
-    /// No SCAN is answered.
-    pub scans_hang: bool,
+    pub scans: Scans,
     /// It has shard channels: thousands, which cost time.
     pub sharded: bool,
     /// What it was asked.
     pub asked: Vec<String>,
     subscribers: Vec<Subscriber>,
+}
+
+/// What becomes of a SCAN.
+#[derive(Default, PartialEq)]
+pub enum Scans {
+    #[default]
+    End,
+    /// No page is the last.
+    GoOn,
+    /// None is answered.
+    Hang,
 }
 
 struct Subscriber {
@@ -264,14 +274,15 @@ impl State {
                 list(&[&(now / 1_000_000).to_string(), &(now % 1_000_000).to_string()])
             }
             ["PEXPIRETIME", key] => self.looked(key, connection),
-            ["SCAN", ..] if self.scans_hang => String::new(),
+            ["SCAN", ..] if self.scans == Scans::Hang => String::new(),
             ["SCAN", ..] => {
                 if std::mem::take(&mut self.flush_at_scan) {
                     self.flushes += 1;
                     self.keys.clear();
                 }
                 let keys: Vec<&str> = self.keys.keys().map(String::as_str).collect();
-                format!("*2\r\n{}{}", bulk("0"), list(&keys))
+                let cursor = if self.scans == Scans::GoOn { "1" } else { "0" };
+                format!("*2\r\n{}{}", bulk(cursor), list(&keys))
             }
             ["INFO", "server"] => bulk(&format!("run_id:{}\r\n", self.run_id)),
             ["INFO", "commandstats"] => bulk(&format!("cmdstat_flushall:calls={},usec=1\r\n", self.flushes)),

@@ -6,11 +6,12 @@ use std::{
 };
 
 use redis_expiry_operator::{
+    clock,
     deployment::Deployment,
     ledger::{Identity, Keeper, Naming, Settings, Stats, Stopped},
     model::{Event, Evidence, Key, ListenerId, Millis, NodeId},
     plan::{Glob, Inferred, RedisPlan},
-    store::{Change, Epoch, Known, Store, StoreError, memory::MemoryStore, meta},
+    store::{Change, Epoch, Known, Seen, Store, StoreError, memory::MemoryStore, meta},
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -151,6 +152,44 @@ async fn a_key_that_got_no_answer_at_its_deadline_is_asked_about_again() {
     a.script("k", &[Frame::Reply("-LOADING for a while".into())]);
     until("told", || !keeping.told().is_empty()).await;
     assert_eq!(keeping.told(), [("k".into(), Millis(deadline), Evidence::Witnessed)]);
+}
+
+#[tokio::test]
+async fn a_key_that_the_source_of_a_moving_slot_expires_long_after_it_was_told_is_not_told_again() {
+    let (a, b) = (Fake::start("a").await, Fake::start("b").await);
+    for fake in [&a, &b] {
+        fake.knows(&[a.row("master", "-", 1, "0-16383"), b.row("master", "-", 2, "")]);
+    }
+    let keeping = Keeping::start(plan(&[&a, &b]), With::default()).await;
+    keeping.ready().await;
+    // When it is told, its birth is forgotten.
+    let deadline = a.clock_millis() + 3_000;
+    a.state().keys.insert("k".into(), Some(deadline));
+    a.push("k", "set");
+    keeping.until_known("recorded", |known| known.entry.is_some()).await;
+    // What is due is as good as gone for a node that its slot leaves, and stays there.
+    for key in ["k", "k{k}"] {
+        for _ in 0..50 {
+            a.script(key, &[Frame::Reply(format!("-ASK 5 {}", b.address))]);
+        }
+    }
+    until("told", || !keeping.told().is_empty()).await;
+    // More than a minute later: the store remembers none of it.
+    let (other, saw) = (Key::from("other"), Seen { deadline: Millis(1), absent: false });
+    let record = Change::Record { key: other.clone(), saw: None, deadline: saw.deadline };
+    let forget = Change::Forget { key: other, saw, at: clock::now().plus(60_001) };
+    keeping.store.apply(Epoch(9), vec![record, forget]).done.await.unwrap();
+    assert_eq!(keeping.known("k").await, Known::default());
+    let asked = b.times_asked("PEXPIRETIME k");
+    a.push("k", "expired");
+    until("asked", || b.times_asked("PEXPIRETIME k") > asked).await;
+    // The answer to that comes before the answer to this.
+    let next = b.clock_millis() + 100;
+    b.state().keys.insert("k{k}".into(), Some(next));
+    b.push("k{k}", "restore");
+    until("the next is told", || keeping.told().iter().any(|(key, ..)| *key == "k{k}".into())).await;
+    let told = [("k".into(), Millis(deadline), Evidence::Inferred), ("k{k}".into(), Millis(next), Evidence::Witnessed)];
+    assert_eq!(keeping.told(), told);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use redis_expiry_operator::{
+    clock,
     deployment::{Answer, Look, NoAnswer, Sort},
     model::{Key, Millis},
     nodes::{Ask, Connection, Driver, Guidance, Tap},
@@ -178,6 +179,18 @@ async fn evidence_that_an_alive_answer_took_is_put_back_when_the_answer_does_not
     given.guide(|guidance| guidance.topology = topology);
     let next = given.look().await;
     assert_eq!((&next.answer, sorts(&next)), (&Answer::Gone, vec![Sort::Expired]));
+}
+
+#[tokio::test]
+async fn what_was_heard_does_not_fade_while_nobody_answers() {
+    let mut given = Given::trusted().await;
+    given.fake.push("k", "del");
+    given.hinted().await;
+    given.fake.script("k", &[reply("-LOADING for a while")]);
+    assert_eq!(given.look().await.answer, Answer::None(NoAnswer::Error("LOADING".into())));
+    given.tap.fade(clock::now().plus(600_000));
+    let next = given.look().await;
+    assert_eq!((&next.answer, sorts(&next)), (&Answer::Gone, vec![Sort::Deleted]));
 }
 
 #[tokio::test]

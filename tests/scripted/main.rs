@@ -6,5 +6,6 @@
 mod fake;
 mod keeping;
 mod looking;
+mod owning;
 mod resyncing;
 mod seeing;

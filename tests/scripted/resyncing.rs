@@ -1,12 +1,14 @@
 //! What is missed in a gap, and what may have been lost, is found again (DESIGN rule 8).
 
+use std::time::Duration;
+
 use redis_expiry_operator::{
     model::{Evidence, Millis, Slot, slot_of},
     store::Known,
 };
 
 use crate::{
-    fake::{Fake, until},
+    fake::{Fake, Scans, until},
     keeping::{Keeping, With},
     looking::plan,
 };
@@ -77,6 +79,22 @@ async fn a_silence_is_a_gap_though_the_connection_lives_on() {
 }
 
 #[tokio::test]
+async fn a_gap_does_not_wait_for_the_periodic_scan_of_its_node() {
+    let a = Fake::start("a").await;
+    let with = With { resync_interval: Some(Duration::from_millis(100)), ..With::default() };
+    let keeping = Keeping::alone(&a, with).await;
+    let gaps = keeping.stats.borrow().gaps;
+    a.state().scans = Scans::GoOn;
+    until("a scan that goes on", || a.times_asked("SCAN 1 ") > 0).await;
+    // No connection ends.
+    a.knows(&[a.row("master", "-", 2, "0-16383")]);
+    until("a resync", || keeping.stats.borrow().gaps == gaps + 1).await;
+    a.state().scans = Scans::End;
+    keeping.ready().await;
+    assert_eq!(a.times_asked("PSUBSCRIBE"), 1);
+}
+
+#[tokio::test]
 async fn after_a_restart_what_is_gone_is_absent_and_told_at_its_deadline() {
     let (a, keeping, deadline) = given(6_000).await;
     gap(&a, &keeping, |a| {
@@ -126,13 +144,13 @@ async fn a_process_that_dies_within_a_resync_leaves_the_state_of_the_node_as_it_
         a.state().keys.clear();
         a.state().run_id += 1;
         // The first of them waits for its answer when we die.
-        a.state().scans_hang = true;
+        a.state().scans = Scans::Hang;
     })
     .await;
     let scans = a.times_asked("SCAN");
     until("scanned", || a.times_asked("SCAN") > scans).await;
     let store = keeping.kill().await;
-    a.state().scans_hang = false;
+    a.state().scans = Scans::End;
     let keeping = Keeping::alone(&a, With { store, ..With::default() }).await;
     keeping.until_known("absent", absent).await;
 }
@@ -165,6 +183,29 @@ async fn slots_that_come_to_a_node_are_scanned_and_what_is_not_there_is_absent()
 }
 
 #[tokio::test]
+async fn it_is_not_ready_before_slots_that_came_were_scanned() {
+    let (a, b) = (Fake::start("a").await, Fake::start("b").await);
+    let before = [a.row("master", "-", 3, "0-99"), b.row("master", "-", 2, "100-16383")];
+    for fake in [&a, &b] {
+        fake.knows(&before);
+    }
+    let keeping = Keeping::start(plan(&[&a, &b]), With::default()).await;
+    keeping.ready().await;
+    let scans = a.times_asked("SCAN");
+    a.state().scans = Scans::Hang;
+    let after = [a.row("master", "-", 3, "0-100"), b.row("master", "-", 2, "101-16383")];
+    for fake in [&a, &b] {
+        fake.knows(&after);
+    }
+    until("not ready", || !keeping.stats.borrow().ready).await;
+    until("scanned", || a.times_asked("SCAN") > scans).await;
+    let stats = keeping.stats.borrow().clone();
+    assert!(!stats.ready && stats.gaps == 0, "{stats:?}");
+    a.state().scans = Scans::End;
+    keeping.ready().await;
+}
+
+#[tokio::test]
 async fn that_the_data_of_one_node_is_the_same_says_nothing_of_what_another_answers() {
     let (a, b) = (Fake::start("a").await, Fake::start("b").await);
     let before = [a.row("master", "-", 2, "0-16383"), b.row("master", "-", 1, "")];
@@ -179,7 +220,7 @@ async fn that_the_data_of_one_node_is_the_same_says_nothing_of_what_another_answ
         a.state().keys.clear();
         // Once before the looks, and again behind them, two each time: then the owner changes.
         a.state().hangs_after_infos = Some(3);
-        b.state().scans_hang = true;
+        b.state().scans = Scans::Hang;
     })
     .await;
     until("looked at, and asked for its state again", || a.state().hangs_after_infos.is_none()).await;
@@ -191,7 +232,7 @@ async fn that_the_data_of_one_node_is_the_same_says_nothing_of_what_another_answ
     let asked = b.times_asked("PEXPIRETIME k");
     a.resume();
     until("b is asked for a", || b.times_asked("PEXPIRETIME k") > asked).await;
-    b.state().scans_hang = false;
+    b.state().scans = Scans::End;
     keeping.until_known("absent", absent).await;
 }
 

@@ -1,9 +1,14 @@
 //! What goes wrong, and how it comes right again.
 
-use redis_expiry_operator::nodes::Sort;
+use redis_expiry_operator::{
+    model::{Key, Millis},
+    nodes::Sort,
+    store::{Change, Epoch, Seen, Store as _},
+};
 
 use crate::{
     network::Pid,
+    process::ready,
     server::{A, B, C, KeyIndex, NODES, Node, Value, name},
     truth::End,
     world::{Event, KEYS, World},
@@ -25,7 +30,12 @@ pub enum Fault {
     NotificationsOff,
     /// A process of ours hangs while another takes over, then goes on.
     Zombie,
+    /// A slot is on its way for longer than memories are kept. Takes a minute of its own: not among [`ALL`].
+    StuckMigration,
 }
+
+/// How long that is.
+pub const STUCK: i64 = 62_000_000;
 
 pub const ALL: [Fault; 12] = [
     Fault::OurCrash,
@@ -198,7 +208,7 @@ impl World {
                     self.after(thaw, Event::Fault(Step::Thaw(owner)));
                 }
             },
-            Fault::Migration => {
+            Fault::Migration | Fault::StuckMigration => {
                 if heir.is_none() || owner == C {
                     return later(self);
                 }
@@ -206,7 +216,9 @@ impl World {
                 self.servers[C].importing = true;
                 let now = self.now;
                 self.truth.move_begins(now);
-                self.after(5_000, Event::Fault(Step::Move(owner)));
+                let stuck = fault == Fault::StuckMigration;
+                self.servers[owner].sluggish = stuck;
+                self.after(if stuck { STUCK } else { 5_000 }, Event::Fault(Step::Move(owner)));
             }
             Fault::RestartEmpty if calm => {
                 self.gap();
@@ -343,11 +355,22 @@ impl World {
         }
     }
 
+    /// Another key is forgotten: with it all memories that need no longer be kept.
+    fn prune_memories(&mut self) {
+        let (key, saw) = (Key::from("another"), Seen { deadline: Millis(1), absent: false });
+        let record = Change::Record { key: key.clone(), saw: None, deadline: saw.deadline };
+        let forget = Change::Forget { key, saw, at: Millis(self.ours().div_euclid(1_000)) };
+        ready(self.store.apply(Epoch(u64::MAX), vec![record, forget]).done).expect("the newest epoch");
+    }
+
     /// MIGRATE, key by key, then the slot.
     fn move_on(&mut self, from: Node) {
         let to = C;
         if self.servers[from].migrating != Some(to) {
             return;
+        }
+        if std::mem::take(&mut self.servers[from].sluggish) {
+            self.prune_memories();
         }
         let keys: Vec<KeyIndex> = self.servers[from].data.keys().copied().collect();
         if keys.is_empty() {

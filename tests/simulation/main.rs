@@ -30,7 +30,7 @@ mod verdict;
 mod workload;
 mod world;
 
-use faults::{ALL, Fault, Step};
+use faults::{ALL, Fault, STUCK, Step};
 use redis_expiry_operator::plan::Inferred;
 use verdict::Violation;
 use world::{Event, KEYS, World};
@@ -82,7 +82,8 @@ fn simulate(class: Class, seed: u64, logged: bool) -> (World, Vec<Violation>) {
             if near { first + world.random.between(0, 700_000) } else { world.random.between(700_000, BUSY - 800_000) };
         world.at(at, Event::Fault(Step::Begin(fault)));
     }
-    world.run(BUSY + SETTLE);
+    let stuck = if class == Class::One(Fault::StuckMigration) { STUCK } else { 0 };
+    world.run(BUSY + SETTLE + stuck);
     // A periodic scan may be under way.
     for _ in 0..20 {
         if !world.healthy() {
@@ -165,6 +166,10 @@ fn the_slot_moves() {
     check(Class::One(Fault::Migration), 150);
 }
 #[test]
+fn the_slot_moves_for_more_than_a_minute() {
+    check(Class::One(Fault::StuckMigration), 100);
+}
+#[test]
 fn a_master_restarts_empty() {
     check(Class::One(Fault::RestartEmpty), 100);
 }
@@ -186,7 +191,7 @@ fn two_things_go_wrong_at_once() {
 fn replay() {
     let Ok(wanted) = std::env::var("SIMULATION_SEED") else { return };
     let (class, seed) = wanted.rsplit_once(':').expect("SIMULATION_SEED is <class>:<seed>");
-    let classes = [Class::Calm, Class::Two].into_iter().chain(ALL.map(Class::One));
+    let classes = [Class::Calm, Class::Two, Class::One(Fault::StuckMigration)].into_iter().chain(ALL.map(Class::One));
     let class = classes.into_iter().find(|known| format!("{known:?}") == class).expect("a class as printed");
     let (world, violations) = simulate(class, seed.parse().expect("a seed"), true);
     println!("{}{violations:#?}", world.history(None));

@@ -58,6 +58,8 @@ pub struct Server {
     /// CLIENT PAUSE WRITE, as within a planned failover: what is due is hidden and not expired.
     pub paused: bool,
     pub notifies: bool,
+    /// It expires nothing of its own accord: so it is beside a million other keys.
+    pub sluggish: bool,
     pub run: u32,
     pub flushes: u64,
     /// Which configuration it knows.
@@ -86,6 +88,7 @@ impl Server {
             frozen: false,
             paused: false,
             notifies: true,
+            sluggish: false,
             run: 0,
             flushes: 0,
             seen: 0,
@@ -154,7 +157,8 @@ impl World {
 
     /// Active expiry of something that is due.
     pub fn expire_something(&mut self, node: Node) {
-        if !self.servers[node].serves() || !self.masters(node) || self.servers[node].paused {
+        let server = &self.servers[node];
+        if !server.serves() || !self.masters(node) || server.paused || server.sluggish {
             return;
         }
         let now = self.server_millis(node);

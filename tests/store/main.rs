@@ -11,6 +11,7 @@ mod outbox;
 mod owner;
 mod random;
 mod redis;
+mod slow_disk;
 
 /// Runs each function of the suite for each store: a new store is one more line here.
 macro_rules! suite {

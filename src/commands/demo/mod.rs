@@ -167,7 +167,7 @@ impl Stage {
             executable,
             directory: &files,
             redis: &cluster.seeds(),
-            webhook: format!("{url}/webhooks/order-timeout"),
+            webhook: format!("{url}/internal/order-timeouts"),
         };
         let mut engine = Engine::start(&settings, &secret, &watchdog)?;
         engine.ready(Duration::from_secs(30)).await?;

@@ -79,7 +79,7 @@ impl Database {
         Ok(())
     }
 
-    /// Makes the transaction durable. Where that fails, it is undone.
+    /// Ends the transaction, which [`super::syncing`] makes durable. Where that fails, it is undone.
     pub fn commit(&mut self) -> Result<(), Failure> {
         let committed = self.connection.prepare_cached("COMMIT")?.execute([]);
         if let Err(error) = committed {
@@ -88,12 +88,6 @@ impl Database {
         }
         self.before = None;
         Ok(())
-    }
-
-    /// Folds the log into the file.
-    pub fn checkpoint(&self) {
-        // What could not be folded stays in the log, and is as safe there.
-        let _ = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     }
 
     pub fn roll_back(&mut self) {

@@ -61,7 +61,7 @@ impl Database {
                 each.sum::<rusqlite::Result<usize>>()?
             }
         } as u64;
-        self.figures.dead_letters -= removed;
+        self.figures.dead_letters = self.figures.dead_letters.saturating_sub(removed);
         Ok(removed)
     }
 }

@@ -55,7 +55,7 @@ impl Database {
         let values = params![key.as_bytes(), saw.deadline.0, saw.absent, at.0, epoch.0.cast_signed()];
         let done = self.touch(REMOVE, values)?;
         if done {
-            self.figures.tracked -= 1;
+            self.figures.tracked = self.figures.tracked.saturating_sub(1);
             self.figures.clock = Some(at);
         }
         Ok(done)

@@ -1,15 +1,17 @@
 //! A store in one SQLite file.
 //!
 //! # Guarantees
-//! - Those of [`Store`]. An answer of a write, and [`Applying::durable`], comes after the fsync.
+//! - Those of [`Store`]. An answer of a write, and [`Applying::durable`], comes after the fsync; nothing else waits for it.
 //! - One process at a time: a second is refused at once, and a killed one leaves nothing locked.
 //!
 //! # Caveats
-//! - [`Applying::done`] and reads answer before the commit that they are part of. Should the disk fail just then,
-//!   `durable` says so, and the changes are undone although `done` was said: make the call again.
+//! - [`Applying::done`] and reads answer before the commit that they are part of. Should the disk be full just then,
+//!   `durable` says so, and the changes are undone although `done` was said: make the call again. Should it fail to keep
+//!   what was written, the store is [`StoreError::Unsynced`] from then on: open it again.
 //! - Opening reads the file, and dropping joins the store's thread: do both where blocking does no harm, or `close` first.
 
 use std::{
+    fs::File,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread::JoinHandle,
@@ -21,6 +23,7 @@ use tokio::sync::{
     oneshot,
 };
 
+pub use self::syncing::Sync;
 use self::{
     database::Database,
     failure::{Failure, of_io},
@@ -37,10 +40,12 @@ mod dead_letters;
 mod deployment;
 mod failure;
 mod filing;
+mod folding;
 mod ledger;
 mod lock;
 mod open;
 mod outbox;
+mod syncing;
 mod thread;
 mod unfiled;
 
@@ -53,15 +58,17 @@ pub struct Options {
     pub bulk: usize,
     /// They are filed when none has come for so long: a scan that goes on needs the time itself.
     pub quiet: Duration,
+    /// For tests of a disk that is slow or fails.
+    pub sync: Sync,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_page_count: None, bulk: 64, quiet: Duration::from_secs(1) }
+        Self { max_page_count: None, bulk: 64, quiet: Duration::from_secs(1), sync: File::sync_data }
     }
 }
 
-/// One listener's file, and the thread that works on it.
+/// One listener's file, and the threads that work on it.
 pub struct SqliteStore {
     /// `None` only while it is being dropped.
     jobs: Option<mpsc::Sender<Job>>,
@@ -72,12 +79,12 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, or makes it and the folders that lead to it.
     pub fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
-        let database = open::open(path, options)?;
+        let (database, beside) = open::open(path, options)?;
         let quiet = options.quiet;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || serve(database, queue, quiet))
+            .spawn(move || serve(database, beside, queue, quiet))
             .map_err(|error| of_io(&error, path))?;
         Ok(Self { jobs: Some(jobs), closed: AtomicBool::new(false), thread: Some(thread) })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +13,9 @@ use super::{
     Options,
     database::Database,
     failure::{Failure, of_io},
+    folding::Folding,
     lock::Lock,
+    syncing::Syncing,
 };
 use crate::store::StoreError;
 
@@ -22,28 +24,40 @@ const APPLICATION: i32 = 0x5245_784C;
 const SCHEMA: &str = include_str!("schema.sql");
 const SCHEMA_VERSION: i64 = 1;
 /// What SQLite keeps of the file in memory. The rest is the kernel's page cache, which is not counted as ours.
-const CACHE_KIB: i64 = 8 * 1024;
+const CACHE_KIB: i64 = 6 * 1024;
 /// A change touches one row here and there: small pages, because what is written is whole pages.
 const PAGE_BYTES: i64 = 1024;
-/// The write-ahead log is folded into the file when it has this many pages, if no quiet moment came before (see
-/// [`super::thread`]): pages that many commits touch are then written once.
+/// The store's own connection folds the log into the file when it has this many pages, if no moment came at which it could
+/// start anew (see [`super::folding`]): pages that many commits touch are then written once.
 const CHECKPOINT_PAGES: i64 = 256 * 1024;
 /// What is left of the log's file after that.
 const LOG_BYTES: i64 = 16 * 1024 * 1024;
 /// A file up to this size is read through at the start: a fraction of a second.
 const CHECKED_BYTES: u64 = 16 * 1024 * 1024;
+/// The same for the connection that folds, which reads pages of the log one by one.
+const FOLDING_CACHE_KIB: i64 = 64;
 const STATEMENTS: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(200);
 
-pub(super) fn open(path: &Path, options: &Options) -> Result<Database, StoreError> {
+pub(super) fn open(path: &Path, options: &Options) -> Result<(Database, (Syncing, Folding)), StoreError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| of_io(&error, path))?;
     }
     let lock = Lock::take(path)?;
-    database(path, options, lock).map_err(|failure| match failure {
-        Opening::Failed(failure) => failure.named(path),
+    let log = beside(path, "-wal");
+    let refused = |failure| match failure {
+        Opening::Failed(failure) => Failure::named(failure, path),
         Opening::Newer(found) => StoreError::Newer { path: path.to_path_buf(), found, known: SCHEMA_VERSION },
-    })
+    };
+    let database = database(path, log.clone(), options, lock).map_err(refused)?;
+    let folding = folder(path).map_err(|error| refused(error.into()))?;
+    let beside = File::options()
+        .write(true)
+        .open(log)
+        .and_then(|log| Syncing::start(path.to_path_buf(), log, options.sync))
+        .and_then(|syncing| Ok((syncing, Folding::start(folding)?)))
+        .map_err(|error| of_io(&error, path))?;
+    Ok((database, beside))
 }
 
 enum Opening {
@@ -64,9 +78,18 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn database(path: &Path, options: &Options, lock: Lock) -> Result<Database, Opening> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
+const OPENING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+/// The connection that folds the log.
+fn folder(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OPENING)?;
+    pragma(&connection, "synchronous", "NORMAL")?;
+    pragma(&connection, "cache_size", -FOLDING_CACHE_KIB)?;
+    Ok(connection)
+}
+
+fn database(path: &Path, log: PathBuf, options: &Options, lock: Lock) -> Result<Database, Opening> {
+    let mut connection = Connection::open_with_flags(path, OPENING | OpenFlags::SQLITE_OPEN_CREATE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // A backup that is just being read holds the file for moments; anything longer is another owner.
     connection.busy_timeout(PATIENCE)?;
@@ -75,17 +98,14 @@ fn database(path: &Path, options: &Options, lock: Lock) -> Result<Database, Open
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
         return Err(rusqlite::Error::SqliteFailure(code, None).into());
     }
-    // Exclusive: our lock file keeps our own kind out, this keeps out everybody else who would write to the file; and
-    // the index of the log is in our memory then, not in a third file.
-    pragma(&connection, "locking_mode", "EXCLUSIVE")?;
     let state = state(&connection)?;
     if let State::Newer(found) = state {
         return Err(Opening::Newer(found));
     }
     pragma(&connection, "page_size", PAGE_BYTES)?;
     pragma(&connection, "journal_mode", "WAL")?;
-    // Each commit is on the disk before it is answered.
-    pragma(&connection, "synchronous", "FULL")?;
+    // SQLite syncs around a fold only; commits are made durable by `syncing`.
+    pragma(&connection, "synchronous", "NORMAL")?;
     pragma(&connection, "cache_size", -CACHE_KIB)?;
     pragma(&connection, "mmap_size", 0)?;
     pragma(&connection, "temp_store", "MEMORY")?;
@@ -98,7 +118,7 @@ fn database(path: &Path, options: &Options, lock: Lock) -> Result<Database, Open
         State::Empty => create(&mut connection)?,
         State::Ours | State::Newer(_) => check(&connection, path)?,
     }
-    Ok(Database::new(connection, path, beside(path, "-wal"), lock, options.bulk)?)
+    Ok(Database::new(connection, path, log, lock, options.bulk)?)
 }
 
 /// Sets a value; what SQLite answers to that (some pragmas do) is left unread.
@@ -136,8 +156,13 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
 
 /// Reads a small file through. A large one is not worth the delay of a start: its damage is found where it is read.
 fn check(connection: &Connection, path: &Path) -> Result<(), Failure> {
-    // The log is opened and, after a crash, read by the first transaction.
+    // The log is opened and, after a crash, read by the first transaction. What lies in it is then written to the file,
+    // though it may seem to be on the disk already: see `syncing` on syncs that failed.
     connection.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
+    if connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))? {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(code, None).into());
+    }
     let bytes = fs::metadata(path).map_or(0, |data| data.len());
     if bytes > CHECKED_BYTES {
         return Ok(());

@@ -140,7 +140,7 @@ impl Database {
         if removed == 0 {
             return Ok(());
         }
-        self.figures.pending -= 1;
+        self.figures.pending = self.figures.pending.saturating_sub(1);
         // Outcomes of several attempts arrive in the order in which they ended, more or less.
         if self.figures.last_delivered.is_none_or(|last| last < at) {
             self.figures.last_delivered = Some(at);
@@ -169,7 +169,7 @@ impl Database {
                 at.0
             ],
         )?;
-        self.figures.pending -= 1;
+        self.figures.pending = self.figures.pending.saturating_sub(1);
         self.figures.dead_letters += 1;
         Ok(())
     }

@@ -1,30 +1,35 @@
-//! The one thread that touches the file, and how it groups commits.
+//! The one thread that reads and changes the file, and how it groups commits.
 //!
-//! It takes what waits, does each job in turn within one transaction, and commits: an fsync costs the same for one change
-//! as for ten thousand.
+//! It takes what waits, does each job in turn within one transaction, commits, and goes on: whether the commit is on the
+//! disk is [`super::syncing`]'s affair, and who asks here does not wait for that; but see the caveats.
 //!
 //! # Guarantees
 //! - A job that fails has changed nothing, and those beside it in the transaction are not hurt: they are done again
 //!   without it. So a job may be run more than once, each time from the state of the first.
 //! - Where the commit itself fails, all of the transaction is undone, and each job in it is told.
+//!
+//! # Caveats
+//! - It does wait for the disk while more changes wait to be synced than [`super::syncing`] takes (what is held is to be
+//!   bounded), for the header when a log starts anew, and when it has to fold a log that grew too large.
 
 use std::time::{Duration, Instant};
 
-use rusqlite::Result as SqlResult;
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
     oneshot,
 };
 
-use super::{database::Database, failure::Failure, unfiled::Unfiled};
+use super::{database::Database, failure::Failure, folding::Folding, syncing::Syncing, unfiled::Unfiled};
 use crate::store::{Change, Epoch, StoreError};
 
 /// The jobs that may wait.
 pub(super) const QUEUE: usize = 65_536;
 /// A transaction takes no more jobs when it has done this much.
 const MAX_WEIGHT: usize = 50_000;
-/// After so much, the log is folded into the file as soon as nobody waits.
-const FOLDED_WEIGHT: usize = 2_000;
+/// After so much, the log is folded into the file when nobody waits ..
+const FOLDED_WEIGHT: usize = 10_000;
+/// .. and after so much in any case.
+const FOLDED_AT_ONCE: usize = 100_000;
 /// So many new entries are filed at a time (see [`super::filing`]), when nobody waits: a job that comes meanwhile waits
 /// for some milliseconds.
 const FILED: usize = 256;
@@ -47,9 +52,11 @@ pub(super) trait Write: Send {
     fn weight(&self) -> usize;
     /// Does it within the open transaction. What it writes before it fails is undone by the caller.
     fn run(&mut self, database: &mut Database) -> Result<(), Failure>;
-    /// It is durable, or has changed nothing.
-    fn finish(self: Box<Self>, outcome: Result<(), StoreError>);
+    /// How it is told what became of it, once it is durable or has changed nothing. All else of it is let go of.
+    fn told(self: Box<Self>) -> Told;
 }
+
+pub(super) type Told = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// A question and where its answer goes.
 pub(super) struct Question<F, T> {
@@ -79,7 +86,7 @@ pub(super) struct Call<F, T> {
 
 impl<T, F> Write for Call<F, T>
 where
-    T: Send,
+    T: Send + 'static,
     F: FnMut(&mut Database) -> Result<T, Failure> + Send,
 {
     fn weight(&self) -> usize {
@@ -89,9 +96,9 @@ where
         self.result = Some((self.work)(database)?);
         Ok(())
     }
-    fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
+    fn told(self: Box<Self>) -> Told {
         let Self { result, answer, .. } = *self;
-        let _ = answer.send(outcome.and_then(|()| result.ok_or(StoreError::Closed)));
+        Box::new(move |outcome| drop(answer.send(outcome.and_then(|()| result.ok_or(StoreError::Closed)))))
     }
 }
 
@@ -116,25 +123,34 @@ impl Write for Apply {
         }
         Ok(())
     }
-    fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
-        if let (Some(done), Err(error)) = (self.done, &outcome) {
-            let _ = done.send(Err(error.clone()));
-        }
-        let _ = self.durable.send(outcome);
+    fn told(self: Box<Self>) -> Told {
+        let Self { done, durable, .. } = *self;
+        Box::new(move |outcome| {
+            if let (Some(done), Err(error)) = (done, &outcome) {
+                let _ = done.send(Err(error.clone()));
+            }
+            let _ = durable.send(outcome);
+        })
     }
 }
 
 /// Serves until it is told to close, or everybody who could ask has gone.
 ///
 /// Entries that came in bulk are filed when none has come for `quiet`.
-pub(super) fn serve(database: Database, mut jobs: mpsc::Receiver<Job>, quiet: Duration) {
-    let (now, unfiled) = (Instant::now(), database.unfiled().map_or(0, Unfiled::keys));
-    let mut group = Group { database, executed: Vec::new(), weight: 0, unfolded: 0, unfiled, quiet, file_from: now };
+pub(super) fn serve(
+    database: Database,
+    (syncing, folding): (Syncing, Folding),
+    mut jobs: mpsc::Receiver<Job>,
+    quiet: Duration,
+) {
+    let (file_from, unfiled) = (Instant::now(), database.unfiled().map_or(0, Unfiled::keys));
+    let (executed, weight, unfolded) = (Vec::new(), 0, 0);
+    let mut group = Group { syncing, folding, database, executed, weight, unfolded, unfiled, quiet, file_from };
     loop {
         let mut next = match group.next(&mut jobs) {
             Next::Job(job) => Some(job),
             Next::Nothing => None,
-            Next::Over => return,
+            Next::Over => return drop(group.close()),
         };
         if next.is_none() {
             group.file();
@@ -152,31 +168,31 @@ pub(super) fn serve(database: Database, mut jobs: mpsc::Receiver<Job>, quiet: Du
         }
         group.commit();
         group.look_for_bulk();
-        if group.unfolded >= FOLDED_WEIGHT && jobs.is_empty() {
+        if group.wants_folding(jobs.is_empty()) && group.folding.fold() {
             group.unfolded = 0;
-            group.database.checkpoint();
         }
     }
 }
 
-fn close(mut group: Group, jobs: &mut mpsc::Receiver<Job>, answer: Answer<()>) {
-    group.commit();
-    let Database { connection, path, lock, .. } = group.database;
-    let closed: SqlResult<()> = connection.close().map_err(|(_, error)| error);
-    drop(lock);
+fn close(group: Group, jobs: &mut mpsc::Receiver<Job>, answer: Answer<()>) {
+    let closed = group.close();
     jobs.close();
     while let Ok(job) = jobs.try_recv() {
         match job {
             Job::Read(read) => read.answer(Err(StoreError::Closed)),
-            Job::Write(write) => write.finish(Err(StoreError::Closed)),
+            Job::Write(write) => write.told()(Err(StoreError::Closed)),
             Job::Close(answer) => drop(answer.send(Err(StoreError::Closed))),
         }
     }
-    let _ = answer.send(closed.map_err(|error| Failure::from(error).named(&path)));
+    let _ = answer.send(closed);
 }
 
 /// The open transaction, if there is one: `executed` is empty exactly when nothing was written.
+///
+/// The last field that is dropped is the one with the lock.
 struct Group {
+    syncing: Syncing,
+    folding: Folding,
     database: Database,
     executed: Vec<Box<dyn Write>>,
     weight: usize,
@@ -218,9 +234,17 @@ impl Group {
         self.unfiled = unfiled;
     }
 
+    fn wants_folding(&self, quiet: bool) -> bool {
+        let due = self.unfolded >= if quiet { FOLDED_WEIGHT } else { FOLDED_AT_ONCE };
+        due && self.syncing.sound().is_ok()
+    }
+
     fn file(&mut self) {
-        let filed =
-            self.database.begin().and_then(|()| self.database.file(FILED)).and_then(|()| self.database.commit());
+        let path = self.database.path.clone();
+        let filed = self.begin().and_then(|()| {
+            let filed = self.database.file(FILED).and_then(|()| self.database.commit());
+            filed.map_err(|failure| failure.named(&path))
+        });
         self.unfolded += FILED;
         if filed.is_err() {
             // They lie well where they are; whoever writes next is told what is wrong.
@@ -232,9 +256,9 @@ impl Group {
     fn execute(&mut self, mut write: Box<dyn Write>) {
         self.weight += 1 + write.weight();
         if self.executed.is_empty()
-            && let Err(failure) = self.database.begin()
+            && let Err(error) = self.begin()
         {
-            return write.finish(Err(failure.named(&self.database.path)));
+            return write.told()(Err(error));
         }
         match write.run(&mut self.database) {
             Ok(()) => self.executed.push(write),
@@ -242,9 +266,14 @@ impl Group {
                 // One that was refused before it wrote would not need this; but it is as rare.
                 self.database.roll_back();
                 self.repeat();
-                write.finish(Err(failure.named(&self.database.path)));
+                write.told()(Err(failure.named(&self.database.path)));
             }
         }
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.syncing.sound()?;
+        self.database.begin().map_err(|failure| failure.named(&self.database.path))
     }
 
     /// Does again, and commits, what a failure beside it has undone.
@@ -258,8 +287,7 @@ impl Group {
             Ok(()) => self.commit(),
             Err(failure) => {
                 self.database.roll_back();
-                let outcome = Err(failure.named(&self.database.path));
-                self.finish(&outcome);
+                self.undone(&failure.named(&self.database.path));
             }
         }
     }
@@ -272,16 +300,29 @@ impl Group {
         }
         // Half as much again as was written, so that a backlog of memories shrinks under any load.
         let committed = self.database.prune(weight + weight / 2 + 100).and_then(|()| self.database.commit());
-        if committed.is_err() {
-            self.database.roll_back();
+        match committed {
+            Ok(()) => self.syncing.add(self.executed.drain(..).map(Write::told), weight),
+            Err(failure) => {
+                self.database.roll_back();
+                self.undone(&failure.named(&self.database.path));
+            }
         }
-        let outcome = committed.map_err(|failure| failure.named(&self.database.path));
-        self.finish(&outcome);
     }
 
-    fn finish(&mut self, outcome: &Result<(), StoreError>) {
+    fn undone(&mut self, error: &StoreError) {
         for write in self.executed.drain(..) {
-            write.finish(outcome.clone());
+            write.told()(Err(error.clone()));
         }
+    }
+
+    /// What was done is on the disk, and the files are closed.
+    fn close(mut self) -> Result<(), StoreError> {
+        self.commit();
+        let synced = self.syncing.end();
+        self.folding.end();
+        let Database { connection, path, lock, .. } = self.database;
+        let closed = connection.close().map_err(|(_, error)| Failure::from(error).named(&path));
+        drop(lock);
+        synced.and(closed)
     }
 }

@@ -8,4 +8,3 @@ mod network;
 mod owners;
 mod refused;
 pub mod setup;
-mod speed;
