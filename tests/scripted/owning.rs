@@ -1,20 +1,20 @@
-//! Who owns a listener says so before it listens (DESIGN rule 9).
+//! Who owns a listener says so before it listens (DESIGN rule 9), and begins anew when its store has to be opened again.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use redis_expiry_operator::{
-    listener::{OnDeploymentChange, Supervisor},
+    listener::{Hold, OnDeploymentChange, Supervisor},
     model::{EventId, Key, ListenerId, Millis, NodeId},
     plan::{DeliveryPlan, Glob, IdTemplate, Inferred, Plan, StorePlan, WebhookPlan},
     store::{
         Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Entry, Epoch, Known, NodeState, Pending, Reply,
-        Selection, Store, memory::MemoryStore,
+        Selection, Store, StoreError, memory::MemoryStore,
     },
 };
 use tokio::sync::watch;
@@ -57,11 +57,10 @@ fn plan(fake: &Fake) -> Plan {
 async fn nothing_is_subscribed_to_before_the_store_has_given_the_epoch() {
     let a = Fake::start("a").await;
     a.knows(&[a.row("master", "-", 1, "0-16383")]);
-    let store = Arc::new(Hesitant::default());
-    let made = Arc::clone(&store);
-    let supervisor = Supervisor::with_memory(OnDeploymentChange::Hold, move || Arc::clone(&made) as Arc<dyn Store>);
+    let store = Arc::new(Troubled::default());
+    let supervisor = supervisor(&store);
     supervisor.declare(vec![plan(&a)]).await;
-    until("asked for an epoch", || store.asked.load(Ordering::SeqCst)).await;
+    until("asked for an epoch", || store.asked.load(Ordering::SeqCst) > 0).await;
     // The connection is there, and whatever was sent over it before this second sign of life has been read.
     until("two signs of life", || a.times_asked("TIME") >= 2).await;
     assert_eq!(a.times_asked("PSUBSCRIBE"), 0);
@@ -70,18 +69,49 @@ async fn nothing_is_subscribed_to_before_the_store_has_given_the_epoch() {
     supervisor.stop(Duration::ZERO).await;
 }
 
-/// A store that takes its time to give an epoch.
-#[derive(Default)]
-struct Hesitant {
-    inner: MemoryStore,
-    asked: AtomicBool,
-    gives: watch::Sender<bool>,
+#[tokio::test]
+async fn a_store_whose_disk_failed_is_opened_again_and_the_listener_goes_on() {
+    let a = Fake::start("a").await;
+    a.knows(&[a.row("master", "-", 1, "0-16383")]);
+    let store = Arc::new(Troubled::default());
+    store.gives.send_replace(true);
+    let supervisor = supervisor(&store);
+    supervisor.declare(vec![plan(&a)]).await;
+    let snapshots = supervisor.snapshots();
+    let shown = || snapshots.borrow().get(&ListenerId::new("shop", "orders")).cloned().unwrap_or_default();
+    until("subscribed", || a.times_asked("PSUBSCRIBE") == 1).await;
+    store.unsynced.store(true, Ordering::SeqCst);
+    let deadline = a.clock_millis() + 60_000;
+    a.state().keys.insert("k".into(), Some(deadline));
+    a.push("k", "set");
+    until("held", || matches!(shown().hold, Some(Hold::Store { category: "Unsynced", .. }))).await;
+    store.unsynced.store(false, Ordering::SeqCst);
+    until("opened again", || store.asked.load(Ordering::SeqCst) > 1).await;
+    // What was not on the disk is found again by the scan.
+    until("goes on", || shown().hold.is_none() && shown().ready && shown().counts.tracked == 1).await;
+    supervisor.stop(Duration::ZERO).await;
 }
 
-impl Store for Hesitant {
+fn supervisor(store: &Arc<Troubled>) -> Supervisor {
+    let store = Arc::clone(store);
+    Supervisor::with_memory(OnDeploymentChange::Hold, move || Arc::clone(&store) as Arc<dyn Store>)
+}
+
+/// A store that takes its time to give an epoch, and whose disk may fail.
+#[derive(Default)]
+struct Troubled {
+    inner: MemoryStore,
+    /// How often it was asked for an epoch.
+    asked: AtomicU32,
+    gives: watch::Sender<bool>,
+    /// What is done now is undone, and never durable.
+    unsynced: AtomicBool,
+}
+
+impl Store for Troubled {
     fn take_epoch(&self) -> Reply<Epoch> {
         let (epoch, mut gives) = (self.inner.take_epoch(), self.gives.subscribe());
-        self.asked.store(true, Ordering::SeqCst);
+        self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             let _ = gives.wait_for(|gives| *gives).await;
             epoch.await
@@ -95,6 +125,11 @@ impl Store for Hesitant {
         self.inner.due(after, limit)
     }
     fn apply(&self, epoch: Epoch, changes: Vec<Change>) -> Applying {
+        if self.unsynced.load(Ordering::SeqCst) {
+            let done = Ok(vec![true; changes.len()]);
+            let error = StoreError::Unsynced { path: "ledger.db".into(), detail: "the disk is broken".into() };
+            return Applying { done: Box::pin(async { done }), durable: Box::pin(async { Err(error) }) };
+        }
         self.inner.apply(epoch, changes)
     }
     fn pending(&self, ready: Millis, but: Vec<EventId>, limit: usize) -> Reply<Vec<Pending>> {

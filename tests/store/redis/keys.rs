@@ -11,7 +11,6 @@ use redis_expiry_operator::{
 };
 
 use super::setup::{Redis, cluster, listener, settings, shared};
-use super::speed::used;
 use crate::given::{FIRST, Fresh, all_due, apply, entry, entry_of, given_events, record, settle};
 
 const DAYS_14_MS: i64 = 14 * 24 * 60 * 60 * 1_000;
@@ -144,4 +143,13 @@ async fn a_page_of_thousands_is_full_and_in_order_wherever_the_entries_lie() {
     assert_eq!(store.due(None, 4_096).await.unwrap().len(), 4_096);
     assert_eq!(store.discard_ledger(FIRST).await.unwrap(), 6_000);
     assert!(all_due(store, 4_096).await.is_empty());
+}
+
+/// The memory of all masters together.
+async fn used(cluster: &Cluster) -> i64 {
+    let mut sum = 0;
+    for (master, _) in cluster.masters().await.unwrap() {
+        sum += master.info("memory", "used_memory").await.unwrap().parse::<i64>().unwrap();
+    }
+    sum
 }
