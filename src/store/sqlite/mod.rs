@@ -1,8 +1,10 @@
 //! A store in one SQLite file.
 //!
 //! # Guarantees
-//! - Those of [`Store`]. An answer of a write, and [`Applying::durable`], comes after the fsync; nothing else waits for it.
-//! - One process at a time: a second is refused at once, and a killed one leaves nothing locked.
+//! - Those of [`Store`]. An answer of a write, and [`Applying::durable`], comes after the fsync; hardly anything else
+//!   waits for it: see the caveats of [`thread`].
+//! - One of our processes at a time: a second is refused at once, and a killed one leaves nothing locked. Other programs can
+//!   read the file meanwhile, and must not write it.
 //!
 //! # Caveats
 //! - [`Applying::done`] and reads answer before the commit that they are part of. Should the disk be full just then,
