@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::store::redis::{Links, Mode, RedisStore, Settings};
 use crate::{
     model::ListenerId,
     plan::{RedisPlan, StorePlan},
     store::{
         Epoch, Store, StoreError,
-        redis::{Links, Mode, RedisStore, Settings},
         sqlite::{Options, SqliteStore},
     },
 };
