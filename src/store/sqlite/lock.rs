@@ -39,7 +39,9 @@ impl Lock {
 
     /// Lets go of it, and leaves nothing behind.
     pub fn remove(self, path: &Path) -> Result<(), StoreError> {
-        fs::remove_file(beside(path, ".lock")).map_err(|error| of_io(&error, path))
+        let removed = fs::remove_file(beside(path, ".lock")).map_err(|error| of_io(&error, path));
+        drop(self);
+        removed
     }
 }
 
