@@ -16,6 +16,7 @@
 pub mod api;
 pub mod clock;
 pub mod commands;
+pub mod controller;
 pub mod delivery;
 pub mod deployment;
 pub mod ledger;

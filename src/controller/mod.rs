@@ -1,0 +1,3 @@
+//! The Kubernetes side: declares (spec in) and reports (snapshot out). It never touches Redis or HTTP.
+
+pub mod membership;
