@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub topology_error: Option<String>,
     /// What is wrong with the store.
     pub store_error: Option<String>,
+    /// Its category: see [`crate::store::StoreError::category`].
+    pub store_category: Option<&'static str>,
     pub counts: Counts,
     pub delivery: delivery::Snapshot,
     /// Gaps and losses since the start.
@@ -93,6 +95,7 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
         hold: None,
         topology_error: view.error.clone(),
         store_error: stats.store_error.as_ref().map(ToString::to_string),
+        store_category: stats.store_error.as_ref().map(crate::store::StoreError::category),
         counts,
         delivery: delivery.clone(),
         gaps: stats.gaps,
