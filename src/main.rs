@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use redis_expiry_operator::{
-    commands::{check, crd, dead_letters, demo, run},
+    commands::{check, controller, crd, dead_letters, demo, run},
     telemetry::logs,
 };
 
@@ -22,6 +22,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The operator: runs the listeners of a Kubernetes cluster, as one of several replicas that share them.
+    Controller(controller::Arguments),
     /// Runs listeners until it is told to stop.
     Run(run::Arguments),
     /// Starts a local Redis Cluster and an order service, creates orders, kills a master, and shows that nothing is lost.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
             match arguments.command {
+                Command::Controller(arguments) => Box::pin(controller::controller(arguments)).await,
                 Command::Run(arguments) => run::run(arguments).await,
                 Command::Check(arguments) => Box::pin(check::check(arguments)).await,
                 Command::Demo(arguments) => demo::demo(arguments).await,

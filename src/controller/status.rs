@@ -52,9 +52,7 @@ pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
     let verdicts = if resumes { None } else { Some(conditions::all(facts)) };
     status.conditions = match &verdicts {
         None => before.conditions.clone(),
-        Some(verdicts) => {
-            verdicts.iter().map(|(kind, verdict)| condition_of(before, kind, verdict, facts)).collect()
-        }
+        Some(verdicts) => verdicts.iter().map(|(kind, verdict)| condition_of(before, kind, verdict, facts)).collect(),
     };
     match facts.snapshot.filter(|_| !resumes) {
         Some(snapshot) if !snapshot.nodes.is_empty() => {

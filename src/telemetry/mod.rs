@@ -1,4 +1,6 @@
 //! What a running process shows of itself: logs, and the admin socket.
 
 pub mod admin;
+pub mod http;
 pub mod logs;
+pub mod probes;

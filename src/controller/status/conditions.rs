@@ -87,7 +87,10 @@ fn ready(
         return failed.clone();
     }
     if suspend {
-        return no(reason::SUSPENDED, "Delivery is suspended; expiries are detected and kept. Set suspend: false to go on.");
+        return no(
+            reason::SUSPENDED,
+            "Delivery is suspended; expiries are detected and kept. Set suspend: false to go on.",
+        );
     }
     must.into_iter().find(|verdict| verdict.status == State::Unknown).map_or_else(
         || yes(reason::LISTENING, "Every master is heard, and what expires is kept until it is delivered."),
@@ -120,7 +123,9 @@ fn connected(snapshot: &Snapshot) -> Verdict {
         }
         (Some(error), None) => no(class(error).unwrap_or(reason::TOPOLOGY_UNKNOWN), error),
         (None, None) if masters.is_empty() => pending("The nodes are being looked for."),
-        (None, None) if heard < masters.len() || !(snapshot.ready || snapshot.subscribed_masters < snapshot.masters) => {
+        (None, None)
+            if heard < masters.len() || !(snapshot.ready || snapshot.subscribed_masters < snapshot.masters) =>
+        {
             no(reason::SCANNING, format!("{of} are subscribed and scanned; the others are being scanned."))
         }
         (None, None) => yes(reason::ALL_NODES_SUBSCRIBED, format!("{of} are subscribed.")),
@@ -151,7 +156,10 @@ fn notifications(snapshot: &Snapshot) -> Verdict {
         None => yes(reason::KEYSPACE_EVENTS_ON, "Every node tells of its keys' changes."),
         Some(node) => unknown(
             reason::CANNOT_INSPECT,
-            format!("{}: notify-keyspace-events cannot be read; see that it has the flags Kg$xe, or grant +config|get", node.address),
+            format!(
+                "{}: notify-keyspace-events cannot be read; see that it has the flags Kg$xe, or grant +config|get",
+                node.address
+            ),
         ),
     }
 }

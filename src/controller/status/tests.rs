@@ -1,11 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{
-    listener::Hold,
-    model::Address,
-    store::Counts,
-};
+use crate::{listener::Hold, model::Address, store::Counts};
 
 fn node(id: &str, role: Role) -> NodeSnapshot {
     NodeSnapshot {
@@ -173,7 +169,8 @@ fn each_trouble_has_its_reason_and_its_fix() {
     assert_eq!(says(&held, condition::READY), "False StoreEvicts");
     let moved = Hold::DeploymentChanged { message: "another".into() };
     assert_eq!(ready(&move |snapshot| snapshot.hold = Some(moved.clone())), "False DeploymentChanged");
-    let denied = with(&|snapshot| (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Denied")));
+    let denied =
+        with(&|snapshot| (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Denied")));
     assert_eq!(says(&denied, condition::DURABLE), "False StoreDenied");
 }
 
