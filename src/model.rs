@@ -10,8 +10,10 @@ use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod histogram;
 mod slot;
 
+pub use histogram::{BOUNDS_MS, Histogram};
 pub use slot::{SLOTS, Slot, SlotSet, slot_of};
 
 /// A Redis key: any bytes, cheap to clone.
@@ -65,7 +67,7 @@ impl fmt::Debug for Key {
 
 /// A moment in milliseconds since the Unix epoch. Whose clock is said where it is used: a deadline is by the
 /// clock of the node that owns the key, everything else by ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Millis(pub i64);
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::run::signals::Signals;
 use crate::{
-    api,
+    api, clock,
     controller::{
         self, Context, Settings,
         membership::{self, Membership},
@@ -22,6 +22,7 @@ use crate::{
     telemetry::{
         admin::{self, Running},
         http,
+        metrics::{self, Scrape},
         probes::{Gate, Probes},
     },
 };
@@ -98,7 +99,12 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let parked = Arc::new(Running(Arc::downgrade(&supervisor)));
     let admin = admin::serve(socket, parked, serving.clone());
     servers.spawn(async move { admin.await.map_err(anyhow::Error::from) });
-    servers.spawn(http::serve(port, probes.clone(), String::new, serving.clone()));
+    let snapshots = supervisor.snapshots();
+    let metrics = move || {
+        let (resident, files) = metrics::process();
+        metrics::render(Scrape { snapshots: snapshots.borrow().clone(), now: clock::now(), resident, files })
+    };
+    servers.spawn(http::serve(port, probes.clone(), metrics, serving.clone()));
     servers.spawn(open(gate, is_synced, stop.clone()));
     tracing::info!(replica = %me, leases = %namespace, address = %arguments.admin_address, "The operator runs.");
 

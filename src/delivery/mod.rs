@@ -8,8 +8,9 @@ use tracing::error;
 
 use self::{driver::Driver, inbox::Inbox};
 
+pub use self::outcome::AttemptClass;
 use crate::{
-    model::{Event, ListenerId, Millis},
+    model::{Event, Histogram, ListenerId, Millis},
     plan::{DeliveryPlan, Glob, IdTemplate, WebhookPlan},
     store::{Epoch, Store},
 };
@@ -44,6 +45,10 @@ pub struct Snapshot {
     pub dead_lettered: u64,
     /// Attempts that failed.
     pub failed_attempts: u64,
+    /// Attempts that have ended, by what came of them, in the order of [`AttemptClass::ALL`].
+    pub attempts: [u64; AttemptClass::ALL.len()],
+    /// From the settle to the 2xx.
+    pub latency: Histogram,
     /// Failures since the last 2xx; 0 is healthy.
     pub consecutive_failures: u64,
     /// The last failure, for people: "answered 503", "connection refused". Cleared by a 2xx.

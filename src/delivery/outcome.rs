@@ -37,6 +37,64 @@ pub enum Class {
     Failed,
 }
 
+/// What came of an attempt, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptClass {
+    Success,
+    Redirect,
+    ClientError,
+    ServerError,
+    /// No connection, or no answer, in time.
+    Timeout,
+    /// No connection, or one that broke.
+    Connection,
+    Tls,
+    /// Another status, or a fault of this program.
+    Other,
+}
+
+impl AttemptClass {
+    pub const ALL: [Self; 8] = [
+        Self::Success,
+        Self::Redirect,
+        Self::ClientError,
+        Self::ServerError,
+        Self::Timeout,
+        Self::Connection,
+        Self::Tls,
+        Self::Other,
+    ];
+
+    /// The value of a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "2xx",
+            Self::Redirect => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+            Self::Tls => "tls",
+            Self::Other => "other",
+        }
+    }
+
+    pub fn of(answer: &Answer) -> Self {
+        match answer {
+            Answer::Status { code: 200..=299, .. } => Self::Success,
+            Answer::Status { code: 300..=399, .. } => Self::Redirect,
+            Answer::Status { code: 400..=499, .. } => Self::ClientError,
+            Answer::Status { code: 500..=599, .. } => Self::ServerError,
+            Answer::Status { .. } => Self::Other,
+            // The words are of `endpoint`.
+            Answer::None(why) if why.starts_with("no ") => Self::Timeout,
+            Answer::None(why) if why.starts_with("TLS") => Self::Tls,
+            Answer::None(why) if why.contains("fault of this program") => Self::Other,
+            Answer::None(_) => Self::Connection,
+        }
+    }
+}
+
 impl Answer {
     pub fn class(&self) -> Class {
         match self {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     delivery,
     deployment::{NodeView, View},
-    ledger::Stats,
-    model::{Address, Millis, NodeId},
+    ledger::{LookCounts, Stats},
+    model::{Address, Histogram, Millis, NodeId},
     plan::Plan,
     store::Counts,
 };
@@ -38,6 +38,10 @@ pub struct Snapshot {
     /// Events settled since the start, by evidence.
     pub witnessed: u64,
     pub inferred: u64,
+    /// Looks since the start, by what they came to.
+    pub looks: LookCounts,
+    /// From the deadline to the settle.
+    pub lateness: Histogram,
     /// Entries dropped because the pattern changed.
     pub dropped_by_pattern: u64,
 }
@@ -102,6 +106,8 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
         resync_found: stats.resync_found,
         witnessed: stats.witnessed,
         inferred: stats.inferred,
+        looks: stats.looks,
+        lateness: stats.lateness.clone(),
         dropped_by_pattern: stats.dropped_by_pattern,
         nodes,
     }

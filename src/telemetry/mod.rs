@@ -3,4 +3,5 @@
 pub mod admin;
 pub mod http;
 pub mod logs;
+pub mod metrics;
 pub mod probes;

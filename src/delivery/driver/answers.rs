@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::{Driver, READ_AGAIN_MS, UnderWay, plus, wall};
 use crate::{
     delivery::{
-        outcome::{Answer, Class, Failed, Verdict, longest_wait},
+        outcome::{Answer, AttemptClass, Class, Failed, Verdict, longest_wait},
         queue::Waiting,
     },
     model::Millis,
@@ -24,6 +24,7 @@ impl Driver {
         };
         let Some(UnderWay { waiting, since, generation }) = self.under_way.remove(&id) else { return };
         self.retries_under_way -= usize::from(waiting.attempts > 0);
+        self.snapshot.attempts[AttemptClass::of(&answer) as usize] += 1;
         if answer.class() == Class::Delivered {
             self.delivered(waiting);
         } else {
@@ -33,6 +34,7 @@ impl Driver {
 
     fn delivered(&mut self, waiting: Waiting) {
         let at = wall();
+        self.snapshot.latency.record(at.since(waiting.event.settled_at));
         let id = waiting.event.id;
         self.queue.finished(&id);
         self.refusals.forget(&id);
