@@ -104,6 +104,10 @@ pub enum StorePlan {
     Local {
         path: PathBuf,
     },
+    /// Keys of a Redis: the watched one, or another.
+    Redis {
+        redis: RedisPlan,
+    },
 }
 
 impl Plan {

@@ -6,7 +6,7 @@
 use std::{fmt, path::Path, time::Duration as StdDuration};
 
 use super::{Inferred, KeyRef, RedisExpiryListener, RefKind, Secrets, StoreSpec, StoreType, reason};
-use crate::plan::{self, Glob, IdTemplate, Plan, StorePlan};
+use crate::plan::{self, Glob, IdTemplate, Plan, RedisPlan, StorePlan};
 
 mod connection;
 mod delivery;
@@ -73,10 +73,10 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
     }
     let webhook = webhook::webhook(&mut check, &spec.webhook);
     let delivery = delivery::delivery(&mut check, &spec.delivery);
-    let store = store(&mut check, listener, spec.store.as_ref());
+    let store = store(&mut check, listener, &redis, spec.store.as_ref());
     // Whatever is refused leaves a problem, so a part that could not be made is never left out silently.
-    match (pattern, id_template, webhook, store) {
-        (Some(pattern), Some(id_template), Some(webhook), Some(store)) if check.problems.is_empty() => Ok(Plan {
+    match (pattern, id_template, webhook) {
+        (Some(pattern), Some(id_template), Some(webhook)) if check.problems.is_empty() => Ok(Plan {
             listener: listener.id(),
             suspend: spec.suspend,
             redis,
@@ -95,20 +95,32 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
     }
 }
 
-/// `None`: it was refused as not enforced yet.
-fn store(check: &mut Check<'_>, listener: &RedisExpiryListener, spec: Option<&StoreSpec>) -> Option<StorePlan> {
+fn store(
+    check: &mut Check<'_>,
+    listener: &RedisExpiryListener,
+    watched: &RedisPlan,
+    spec: Option<&StoreSpec>,
+) -> StorePlan {
     let default = match check.around.platform {
         Platform::Kubernetes => StoreType::Redis,
         Platform::Process => StoreType::Local,
     };
-    match spec.map_or(default, |spec| spec.store_type) {
-        StoreType::Memory => Some(StorePlan::Memory),
+    let kind = spec.map_or(default, |spec| spec.store_type);
+    let another = spec.and_then(|spec| spec.redis.as_ref());
+    if kind != StoreType::Redis && another.is_some() {
+        check.problem("spec.store.redis", "is for type Redis only", "remove it, or set spec.store.type to Redis");
+    }
+    match kind {
+        StoreType::Memory => StorePlan::Memory,
         StoreType::Local => {
             // A namespace has no dot, so two listeners never share a file.
             let file = format!("{}.{}.db", check.namespace, listener.id().name());
-            Some(StorePlan::Local { path: check.around.state_dir.join(file) })
+            StorePlan::Local { path: check.around.state_dir.join(file) }
         }
-        StoreType::Redis => None,
+        StoreType::Redis => {
+            let redis = another.map_or_else(|| watched.clone(), |another| connection::store(check, another));
+            StorePlan::Redis { redis }
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The watches, and the loop that drains them.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{
-    StreamExt,
+    StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -11,9 +11,10 @@ use kube::{
     Api, Resource, ResourceExt,
     core::PartialObjectMeta,
     runtime::{
+        WatchStreamExt,
         controller::{self, Action, Controller},
-        reflector::ObjectRef,
-        watcher,
+        reflector::{self, ObjectRef},
+        watcher::{self, watcher},
     },
 };
 use tokio::{
@@ -51,19 +52,19 @@ pub async fn run(context: Arc<Context>, synced: watch::Sender<bool>, beat: impl 
         some => some.iter().cloned().map(Some).collect(),
     };
     let mut tasks = JoinSet::new();
-    let (mut outlets, mut streams, mut stores) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut outlets, mut streams, mut scopes_synced) = (Vec::new(), Vec::new(), Vec::new());
     for namespace in scopes {
         let (tell, told) = mpsc::channel(WAITING);
         outlets.push(Outlet { namespace: namespace.clone(), tell });
-        let (store, stream) = scope(&context, namespace.as_deref(), told, stop.clone());
-        stores.push(store);
+        let (scope_synced, stream) = scope(&context, namespace.as_deref(), told, stop.clone());
+        scopes_synced.push(scope_synced);
         streams.push(stream);
     }
     tasks.spawn(triggers::run(Arc::clone(&context), outlets, stop.clone()));
     tasks.spawn(async move {
-        for store in stores {
-            // It fails when the watch ends: then nothing is synced any more.
-            if store.wait_until_ready().await.is_err() {
+        for mut scope in scopes_synced {
+            // It fails when the watch has ended: then nothing is synced any more.
+            if scope.wait_for(|synced| *synced).await.is_err() {
                 return;
             }
         }
@@ -94,14 +95,25 @@ fn scope(
     namespace: Option<&str>,
     told: mpsc::Receiver<ObjectRef<Guarded>>,
     stop: CancellationToken,
-) -> (kube::runtime::reflector::Store<Guarded>, BoxStream<'static, Outcome>) {
+) -> (Synced, BoxStream<'static, Outcome>) {
     let client = context.client.clone();
     let mut config = watcher::Config::default();
     if let Some(selector) = &context.settings.selector {
         config = config.labels(selector);
     }
-    let controller = Controller::new(api::<Guarded>(client.clone(), namespace), config);
-    let store = controller.store();
+    // `Controller::new` passes over deletions. Whether it has synced is told by the events themselves: of those who wait for a
+    // kube `Store` to be ready, one alone is woken.
+    let (reader, writer) = reflector::store();
+    let (tell_synced, synced) = watch::channel(false);
+    let objects = watcher(api::<Guarded>(client.clone(), namespace), config)
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                tell_synced.send_replace(true);
+            }
+        })
+        .touched_objects();
+    let controller = Controller::for_stream(objects, reader);
     let secrets = Arc::clone(context);
     let config_maps = Arc::clone(context);
     let stream = controller
@@ -117,7 +129,7 @@ fn scope(
         .reconcile_all_on(members(context))
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, |object, error, context| again(object, error, context), Arc::clone(context));
-    (store, stream.boxed())
+    (synced, stream.boxed())
 }
 
 fn api<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
@@ -149,7 +161,6 @@ fn members(context: &Context) -> impl futures_util::Stream<Item = ()> + Send + '
             roster.changed().await.ok()?;
         }
     })
-    .filter(|()| ready(true))
 }
 
 fn handle(context: &Arc<Context>, tasks: &mut JoinSet<()>, outcome: Outcome) {

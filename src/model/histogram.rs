@@ -1,8 +1,7 @@
 //! How long things took, counted in buckets. Plain data, so that it travels in a snapshot.
 
 /// The upper bounds of the buckets, in milliseconds; what is beyond is counted in none of them.
-pub const BOUNDS_MS: [i64; 14] =
-    [1, 2, 5, 10, 20, 50, 100, 250, 500, 1_000, 5_000, 30_000, 120_000, 600_000];
+pub const BOUNDS_MS: [i64; 14] = [1, 2, 5, 10, 20, 50, 100, 250, 500, 1_000, 5_000, 30_000, 120_000, 600_000];
 
 /// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

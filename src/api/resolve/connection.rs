@@ -1,49 +1,91 @@
-//! `spec.redis`.
+//! `spec.redis` and `spec.store.redis`.
 
 use std::time::Duration;
 
 use super::{Check, MINUTE};
 use crate::{
-    api::{KeyspaceEvents, Mode, RedisSpec},
+    api::{AddressMapping, KeyRef, KeyspaceEvents, Mode, RedisSpec, StoreRedisSpec},
     model::Address,
     plan::{self, RedisPlan, Secret},
 };
 
 pub(super) fn redis(check: &mut Check<'_>, spec: &RedisSpec) -> RedisPlan {
-    let addresses = addresses(check, spec);
-    let address_map = address_map(check, spec);
     if spec.database != 0 {
         let why = if spec.mode == Mode::Cluster { "a cluster has only 0" } else { "only 0 is enforced yet" };
         check.problem("spec.redis.database", format!("is {}", spec.database), format!("use 0: {why}"));
     }
-    let username = spec.username_secret_ref.as_ref().and_then(|reference| {
-        if spec.password_secret_ref.is_none() {
-            check.problem("spec.redis.usernameSecretRef", "is without a password", "set passwordSecretRef too");
-        }
-        check.secret_text("spec.redis.usernameSecretRef", reference)
-    });
-    let password = spec.password_secret_ref.as_ref();
-    let password = password.and_then(|reference| check.secret_text("spec.redis.passwordSecretRef", reference));
     check.within("spec.redis.topologyRefresh", spec.topology_refresh.get(), Duration::from_millis(100), MINUTE);
+    let reach = Reach {
+        field: "spec.redis",
+        addresses: &spec.addresses,
+        address_map: &spec.address_map,
+        username: spec.username_secret_ref.as_ref(),
+        password: spec.password_secret_ref.as_ref(),
+    };
+    let keyspace_events = match spec.keyspace_events {
+        KeyspaceEvents::Observe => plan::KeyspaceEvents::Observe,
+        KeyspaceEvents::Enable => plan::KeyspaceEvents::Enable,
+    };
     RedisPlan {
-        addresses,
-        address_map,
         database: spec.database,
-        username,
-        password: password.map(|text| Secret(text.into_bytes())),
-        keyspace_events: match spec.keyspace_events {
-            KeyspaceEvents::Observe => plan::KeyspaceEvents::Observe,
-            KeyspaceEvents::Enable => plan::KeyspaceEvents::Enable,
-        },
+        keyspace_events,
         topology_refresh: spec.topology_refresh.get(),
+        ..reach.plan(check)
     }
 }
 
-fn addresses(check: &mut Check<'_>, spec: &RedisSpec) -> Vec<Address> {
-    let field = "spec.redis.addresses";
-    check.count(field, spec.addresses.len(), 1, 64, "addresses");
+/// Another Redis for the store.
+pub(super) fn store(check: &mut Check<'_>, spec: &StoreRedisSpec) -> RedisPlan {
+    let reach = Reach {
+        field: "spec.store.redis",
+        addresses: &spec.addresses,
+        address_map: &spec.address_map,
+        username: spec.username_secret_ref.as_ref(),
+        password: spec.password_secret_ref.as_ref(),
+    };
+    reach.plan(check)
+}
+
+/// What both say.
+struct Reach<'a> {
+    field: &'static str,
+    addresses: &'a [String],
+    address_map: &'a [AddressMapping],
+    username: Option<&'a KeyRef>,
+    password: Option<&'a KeyRef>,
+}
+
+impl Reach<'_> {
+    /// The rest of it is as by default.
+    fn plan(&self, check: &mut Check<'_>) -> RedisPlan {
+        let field = self.field;
+        let addresses = addresses(check, &format!("{field}.addresses"), self.addresses);
+        let address_map = address_map(check, &format!("{field}.addressMap"), self.address_map);
+        let username = self.username.and_then(|reference| {
+            let field = format!("{field}.usernameSecretRef");
+            if self.password.is_none() {
+                check.problem(field.as_str(), "is without a password", "set passwordSecretRef too");
+            }
+            check.secret_text(&field, reference)
+        });
+        let password =
+            self.password.and_then(|reference| check.secret_text(&format!("{field}.passwordSecretRef"), reference));
+        RedisPlan {
+            addresses,
+            address_map,
+            database: 0,
+            username,
+            password: password.map(|text| Secret(text.into_bytes())),
+            keyspace_events: plan::KeyspaceEvents::Observe,
+            topology_refresh: Duration::from_secs(1),
+        }
+    }
+}
+
+fn addresses(check: &mut Check<'_>, field: &str, given: &[String]) -> Vec<Address> {
+    check.count(field, given.len(), 1, 64, "addresses");
     let mut found: Vec<Address> = Vec::new();
-    for (index, text) in spec.addresses.iter().enumerate() {
+    for (index, text) in given.iter().enumerate() {
         let field = format!("{field}[{index}]");
         let Some(address) = address(check, &field, text) else { continue };
         if found.contains(&address) {
@@ -55,11 +97,10 @@ fn addresses(check: &mut Check<'_>, spec: &RedisSpec) -> Vec<Address> {
     found
 }
 
-fn address_map(check: &mut Check<'_>, spec: &RedisSpec) -> Vec<(Address, Address)> {
-    let field = "spec.redis.addressMap";
-    check.count(field, spec.address_map.len(), 0, 1024, "entries");
+fn address_map(check: &mut Check<'_>, field: &str, given: &[AddressMapping]) -> Vec<(Address, Address)> {
+    check.count(field, given.len(), 0, 1024, "entries");
     let mut found: Vec<(Address, Address)> = Vec::new();
-    for (index, mapping) in spec.address_map.iter().enumerate() {
+    for (index, mapping) in given.iter().enumerate() {
         let announced = address(check, &format!("{field}[{index}].announced"), &mapping.announced);
         let dial = address(check, &format!("{field}[{index}].dial"), &mapping.dial);
         let (Some(announced), Some(dial)) = (announced, dial) else { continue };

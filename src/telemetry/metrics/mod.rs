@@ -96,7 +96,7 @@ fn write(mut encoder: MetricEncoder<'_>, value: &Value) -> fmt::Result {
             let bounds = BOUNDS_MS.iter().map(|bound| seconds(bound.unsigned_abs()));
             let mut buckets: Vec<(f64, u64)> = bounds.zip(histogram.counts).collect();
             let beyond = histogram.count - histogram.counts.iter().sum::<u64>();
-            buckets.push((f64::MAX, beyond));
+            buckets.push((f64::INFINITY, beyond));
             encoder.encode_histogram::<NoLabelSet>(seconds(histogram.sum_ms), histogram.count, &buckets, None)
         }
     }

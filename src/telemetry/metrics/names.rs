@@ -118,11 +118,7 @@ fn each(scrape: &Scrape, value: impl Fn(&Snapshot) -> Value) -> Samples {
     scrape.snapshots.iter().map(|(listener, snapshot)| (of(listener), value(snapshot))).collect()
 }
 
-fn split(
-    scrape: &Scrape,
-    label: &'static str,
-    parts: impl Fn(&Snapshot) -> Vec<(&'static str, u64)>,
-) -> Samples {
+fn split(scrape: &Scrape, label: &'static str, parts: impl Fn(&Snapshot) -> Vec<(&'static str, u64)>) -> Samples {
     let of_one = |(listener, snapshot): (&ListenerId, &std::sync::Arc<Snapshot>)| -> Samples {
         let with = |word: &str| [of(listener), vec![(label, word.to_owned())]].concat();
         parts(snapshot).into_iter().map(|(word, count)| (with(word), Value::Count(count))).collect()
@@ -133,12 +129,7 @@ fn split(
 fn looks(scrape: &Scrape) -> Samples {
     split(scrape, "result", |snapshot| {
         let looks = &snapshot.looks;
-        vec![
-            ("alive", looks.alive),
-            ("persistent", looks.persistent),
-            ("gone", looks.gone),
-            ("none", looks.unanswered),
-        ]
+        vec![("alive", looks.alive), ("persistent", looks.persistent), ("gone", looks.gone), ("none", looks.unanswered)]
     })
 }
 

@@ -74,7 +74,8 @@ fn every_metric_is_shown_with_its_labels_and_no_other() {
         let sample = samples.keys().find(|sample| sample.split('{').next() == Some(shown.as_str()));
         let sample = sample.unwrap_or_else(|| panic!("{name} is not there:\n{text}"));
         let inside = sample.split_once('{').map_or("", |(_, rest)| rest.trim_end_matches('}'));
-        let found: Vec<&str> = inside.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name).collect();
+        let found: Vec<&str> =
+            inside.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name).collect();
         assert_eq!(found, *labels, "{name}");
         assert!(name.starts_with("redis_expiry_") && (*kind == Kind::Counter) == name.ends_with("_total"), "{name}");
     }
