@@ -13,6 +13,7 @@ pub fn crd() -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             plain(schema);
+            name(schema);
         }
     }
     crd
@@ -40,6 +41,14 @@ fn whole(value: &mut serde_norway::Value) {
         serde_norway::Value::Mapping(fields) => fields.iter_mut().for_each(|(_, value)| whole(value)),
         _ => {}
     }
+}
+
+/// A rule can point at the name only where the schema has it; the API server knows the rest of the metadata by itself.
+fn name(schema: &mut JSONSchemaProps) {
+    let of = |type_: &str| JSONSchemaProps { type_: Some(type_.to_owned()), ..JSONSchemaProps::default() };
+    let properties = Some([("name".to_owned(), of("string"))].into());
+    let metadata = JSONSchemaProps { properties, ..of("object") };
+    schema.properties.get_or_insert_default().insert("metadata".to_owned(), metadata);
 }
 
 /// What Rust's types leave in a schema and Kubernetes has no use for.
