@@ -22,9 +22,11 @@ fn forbidden(module: &str) -> Vec<&'static str> {
         "delivery" => vec!["topology", "nodes", "deployment", "ledger", "listener", "redis"],
         "listener" => vec!["redis", "reqwest"],
         "api" => STAGES.iter().copied().chain(["listener", "commands", "tokio", "redis", "reqwest"]).collect(),
+        // What a listener says of its stages comes through the listener.
+        "controller" => STAGES.iter().copied().chain(["commands", "telemetry", "redis", "reqwest", "axum"]).collect(),
         _ => return Vec::new(),
     };
-    if module != "api" {
+    if !matches!(module, "api" | "controller") {
         never.extend(kubernetes);
     }
     never

@@ -108,13 +108,11 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
     servers.spawn(open(gate, is_synced, stop.clone()));
     tracing::info!(replica = %me, leases = %namespace, address = %arguments.admin_address, "The operator runs.");
 
-    let signal = loop {
-        tokio::select! {
-            signal = signals.next() => break signal,
-            why = membership.failed() => bail!("the membership failed: {why}"),
-            Some(ended) = tasks.join_next() => return unexpected(ended),
-            Some(ended) = servers.join_next() => return unexpected(ended),
-        }
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        why = membership.failed() => bail!("the membership failed: {why}"),
+        Some(ended) = tasks.join_next() => return unexpected(ended),
+        Some(ended) = servers.join_next() => return unexpected(ended),
     };
     tracing::info!(signal = signal.name(), "Hands over; a second signal ends it now.");
     stop.cancel();
@@ -160,7 +158,7 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
     })
 }
 
-/// The pod's ServiceAccount, else the kubeconfig; and where the Leases lie. Our calls have limits of their own, which the
+/// The pod's service account, else the kubeconfig; and where the Leases lie. Our calls have limits of their own, which the
 /// client's retries, of up to a quarter of an hour, would pass over.
 async fn connect(arguments: &Arguments) -> anyhow::Result<(Client, String)> {
     let mut config = Config::infer()
@@ -207,9 +205,10 @@ async fn end(mut supervisor: Arc<Supervisor>, drain: Duration) {
             sleep(Duration::from_millis(5)).await;
         }
     });
-    match owned.await {
-        Ok(supervisor) => supervisor.stop(drain).await,
-        Err(_) => tracing::error!("The admin socket did not let go of the listeners; they were not drained."),
+    if let Ok(supervisor) = owned.await {
+        supervisor.stop(drain).await;
+    } else {
+        tracing::error!("The admin socket did not let go of the listeners; they were not drained.");
     }
 }
 

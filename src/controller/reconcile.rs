@@ -209,6 +209,7 @@ pub async fn unwatched(context: &Context, id: &ListenerId) {
 }
 
 /// When to try again.
+#[expect(clippy::needless_pass_by_value, reason = "kube calls it so")]
 pub fn again(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let id = ListenerId::new(object.namespace().as_deref().unwrap_or("default"), &object.name_any());
     let failures = context.failed(&id);

@@ -81,13 +81,12 @@ impl References {
         for (kind, name) in wanted {
             let key = (kind, namespace.to_owned(), name.clone());
             let there = self.known().held.get(&key).cloned();
-            let held = match there {
-                Some(held) => held,
-                None => {
-                    let held = Arc::new(self.get(kind, namespace, &name).await?);
-                    self.known().held.insert(key, Arc::clone(&held));
-                    held
-                }
+            let held = if let Some(held) = there {
+                held
+            } else {
+                let held = Arc::new(self.get(kind, namespace, &name).await?);
+                self.known().held.insert(key, Arc::clone(&held));
+                held
             };
             values.insert((kind, name), held);
         }
@@ -149,14 +148,14 @@ impl Secrets for Values {
             Err(NoValue { reason, why: format!("refers to key {key} of {what} {name}, {rest}") })
         };
         match self.0.get(&(kind, name.clone())).map(|held| &**held) {
-            Some(Held::Values(values)) => match values.get(key) {
-                Some(value) => Ok(value.clone()),
-                None => {
-                    let keys: Vec<&str> = values.keys().map(String::as_str).collect();
-                    let there = if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
-                    no(kind.key_missing(), format!("which has only {there}; add the key, or name one that is there"))
+            Some(Held::Values(values)) => {
+                if let Some(value) = values.get(key) {
+                    return Ok(value.clone());
                 }
-            },
+                let keys: Vec<&str> = values.keys().map(String::as_str).collect();
+                let there = if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
+                no(kind.key_missing(), format!("which has only {there}; add the key, or name one that is there"))
+            }
             Some(Held::Forbidden(said)) => no(
                 reason::REFERENCE_UNREADABLE,
                 format!("which the operator may not read ({said}); see rbac in its chart"),

@@ -129,7 +129,10 @@ fn node_of(before: &Status, node: &NodeSnapshot, shown: &mut Shown) -> NodeStatu
             // The first connection of this process: the gap before it was resynced, or the node would not be scanned.
             None => old.filter(|old| old.subscribed == Some(true)).and_then(|old| old.since.clone()).or(fresh),
         };
-        since.inspect(|since| drop(shown.0.insert(node.id.clone(), (opened, since.clone()))))
+        if let Some(since) = &since {
+            shown.0.insert(node.id.clone(), (opened, since.clone()));
+        }
+        since
     });
     NodeStatus {
         address: Some(node.address.to_string()),

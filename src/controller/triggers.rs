@@ -7,12 +7,7 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, membership, reconcile::Guarded};
-use crate::{
-    delivery,
-    listener::{Hold, Snapshot, Snapshots},
-    model::Millis,
-    store::Counts,
-};
+use crate::listener::{Hold, Snapshots};
 
 /// A listener's changes are looked at so often at most: status is no place for what changes faster.
 const APART: Duration = Duration::from_millis(500);
@@ -43,7 +38,7 @@ pub async fn run(context: Arc<Context>, outlets: Vec<Outlet>, stop: Cancellation
             if old.is_some_and(|old| Arc::ptr_eq(old, snapshot)) {
                 continue;
             }
-            let news = old.is_none_or(|old| significant(old) != significant(snapshot));
+            let news = old.is_none_or(|old| old.news() != snapshot.news());
             told.insert(id.clone(), Arc::clone(snapshot));
             let outlet =
                 outlets.iter().find(|outlet| outlet.namespace.as_deref().is_none_or(|ns| ns == id.namespace()));
@@ -70,27 +65,5 @@ fn permit(context: &Context, snapshots: &Snapshots) {
         if fenced && membership::owner(id.as_str(), &roster.members) == Some(&context.settings.me) {
             context.supervisor.permit(id, read_at);
         }
-    }
-}
-
-/// What is worth telling at once; the rest is sampled.
-fn significant(snapshot: &Snapshot) -> Snapshot {
-    let delivery = &snapshot.delivery;
-    let delivered = delivery.last_delivered.or(snapshot.counts.last_delivered).map(|_| Millis(0));
-    let mut nodes = snapshot.nodes.clone();
-    nodes.iter_mut().for_each(|node| node.clock_offset_ms = None);
-    Snapshot {
-        nodes,
-        counts: Counts::default(),
-        delivery: delivery::Snapshot {
-            last_delivered: delivered,
-            consecutive_failures: delivery.consecutive_failures.min(3),
-            paused: delivery.paused.clone(),
-            ..delivery::Snapshot::default()
-        },
-        resync_found: 0,
-        witnessed: 0,
-        inferred: 0,
-        ..snapshot.clone()
     }
 }

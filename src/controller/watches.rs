@@ -52,17 +52,17 @@ pub async fn run(context: Arc<Context>, synced: watch::Sender<bool>, beat: impl 
         some => some.iter().cloned().map(Some).collect(),
     };
     let mut tasks = JoinSet::new();
-    let (mut outlets, mut streams, mut scopes_synced) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut outlets, mut streams, mut listings) = (Vec::new(), Vec::new(), Vec::new());
     for namespace in scopes {
         let (tell, told) = mpsc::channel(WAITING);
         outlets.push(Outlet { namespace: namespace.clone(), tell });
-        let (scope_synced, stream) = scope(&context, namespace.as_deref(), told, stop.clone());
-        scopes_synced.push(scope_synced);
+        let (listing, stream) = scope(&context, namespace.as_deref(), told, stop.clone());
+        listings.push(listing);
         streams.push(stream);
     }
     tasks.spawn(triggers::run(Arc::clone(&context), outlets, stop.clone()));
     tasks.spawn(async move {
-        for mut scope in scopes_synced {
+        for mut scope in listings {
             // It fails when the watch has ended: then nothing is synced any more.
             if scope.wait_for(|synced| *synced).await.is_err() {
                 return;
@@ -128,7 +128,7 @@ fn scope(
         .reconcile_on(stream::unfold(told, |mut told| async move { Some((told.recv().await?, told)) }))
         .reconcile_all_on(members(context))
         .graceful_shutdown_on(async move { stop.cancelled().await })
-        .run(reconcile, |object, error, context| again(object, error, context), Arc::clone(context));
+        .run(reconcile, again, Arc::clone(context));
     (synced, stream.boxed())
 }
 
@@ -165,13 +165,12 @@ fn members(context: &Context) -> impl futures_util::Stream<Item = ()> + Send + '
 
 fn handle(context: &Arc<Context>, tasks: &mut JoinSet<()>, outcome: Outcome) {
     match outcome {
-        Ok(_) => {}
+        // A failure is logged where it is put off.
+        Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
         Err(controller::Error::ObjectNotFound(object)) => {
             let id = ListenerId::new(object.namespace.as_deref().unwrap_or("default"), &object.name);
             tasks.spawn(gone(Arc::clone(context), id));
         }
-        // Logged where it is put off.
-        Err(controller::Error::ReconcilerFailed(..)) => {}
         Err(error) => tracing::warn!(%error, "Watching failed; it is tried again."),
     }
 }

@@ -25,6 +25,7 @@ mod guard;
 mod pipeline;
 mod snapshot;
 
+pub use crate::store::{Counts, Durability};
 pub use dead_letters::DeadLetters;
 pub use fencing::Fencing;
 use fencing::Gate;

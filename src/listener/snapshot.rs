@@ -85,6 +85,35 @@ impl Teller {
     }
 }
 
+impl Snapshot {
+    /// What is worth telling at once, and no more: counts that move with every key are left out.
+    pub fn news(&self) -> Self {
+        let delivery = &self.delivery;
+        let delivered = delivery.last_delivered.or(self.counts.last_delivered).map(|_| Millis(0));
+        let mut nodes = self.nodes.clone();
+        for node in &mut nodes {
+            node.clock_offset_ms = None;
+        }
+        Self {
+            nodes,
+            counts: Counts::default(),
+            delivery: delivery::Snapshot {
+                last_delivered: delivered,
+                // From so many on it is not the receiver's hiccup.
+                consecutive_failures: delivery.consecutive_failures.min(3),
+                paused: delivery.paused.clone(),
+                ..delivery::Snapshot::default()
+            },
+            resync_found: 0,
+            witnessed: 0,
+            inferred: 0,
+            looks: LookCounts::default(),
+            lateness: Histogram::default(),
+            ..self.clone()
+        }
+    }
+}
+
 /// Why a listener does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {

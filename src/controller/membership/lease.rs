@@ -30,8 +30,7 @@ const REMOVE_AFTER: Duration = Duration::from_secs(300);
 
 /// A Lease's name. A pod's name has at most 253 bytes, a Lease's too; those of a Deployment are far shorter.
 pub(super) fn name(member: &str) -> String {
-    let most = 253 - PREFIX.len();
-    format!("{PREFIX}{}", &member[..member.floor_char_boundary(most)])
+    PREFIX.chars().chain(member.chars()).take(253).collect()
 }
 
 /// Renews ours until `stop`.

@@ -116,7 +116,7 @@ impl Membership {
         match timeout(CALL, self.leases.delete(&name, &kube::api::DeleteParams::default())).await {
             Ok(Ok(_)) => tracing::info!("Handed over."),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "The Lease was not deleted; the others take over when it expires.")
+                tracing::warn!(%error, "The Lease was not deleted; the others take over when it expires.");
             }
             Err(_) => tracing::warn!("The API server does not answer; the others take over when the Lease expires."),
         }

@@ -3,7 +3,7 @@
 use super::Facts;
 use crate::{
     api::{Problem, condition, reason},
-    listener::{Hold, NodeSnapshot, Role, Snapshot},
+    listener::{Durability, Hold, NodeSnapshot, Role, Snapshot},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +188,10 @@ fn durable(snapshot: &Snapshot) -> Verdict {
     }
     match (&snapshot.store_error, snapshot.store_category) {
         (Some(error), category) => no(store_reason(category.unwrap_or("Unavailable")), error),
-        (None, _) => yes(reason::STORED, "The store takes what is recorded."),
+        (None, _) => match &snapshot.durability {
+            Some(Durability::Volatile { reason: why, fix }) => no(reason::STORE_VOLATILE, format!("{why}; {fix}")),
+            Some(Durability::Durable) | None => yes(reason::STORED, "The store takes what is recorded."),
+        },
     }
 }
 

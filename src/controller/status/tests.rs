@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{listener::Hold, model::Address, store::Counts};
+use crate::{
+    listener::{Counts, Durability, Hold},
+    model::Address,
+};
 
 fn node(id: &str, role: Role) -> NodeSnapshot {
     NodeSnapshot {
@@ -100,7 +103,9 @@ fn a_restarted_operator_changes_only_the_owner_of_what_is_well() {
     assert_eq!(step(&after, &Facts { snapshot: Some(&connecting), ..starting }), after);
     // Its own connections are of another time.
     let mut anew = healthy();
-    anew.nodes.iter_mut().for_each(|node| node.since = Some(Millis(1_795_328_999_000)));
+    for node in &mut anew.nodes {
+        node.since = Some(Millis(1_795_328_999_000));
+    }
     let done = Facts { starting: true, owner: "operator-b", ..facts(Some(&anew), 101) };
     assert_eq!(step(&after, &done), after);
     // That it does not come up is said when it has had its time.
@@ -161,7 +166,11 @@ fn each_trouble_has_its_reason_and_its_fix() {
     assert_eq!(says(&off, condition::READY), "False NotificationsDisabled");
     assert_eq!(says(&off, condition::CONNECTED), "True AllNodesSubscribed");
     assert!(find(&off, condition::READY).unwrap().message.contains("CONFIG SET notify-keyspace-events Kg$xe"));
-    let blind = with(&|snapshot| snapshot.nodes.iter_mut().for_each(|node| node.notify_keyspace_events = None));
+    let blind = with(&|snapshot| {
+        for node in &mut snapshot.nodes {
+            node.notify_keyspace_events = None;
+        }
+    });
     assert_eq!(says(&blind, condition::NOTIFICATIONS_ENABLED), "Unknown CannotInspect");
     assert_eq!(says(&blind, condition::READY), "True Listening");
     let evicts = Hold::Store { category: "Evicts", message: "allkeys-lru".into() };
@@ -172,6 +181,9 @@ fn each_trouble_has_its_reason_and_its_fix() {
     let denied =
         with(&|snapshot| (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Denied")));
     assert_eq!(says(&denied, condition::DURABLE), "False StoreDenied");
+    let volatile = Durability::Volatile { reason: "it has no replica".into(), fix: "add one".into() };
+    let volatile = with(&move |snapshot| snapshot.durability = Some(volatile.clone()));
+    assert_eq!(says(&volatile, condition::READY), "False StoreVolatile");
 }
 
 #[test]

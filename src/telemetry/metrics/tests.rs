@@ -27,7 +27,9 @@ fn scrape() -> Scrape {
         last_error: None,
     };
     let mut lateness = Histogram::default();
-    [3, 7, 700_000].iter().for_each(|milliseconds| lateness.record(*milliseconds));
+    for milliseconds in [3, 7, 700_000] {
+        lateness.record(milliseconds);
+    }
     let snapshot = Snapshot {
         nodes: vec![node],
         ready: true,
