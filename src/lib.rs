@@ -18,6 +18,7 @@ pub mod clock;
 pub mod commands;
 pub mod delivery;
 pub mod deployment;
+pub mod dial;
 pub mod ledger;
 pub mod listener;
 pub mod model;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    model::{Address, NodeId, Slot, SlotSet},
+    model::{Address, Fault, NodeId, Slot, SlotSet},
     nodes::{Connection, Control, Notifications, Offset},
     topology::Topology,
 };
@@ -14,7 +14,7 @@ pub struct View {
     pub topology: Arc<Topology>,
     pub nodes: BTreeMap<NodeId, NodeView>,
     /// What is wrong with the topology, for people.
-    pub error: Option<String>,
+    pub error: Option<Fault>,
 }
 
 /// One of its nodes.

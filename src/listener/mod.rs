@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     deployment::Deployment,
+    dial::Dialler,
     model::ListenerId,
     plan::{Plan, RedisPlan},
     store::{DeadLetter, Selection, Store, StoreError, memory::MemoryStore},
@@ -44,6 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs listeners. What it runs ends, as in a crash, when it is dropped; [`Supervisor::stop`] ends it well.
 pub struct Supervisor {
     on_deployment_change: OnDeploymentChange,
+    dialler: Dialler,
     make_memory: Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>,
     snapshots: Arc<watch::Sender<Snapshots>>,
     state: Mutex<State>,
@@ -77,7 +79,13 @@ impl Supervisor {
         make_memory: impl Fn() -> Arc<dyn Store> + Send + Sync + 'static,
     ) -> Self {
         let snapshots = Arc::new(watch::Sender::new(Snapshots::new()));
-        Self { on_deployment_change, make_memory: Box::new(make_memory), snapshots, state: Mutex::default() }
+        let dialler = Dialler::everything();
+        Self { on_deployment_change, dialler, make_memory: Box::new(make_memory), snapshots, state: Mutex::default() }
+    }
+
+    /// Reaches nodes, stores and webhooks through `dialler`; without this, whatever they are.
+    pub fn dialling(self, dialler: Dialler) -> Self {
+        Self { dialler, ..self }
     }
 
     /// Makes exactly these listeners run: starts, stops, restarts, or changes in place what differs.
@@ -116,7 +124,7 @@ impl Supervisor {
     fn start(&self, state: &mut State, plan: Plan) -> Running {
         let shared = state.deployments.get(&plan.redis).and_then(Weak::upgrade);
         let deployment = shared.unwrap_or_else(|| {
-            let deployment = Arc::new(Deployment::start(plan.redis.clone()));
+            let deployment = Arc::new(Deployment::start(plan.redis.clone(), self.dialler.clone()));
             state.deployments.insert(plan.redis.clone(), Arc::downgrade(&deployment));
             deployment
         });
@@ -127,6 +135,7 @@ impl Supervisor {
         let pipeline = Pipeline {
             plans: planned,
             deployment,
+            dialler: self.dialler.clone(),
             memory,
             on_deployment_change: self.on_deployment_change,
             snapshots: Arc::clone(&self.snapshots),

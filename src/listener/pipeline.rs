@@ -16,6 +16,7 @@ use super::{Hold, OnDeploymentChange, Snapshot, Snapshots, snapshot};
 use crate::{
     delivery::{self, Delivery},
     deployment::{Deployment, View},
+    dial::Dialler,
     ledger::{self, Keeper, Naming, Stats, Stopped},
     plan::{Plan, StorePlan},
     store::{
@@ -42,6 +43,7 @@ pub(super) struct Access {
 pub(super) struct Pipeline {
     pub plans: watch::Receiver<Plan>,
     pub deployment: Arc<Deployment>,
+    pub dialler: Dialler,
     pub memory: Arc<dyn Store>,
     pub on_deployment_change: OnDeploymentChange,
     pub snapshots: Arc<watch::Sender<Snapshots>>,
@@ -104,7 +106,8 @@ impl Pipeline {
             Ok(opened) => opened,
             Err(error) => return Over::Again(refused(&error)),
         };
-        let delivery = match Delivery::start(delivery_settings(&plan), Arc::clone(&store), epoch) {
+        let delivery = match Delivery::start(delivery_settings(&plan), self.dialler.clone(), Arc::clone(&store), epoch)
+        {
             Ok(delivery) => Arc::new(delivery),
             Err(error) => {
                 close(&plan, &store).await;

@@ -1,12 +1,10 @@
 //! How a listener fares, as plain data: what `run` prints and what the operator writes into status.
 
-use std::sync::Arc;
-
 use crate::{
     delivery,
     deployment::{NodeView, View},
     ledger::Stats,
-    model::{Address, Millis, NodeId},
+    model::{Address, Fault, Millis, NodeId, NotificationFault},
     plan::Plan,
     store::Counts,
 };
@@ -24,7 +22,7 @@ pub struct Snapshot {
     /// Why nothing is detected, if it is so.
     pub hold: Option<Hold>,
     /// What is wrong with the topology, naming the node and the fix; `None` when all is well.
-    pub topology_error: Option<String>,
+    pub topology_error: Option<Fault>,
     /// What is wrong with the store.
     pub store_error: Option<String>,
     pub counts: Counts,
@@ -75,8 +73,10 @@ pub struct NodeSnapshot {
     pub notifications: bool,
     /// The node's clock less ours, in milliseconds.
     pub clock_offset_ms: Option<i64>,
-    /// What is wrong and what to do, for people.
-    pub last_error: Option<Arc<str>>,
+    /// Why its pushes may not come; `None` also while nothing is known.
+    pub notification_fault: Option<NotificationFault>,
+    /// What is wrong and what to do: with its connection, else with its notifications.
+    pub last_error: Option<Fault>,
 }
 
 /// Puts the stages' own snapshots together.
@@ -117,6 +117,7 @@ fn node_of(plan: &Plan, id: &NodeId, node: &NodeView, stats: &Stats) -> Option<N
         notify_keyspace_events: node.notifications.flags.clone(),
         notifications: node.notifications.sufficient,
         clock_offset_ms: node.offset.micros().map(|micros| micros / 1_000),
-        last_error: connection.error.clone().or_else(|| node.notifications.error.clone()),
+        notification_fault: node.notifications.fault.clone(),
+        last_error: connection.error.clone().or_else(|| Some(node.notifications.fault.as_ref()?.fault())),
     })
 }

@@ -9,6 +9,7 @@ use std::{
 
 use redis_expiry_operator::{
     delivery::Delivery,
+    dial::Dialler,
     model::Millis,
     plan::{IdTemplate, Secret},
     store::{Epoch, Selection, Store, StoreError},
@@ -300,7 +301,7 @@ async fn settings_that_cannot_be_used_stop_sending_and_say_why_without_the_secre
     assert_eq!(receiver.count(), 0);
     delivery.update(good);
     outbox.becomes_empty().await;
-    assert!(Delivery::start(wrong, outbox.store.clone(), outbox.epoch).is_err());
+    assert!(Delivery::start(wrong, Dialler::everything(), outbox.store.clone(), outbox.epoch).is_err());
 }
 
 #[tokio::test]
