@@ -1,0 +1,157 @@
+//! Credentials that change while a listener runs: what expired meanwhile is told, once, and nothing else is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use redis_expiry_operator::{
+    commands::demo::cluster::{Cluster, Node},
+    dial::Dialler,
+    model::FaultCategory,
+    plan::Secret,
+};
+use tokio::task::JoinHandle;
+
+use crate::setup::{Receiver, cluster, command, eventually, plan, running, until, with_password};
+
+/// Orders that expire all the while, some soon and some late, and some that live on.
+struct Orders {
+    stop: Arc<AtomicBool>,
+    writing: JoinHandle<BTreeSet<String>>,
+}
+
+impl Orders {
+    fn start(cluster: &Cluster, user: &'static str) -> Self {
+        let node = cluster.nodes().remove(0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let writing = tokio::spawn(async move { write(&node, user, &stopped).await });
+        Self { stop, writing }
+    }
+
+    /// Every order that is to be told.
+    async fn end(self) -> BTreeSet<String> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.writing.await.unwrap()
+    }
+}
+
+async fn write(node: &Node, user: &str, stop: &AtomicBool) -> BTreeSet<String> {
+    // On one connection, which a change of the default user's password does not concern.
+    let client = redis::Client::open(format!("redis://{user}:orders@{}", node.address())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut expiring = BTreeSet::new();
+    for number in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let key = format!("order:{number}");
+        let ttl = 100 + number * 37 % 1_500;
+        let () = command(&["SET", &key, "1", "PX", &ttl.to_string()]).query_async(&mut connection).await.unwrap();
+        if number % 7 == 0 {
+            // Paid.
+            let () = command(&["PERSIST", &key]).query_async(&mut connection).await.unwrap();
+        } else {
+            expiring.insert(key);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    expiring
+}
+
+/// Lost 0, invented 0, each under one id.
+async fn judge(receiver: &Receiver, expected: &BTreeSet<String>) {
+    let ids = || {
+        let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for told in receiver.told() {
+            ids.entry(told.key).or_default().insert(told.id);
+        }
+        ids
+    };
+    eventually("all told", async || ids().len() >= expected.len()).await;
+    let ids = ids();
+    assert_eq!(ids.keys().cloned().collect::<BTreeSet<_>>(), *expected);
+    assert!(ids.values().all(|ids| ids.len() == 1), "one expiry has two ids");
+}
+
+async fn user_of_the_orders(cluster: &Cluster) -> &'static str {
+    let words = ["ACL", "SETUSER", "shop", "on", ">orders", "+@all", "~*", "&*"];
+    let () = cluster.nodes()[0].query(&command(&words)).await.unwrap();
+    "shop"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_changes_at_the_server_and_then_in_the_plan_loses_nothing() {
+    let cluster = cluster(&[], None).await;
+    let user = user_of_the_orders(&cluster).await;
+    let master = cluster.nodes().remove(0);
+    let acl = async |password: &str| {
+        let words = ["ACL", "SETUSER", "rel", "resetpass", "on", password, "+@all", "~*", "&*"];
+        let () = master.query(&command(&words)).await.unwrap();
+    };
+    acl(">first").await;
+    let receiver = Receiver::start(Duration::ZERO).await;
+    let mut first = with_password(plan(&cluster.seeds(), &receiver.url), "first");
+    first.redis.username = Some("rel".into());
+    let supervisor = running(Dialler::everything(), first.clone()).await;
+    until(&supervisor, "ready", |now| now.ready).await;
+    let orders = Orders::start(&cluster, user);
+    until(&supervisor, "at work", |now| now.delivery.delivered > 20).await;
+
+    // Redis lets connections live on that a password opened which is none any more; somebody ends them.
+    acl(">second").await;
+    let () = master.query(&command(&["CLIENT", "KILL", "USER", "rel"])).await.unwrap();
+    let wrong = Some(FaultCategory::Authentication);
+    let snapshot = until(&supervisor, "a wrong password", |now| {
+        let nodes = now.nodes.iter().all(|node| node.last_error.as_ref().map(|fault| fault.category) == wrong);
+        !now.ready && nodes && now.topology_error.as_ref().map(|fault| fault.category) == wrong
+    })
+    .await;
+    assert!(snapshot.nodes[0].last_error.as_ref().unwrap().message.contains("spec.redis.passwordSecretRef"));
+    // Long enough for orders to come and go unseen.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    supervisor.declare(vec![with_password(first, "second")]).await;
+    let snapshot = until(&supervisor, "ready again", |now| now.ready && now.topology_error.is_none()).await;
+    assert!(snapshot.nodes[0].last_error.is_none());
+    let before = snapshot.delivery.delivered;
+    until(&supervisor, "at work again", |now| now.delivery.delivered > before + 50).await;
+    let expected = orders.end().await;
+    judge(&receiver, &expected).await;
+    supervisor.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_of_two_that_hold_changes_without_loss_and_delivery_goes_on_meanwhile() {
+    let cluster = cluster(&[], None).await;
+    let user = user_of_the_orders(&cluster).await;
+    let words = ["ACL", "SETUSER", "rel", "on", ">first", ">second", "+@all", "~*", "&*"];
+    let () = cluster.nodes()[0].query(&command(&words)).await.unwrap();
+    // Attempts take longer than a listener that ends would wait for them.
+    let receiver = Receiver::start(Duration::from_secs(3)).await;
+    let mut first = with_password(plan(&cluster.seeds(), &receiver.url), "first");
+    first.redis.username = Some("rel".into());
+    first.delivery.max_in_flight = 1_024;
+    let supervisor = running(Dialler::everything(), first.clone()).await;
+    until(&supervisor, "ready", |now| now.ready).await;
+    let orders = Orders::start(&cluster, user);
+    until(&supervisor, "at work", |now| now.delivery.delivered > 20).await;
+    let asked = tokio::time::Instant::now();
+    let mut second = with_password(first, "second");
+    second.webhook.bearer = Some(Secret(b"second".to_vec()));
+    supervisor.declare(vec![second]).await;
+    let declared = asked.elapsed();
+    until(&supervisor, "ready again", |now| now.ready && now.nodes.iter().any(|node| node.subscribed)).await;
+    let ready = asked.elapsed();
+    eprintln!("declared after {declared:?}, ready after {ready:?}");
+    eventually("the new token", async || receiver.told().iter().any(|told| told.authorization == "Bearer second"))
+        .await;
+    let expected = orders.end().await;
+    judge(&receiver, &expected).await;
+    supervisor.stop(Duration::from_secs(5)).await;
+}
