@@ -111,10 +111,13 @@ pub fn category(error: &(dyn Error + 'static)) -> FaultCategory {
     FaultCategory::Unreachable
 }
 
-/// What `error` is made of: an `io::Error` shows what it wraps, but does not name it as its source.
+/// What `error` is made of: an `io::Error` shows what it wraps, but does not name it as its source, and the Redis client
+/// shares its own.
 pub fn within<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
-    // The Redis client shares its own.
-    let io = error.downcast_ref::<io::Error>().or_else(|| error.downcast_ref::<Arc<io::Error>>().map(Arc::as_ref));
+    let io = match error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        Some(shared) => shared.downcast_ref::<io::Error>(),
+        None => error.downcast_ref::<io::Error>(),
+    };
     match io.and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),
         None => error.source(),

@@ -76,7 +76,11 @@ async fn a_name_without_addresses_is_unreachable_and_not_refused() {
 }
 
 #[test]
-fn a_tls_error_is_found_within_an_io_error() {
-    let error = io::Error::other(io::Error::other(rustls::Error::DecryptError));
-    assert_eq!(category(&error), FaultCategory::Tls);
+fn the_cause_is_found_within_an_io_error_and_within_the_redis_clients() {
+    let error = || io::Error::other(io::Error::other(rustls::Error::DecryptError));
+    assert_eq!(category(&error()), FaultCategory::Tls);
+    assert_eq!(category(&redis::RedisError::from(error())), FaultCategory::Tls);
+    let refused = Egress::guarded(Vec::new()).judge("::1".parse().unwrap()).unwrap_err();
+    assert_eq!(category(&redis::RedisError::from(io::Error::other(refused))), FaultCategory::EgressRefused);
+    assert_eq!(category(&io::Error::from(io::ErrorKind::ConnectionRefused)), FaultCategory::Unreachable);
 }

@@ -241,3 +241,44 @@ pub fn explain(error: &redis::RedisError) -> Fault {
     };
     category.fault(text + fix)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Fault {
+        let Value::ServerError(error) = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap() else {
+            unreachable!("an error is an error")
+        };
+        explain(&error.into())
+    }
+
+    #[test]
+    fn what_a_server_says_has_a_category() {
+        for (line, category) in [
+            ("NOAUTH Authentication required.", FaultCategory::Authentication),
+            ("WRONGPASS invalid username-password pair or user is disabled.", FaultCategory::Authentication),
+            ("NOPERM User rel has no permissions to run the 'cluster|nodes' command", FaultCategory::Permission),
+            ("ERR This instance has cluster support disabled", FaultCategory::NotACluster),
+            ("LOADING Redis is loading the dataset in memory", FaultCategory::Other),
+        ] {
+            assert_eq!(of(line).category, category, "{line}");
+        }
+        assert!(of("NOAUTH Authentication required.").message.contains("set spec.redis.passwordSecretRef"));
+        assert!(of("WRONGPASS invalid").message.contains("check the Secrets"));
+    }
+
+    #[test]
+    fn of_several_nodes_the_one_that_is_not_merely_away_says_what_sort_it_is() {
+        let away = || FaultCategory::Unreachable.fault("a: connection refused");
+        let wrong = || FaultCategory::Authentication.fault("b: WRONGPASS");
+        assert_eq!(none(&[away(), away()]).category, FaultCategory::Unreachable);
+        for faults in [[away(), wrong()], [wrong(), away()]] {
+            assert_eq!(none(&faults).category, FaultCategory::Authentication);
+        }
+        assert_eq!(
+            &*none(&[away(), wrong()]).message,
+            "no node tells the topology: a: connection refused; b: WRONGPASS"
+        );
+    }
+}

@@ -254,7 +254,9 @@ mod tests {
     #[test]
     fn a_concealed_or_shared_endpoint_is_an_error_that_names_the_node() {
         let concealed = merge(&Topology::default(), &[view(&["a :0@0 master,noaddr - 0 0 1 connected 0-16383"])], &[]);
-        assert!(concealed.error.unwrap().message.contains("node a conceals"));
+        let fault = concealed.error.unwrap();
+        assert_eq!(fault.category, FaultCategory::Concealed);
+        assert!(fault.message.contains("node a conceals"));
         let shared = merge(
             &Topology::default(),
             &[view(&[&row("a", 1, "master", "-", 1, "0-16383"), &row("b", 1, "slave", "a", 1, "")])],

@@ -103,18 +103,3 @@ async fn missing_flags_come_with_the_command_that_adds_them() {
     until(&supervisor, "mended", mended).await;
     supervisor.stop(Duration::ZERO).await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_no_cluster_and_a_node_that_conceals_itself_are_told_apart() {
-    let alone = cluster(&[("cluster-preferred-endpoint-type", "unknown-endpoint")], None).await;
-    let master = alone.nodes().remove(0);
-    let mut plan = with_password(plan(&alone.seeds(), NOWHERE), "sesame");
-    plan.redis.username = Some("rel".into());
-    // CLUSTER SHARDS and SLOTS conceal it, NODES does not.
-    let rights = ["ACL", "SETUSER", "rel", "on", ">sesame", "+@all", "-cluster|nodes", "-cluster|shards", "~*", "&*"];
-    let () = master.query(&command(&rights)).await.unwrap();
-    let supervisor = running(Dialler::everything(), plan).await;
-    let snapshot = until(&supervisor, "concealed", topology(FaultCategory::Concealed)).await;
-    assert!(snapshot.topology_error.as_ref().unwrap().message.contains(master.id()));
-    supervisor.stop(Duration::ZERO).await;
-}
