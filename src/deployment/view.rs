@@ -53,6 +53,10 @@ impl View {
     pub fn covered(&self) -> bool {
         self.topology.covered()
     }
+    /// Every slot has an owner, and every master's subscription to `pattern` is open.
+    pub fn heard(&self, pattern: &[u8]) -> bool {
+        self.covered() && self.nodes.values().filter(|node| node.drives).all(|node| node.open(pattern))
+    }
     /// How far the clock of the slot's owner is ahead of ours, in microseconds; 0 while it is unknown.
     pub fn offset_of(&self, slot: Slot) -> i64 {
         self.owner(slot).and_then(|id| self.nodes.get(id)).and_then(|node| node.offset.micros()).unwrap_or(0)

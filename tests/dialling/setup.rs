@@ -10,7 +10,7 @@ use redis::Cmd;
 use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Options},
     dial::{Dialler, Egress},
-    listener::{OnDeploymentChange, Snapshot, Supervisor},
+    listener::{Fencing, OnDeploymentChange, Snapshot, Supervisor},
     model::{Address, ListenerId},
     plan::{DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Plan, RedisPlan, Secret, StorePlan, WebhookPlan},
 };
@@ -114,7 +114,7 @@ pub fn with_password(mut plan: Plan, password: &str) -> Plan {
 }
 
 pub async fn running(dialler: Dialler, plan: Plan) -> Supervisor {
-    let supervisor = Supervisor::new(OnDeploymentChange::Hold).dialling(dialler);
+    let supervisor = Supervisor::dialling(dialler, OnDeploymentChange::Hold, Fencing::Permit);
     supervisor.declare(vec![plan]).await;
     supervisor
 }
