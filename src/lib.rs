@@ -19,6 +19,7 @@ pub mod commands;
 pub mod controller;
 pub mod delivery;
 pub mod deployment;
+pub mod dial;
 pub mod ledger;
 pub mod listener;
 pub mod model;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::refusals::Refused;
-use crate::{model::Millis, plan::DeliveryPlan};
+use crate::{
+    model::{Failure, Millis},
+    plan::DeliveryPlan,
+};
 
 /// A receiver that finds fault with the event itself (400, 413, 415, 422) is asked this often ..
 const REFUSALS: u32 = 3;
@@ -22,7 +25,7 @@ pub enum Answer {
         retry_after: Option<String>,
     },
     /// No answer, and why, for people: "connection refused".
-    None(String),
+    None { failure: Failure, why: String },
 }
 
 /// What sort of answer it is; everything else follows from this and from time.
@@ -102,7 +105,7 @@ impl Answer {
             Self::Status { code: 400 | 413 | 415 | 422, .. } => Class::Refused,
             Self::Status { code: 410, .. } => Class::Gone,
             // 401, 403, 404 too: somebody is fixing a credential or a deploy.
-            Self::Status { .. } | Self::None(_) => Class::Failed,
+            Self::Status { .. } | Self::None { .. } => Class::Failed,
         }
     }
 
@@ -111,7 +114,15 @@ impl Answer {
         match self {
             Self::Status { code: code @ 300..=399, .. } => format!("answered {code}: redirects are not followed"),
             Self::Status { code, .. } => format!("answered {code}"),
-            Self::None(why) => why.clone(),
+            Self::None { why, .. } => why.clone(),
+        }
+    }
+
+    /// For programs; of an answer that is none of [`Class::Delivered`].
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Status { code, .. } => Failure::Rejected(*code),
+            Self::None { failure, .. } => *failure,
         }
     }
 
@@ -250,6 +261,10 @@ mod tests {
         }
     }
 
+    fn refused() -> Answer {
+        Answer::None { failure: Failure::Unreachable, why: "connection refused".to_owned() }
+    }
+
     fn answered(code: u16, retry_after: Option<&str>) -> Answer {
         Answer::Status { code, retry_after: retry_after.map(str::to_owned) }
     }
@@ -278,14 +293,14 @@ mod tests {
             };
             assert_eq!(answered(code, None).class(), expected, "{code}");
         }
-        assert_eq!(Answer::None("connection refused".to_owned()).class(), Class::Failed);
+        assert_eq!(refused().class(), Class::Failed);
     }
 
     #[test]
     fn reasons_are_for_people() {
         assert_eq!(answered(503, None).reason(), "answered 503");
         assert_eq!(answered(302, None).reason(), "answered 302: redirects are not followed");
-        assert_eq!(Answer::None("connection refused".to_owned()).reason(), "connection refused");
+        assert_eq!(refused().reason(), "connection refused");
     }
 
     #[test]

@@ -17,11 +17,14 @@ use super::{
     fencing::{self, Gate},
     guard::Backoff,
     snapshot::{self, Teller},
+    successor::{Successor, heard},
 };
 use crate::store::redis::{Mode, RedisStore, Settings as StoreSettings};
 use crate::{
+    clock,
     delivery::{self, Delivery},
     deployment::{Deployment, View},
+    dial::Dialler,
     ledger::{self, Keeper, Naming, Stats, Stopped},
     model::Millis,
     plan::{Plan, RedisPlan, StorePlan},
@@ -49,9 +52,16 @@ pub(super) struct Access {
     pub delivery: Weak<Delivery>,
 }
 
-pub(super) struct Pipeline {
-    pub plans: watch::Receiver<Plan>,
+/// What a listener is to do, and the Redis that it is about.
+#[derive(Clone)]
+pub(super) struct Planned {
+    pub plan: Plan,
     pub deployment: Arc<Deployment>,
+}
+
+pub(super) struct Pipeline {
+    pub plans: watch::Receiver<Planned>,
+    pub dialler: Dialler,
     pub memory: Arc<dyn Store>,
     pub on_deployment_change: OnDeploymentChange,
     pub fencing: Fencing,
@@ -115,7 +125,7 @@ impl Pipeline {
     }
 
     fn plan(&self) -> Plan {
-        self.plans.borrow().clone()
+        self.plans.borrow().plan.clone()
     }
 
     /// What a refused owner is to do depends on who else may be one.
@@ -157,7 +167,8 @@ impl Pipeline {
             Ok(opened) => opened,
             Err(error) => return Over::Again(refused(&error)),
         };
-        let delivery = match Delivery::start(delivery_settings(&plan), Arc::clone(&store), epoch) {
+        let delivery = match Delivery::start(delivery_settings(&plan), self.dialler.clone(), Arc::clone(&store), epoch)
+        {
             Ok(delivery) => Arc::new(delivery),
             Err(error) => {
                 close(&plan, &store).await;
@@ -214,22 +225,13 @@ impl Pipeline {
         delivery: &Arc<Delivery>,
         started: Millis,
     ) -> Over {
-        let (publish, stats) = watch::channel(Stats::default());
-        let stop = CancellationToken::new();
-        let outlet = Arc::clone(delivery);
-        let keeper = Keeper::run(
-            self.ledger_settings(plan, epoch),
-            self.deployment.join(plan.pattern.as_bytes()),
-            Arc::clone(store),
-            Box::new(move |events| outlet.offer(events)),
-            publish,
-            stop.clone(),
-        );
-        let mut ledger = JoinSet::new();
-        ledger.spawn(keeper);
+        let mut deployment = Arc::clone(&self.plans.borrow().deployment);
+        let settings = self.ledger_settings(plan, epoch);
+        let mut ledger = Ledger::start(settings.clone(), &deployment, store, delivery);
+        let mut successor: Option<Successor> = None;
         let mut shown = Shown {
-            view: self.deployment.view(),
-            stats,
+            view: deployment.view(),
+            stats: ledger.stats.clone(),
             delivery: delivery.snapshot(),
             counts: Counts::default(),
             hold: None,
@@ -246,7 +248,7 @@ impl Pipeline {
                     let why = delivering.borrow().stopped_by.clone();
                     break Over::Again(why.map_or_else(|| failed(&"delivery has ended"), |error| refused(&error)));
                 }
-                Some(ended) = ledger.join_next() => match ended {
+                Some(ended) = ledger.task.join_next() => match ended {
                     Ok(Ok(())) => break Over::Ended,
                     Ok(Err(Stopped::Foreign(foreign))) => {
                         // What is in the outbox is delivered all the same.
@@ -257,9 +259,24 @@ impl Pipeline {
                     Err(error) => break Over::Again(failed(&error)),
                 },
                 changed = self.plans.changed() => if changed.is_ok() {
-                    let plan = self.plans.borrow_and_update().clone();
-                    delivery.update(delivery_settings(&plan));
+                    let planned = self.plans.borrow_and_update().clone();
+                    delivery.update(delivery_settings(&planned.plan));
+                    let other = !Arc::ptr_eq(&planned.deployment, &deployment);
+                    let works = shown.stats.borrow().ready;
+                    successor = other.then(|| Successor::join(planned.deployment, plan.pattern.as_bytes(), works));
                 },
+                () = heard(successor.as_ref()) => {
+                    // What is under way to the webhook, and the store, are none of its concern.
+                    ledger.end(plan).await;
+                    // Left behind the ledger's joining, or its pattern would be unsubscribed from in between.
+                    let joined = successor.take();
+                    if let Some(next) = &joined {
+                        deployment = Arc::clone(&next.deployment);
+                    }
+                    ledger = Ledger::start(settings.clone(), &deployment, store, delivery);
+                    (shown.view, shown.stats) = (deployment.view(), ledger.stats.clone());
+                    (shown.hold, shown.started) = (None, clock::now());
+                }
                 () = shown.changed() => tokio::time::sleep(APART).await,
                 _ = tick.tick() => if let Ok(counts) = store.counts().await { shown.counts = counts },
             }
@@ -269,19 +286,14 @@ impl Pipeline {
                 shown.counts = counts;
             }
             let mut snapshot = shown.snapshot(plan);
-            snapshot.patterns = self.deployment.patterns();
+            snapshot.patterns = deployment.patterns();
             let snapshot = Arc::new(snapshot);
             self.snapshots.send_if_modified(|snapshots| {
                 let before = snapshots.insert(plan.listener.clone(), Arc::clone(&snapshot));
                 before.as_ref() != Some(&snapshot)
             });
         };
-        stop.cancel();
-        while let Some(ended) = ledger.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(listener = %plan.listener, %error, "The ledger failed.");
-            }
-        }
+        ledger.end(plan).await;
         over
     }
 
@@ -300,6 +312,46 @@ impl Pipeline {
                 OnDeploymentChange::Discard => Some(false),
                 OnDeploymentChange::Keep => Some(true),
             },
+        }
+    }
+}
+
+/// The ledger, running over one deployment.
+struct Ledger {
+    task: JoinSet<Result<(), Stopped>>,
+    stats: watch::Receiver<Stats>,
+    stop: CancellationToken,
+}
+
+impl Ledger {
+    fn start(
+        settings: ledger::Settings,
+        deployment: &Deployment,
+        store: &Arc<dyn Store>,
+        delivery: &Arc<Delivery>,
+    ) -> Self {
+        let (publish, stats) = watch::channel(Stats::default());
+        let stop = CancellationToken::new();
+        let outlet = Arc::clone(delivery);
+        let joined = deployment.join(settings.pattern.as_bytes());
+        let mut task = JoinSet::new();
+        task.spawn(Keeper::run(
+            settings,
+            joined,
+            Arc::clone(store),
+            Box::new(move |events| outlet.offer(events)),
+            publish,
+            stop.clone(),
+        ));
+        Self { task, stats, stop }
+    }
+
+    async fn end(&mut self, plan: &Plan) {
+        self.stop.cancel();
+        while let Some(ended) = self.task.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(listener = %plan.listener, %error, "The ledger failed.");
+            }
         }
     }
 }

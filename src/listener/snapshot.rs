@@ -9,7 +9,7 @@ use crate::{
     clock, delivery,
     deployment::{NodeView, View},
     ledger::{LookCounts, Stats},
-    model::{Address, Histogram, ListenerId, Millis, NodeId},
+    model::{Address, Fault, Histogram, ListenerId, Millis, NodeId, NotificationFault},
     plan::Plan,
     store::{Counts, Durability, StoreError},
 };
@@ -27,7 +27,7 @@ pub struct Snapshot {
     /// Why nothing is detected, if it is so.
     pub hold: Option<Hold>,
     /// What is wrong with the topology, naming the node and the fix; `None` when all is well.
-    pub topology_error: Option<String>,
+    pub topology_error: Option<Fault>,
     /// What is wrong with the store, and its [`crate::store::StoreError::category`].
     pub store_error: Option<String>,
     pub store_category: Option<&'static str>,
@@ -149,8 +149,10 @@ pub struct NodeSnapshot {
     pub notifications: bool,
     /// The node's clock less ours, in milliseconds.
     pub clock_offset_ms: Option<i64>,
-    /// What is wrong and what to do, for people.
-    pub last_error: Option<Arc<str>>,
+    /// Why its pushes may not come; `None` also while nothing is known.
+    pub notification_fault: Option<NotificationFault>,
+    /// What is wrong and what to do: with its connection, else with its notifications.
+    pub last_error: Option<Fault>,
 }
 
 /// Puts the stages' own snapshots together.
@@ -197,6 +199,7 @@ fn node_of(plan: &Plan, id: &NodeId, node: &NodeView, stats: &Stats) -> Option<N
         notify_keyspace_events: node.notifications.flags.clone(),
         notifications: node.notifications.sufficient,
         clock_offset_ms: node.offset.micros().map(|micros| micros / 1_000),
-        last_error: connection.error.clone().or_else(|| node.notifications.error.clone()),
+        notification_fault: node.notifications.fault.clone(),
+        last_error: connection.error.clone().or_else(|| Some(node.notifications.fault.as_ref()?.fault())),
     })
 }

@@ -94,7 +94,7 @@ impl Link {
                 }
                 Refusal::Moved(to) => self.routes.moved(call.slot, to, &address),
                 Refusal::Ask(to) => asking = self.routes.read(to, &address),
-                Refusal::Away(_) => self.routes.doubt(call.slot, &address),
+                Refusal::Away(_) | Refusal::Egress(_) => self.routes.doubt(call.slot, &address),
                 Refusal::NoScript | Refusal::Busy(_) => {}
             }
             hops += 1;
@@ -123,7 +123,7 @@ impl Link {
     async fn memory_info_once(&self, slot: Slot, until: Instant) -> Result<(Address, String), Refusal> {
         let address = self.owner(slot, until).await?;
         let answer = self.attempt(&address, cmd("INFO").arg("memory"), false, until).await;
-        if matches!(answer, Err(Refusal::Away(_))) {
+        if matches!(answer, Err(Refusal::Away(_) | Refusal::Egress(_))) {
             self.routes.doubt(slot, &address);
         }
         let text = redis::from_redis_value(answer?).map_err(|error| Refusal::Busy(error.to_string()))?;
@@ -204,6 +204,7 @@ impl Link {
         let info =
             ConnectionAddr::Tcp(node.host.to_string(), node.port).into_connection_info()?.set_redis_settings(login);
         let limits = AsyncConnectionConfig::new()
+            .set_dns_resolver(self.settings.dialler.clone())
             .set_connection_timeout(Some(CONNECT))
             // Longer than we wait ourselves.
             .set_response_timeout(Some(self.settings.attempt * 2));

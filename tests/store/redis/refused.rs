@@ -1,9 +1,12 @@
 //! What a server refuses: nothing is done by half, and the error says what to do.
 
 use redis::cmd;
-use redis_expiry_operator::store::{
-    Store, StoreError,
-    redis::{RedisStore, Settings},
+use redis_expiry_operator::{
+    dial::{Dialler, Egress},
+    store::{
+        Store, StoreError,
+        redis::{RedisStore, Settings},
+    },
 };
 
 use super::setup::{Redis, cluster, listener, settings};
@@ -111,4 +114,23 @@ async fn a_server_that_takes_no_writes_says_so() {
         cluster.config_set(&node, "min-replicas-to-write", "0").await.unwrap();
     }
     assert_eq!(apply(redis.store(), vec![record("a", 5)]).await, [true]);
+}
+
+#[tokio::test]
+async fn a_node_that_must_not_be_dialled_is_not_and_the_error_says_what_would_allow_it() {
+    let cluster = cluster(0).await;
+    let guarded = |allowed: &[&str]| {
+        let allowed = allowed.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        Settings { dialler: Dialler::new(Egress::guarded(allowed)), ..settings(&cluster) }
+    };
+    let error = RedisStore::open(guarded(&[]), &listener()).await.err().unwrap();
+    assert!(matches!(error, StoreError::EgressRefused(_)) && error.retryable(), "{error}");
+    assert!(error.to_string().contains("--allow-egress 127.0.0.1/32"), "{error}");
+    RedisStore::open(guarded(&["127.0.0.0/8"]), &listener()).await.unwrap();
+    // What a node announces is judged as the seeds are.
+    for node in cluster.nodes() {
+        cluster.config_set(&node, "cluster-announce-ip", "169.254.7.7").await.unwrap();
+    }
+    let error = RedisStore::open(guarded(&["127.0.0.0/8"]), &listener()).await.err().unwrap();
+    assert!(matches!(&error, StoreError::EgressRefused(why) if why.contains("169.254.7.7")), "{error}");
 }
