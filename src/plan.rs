@@ -104,7 +104,7 @@ pub enum StorePlan {
     Local {
         path: PathBuf,
     },
-    /// Keys of a Redis: the watched one, or another.
+    /// A Redis, the watched one or another: stores that name the same one share their connections.
     Redis {
         redis: RedisPlan,
     },

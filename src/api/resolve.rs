@@ -5,7 +5,7 @@
 
 use std::{fmt, path::Path, time::Duration as StdDuration};
 
-use super::{Inferred, KeyRef, RedisExpiryListener, RefKind, Secrets, StoreSpec, StoreType, reason};
+use super::{Inferred, KeyRef, RedisExpiryListener, RefKind, Secrets, StoreType, reason};
 use crate::plan::{self, Glob, IdTemplate, Plan, RedisPlan, StorePlan};
 
 mod connection;
@@ -73,7 +73,7 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
     }
     let webhook = webhook::webhook(&mut check, &spec.webhook);
     let delivery = delivery::delivery(&mut check, &spec.delivery);
-    let store = store(&mut check, listener, &redis, spec.store.as_ref());
+    let store = store(&mut check, listener, &redis);
     // Whatever is refused leaves a problem, so a part that could not be made is never left out silently.
     match (pattern, id_template, webhook) {
         (Some(pattern), Some(id_template), Some(webhook)) if check.problems.is_empty() => Ok(Plan {
@@ -95,22 +95,20 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
     }
 }
 
-fn store(
-    check: &mut Check<'_>,
-    listener: &RedisExpiryListener,
-    watched: &RedisPlan,
-    spec: Option<&StoreSpec>,
-) -> StorePlan {
+/// Where the ledger of one that watches `watched` lies.
+fn store(check: &mut Check<'_>, listener: &RedisExpiryListener, watched: &RedisPlan) -> StorePlan {
+    let spec = listener.spec.store.as_ref();
     let default = match check.around.platform {
         Platform::Kubernetes => StoreType::Redis,
         Platform::Process => StoreType::Local,
     };
-    let kind = spec.map_or(default, |spec| spec.store_type);
-    let another = spec.and_then(|spec| spec.redis.as_ref());
-    if kind != StoreType::Redis && another.is_some() {
-        check.problem("spec.store.redis", "is for type Redis only", "remove it, or set spec.store.type to Redis");
+    let store_type = spec.map_or(default, |spec| spec.store_type);
+    let other = spec.and_then(|spec| spec.redis.as_ref());
+    if other.is_some() && store_type != StoreType::Redis {
+        let found = format!("is set, and spec.store.type is {store_type:?}");
+        check.problem("spec.store.redis", found, "remove it, or use type Redis");
     }
-    match kind {
+    match store_type {
         StoreType::Memory => StorePlan::Memory,
         StoreType::Local => {
             // A namespace has no dot, so two listeners never share a file.
@@ -118,7 +116,7 @@ fn store(
             StorePlan::Local { path: check.around.state_dir.join(file) }
         }
         StoreType::Redis => {
-            let redis = another.map_or_else(|| watched.clone(), |another| connection::store(check, another));
+            let redis = other.map_or_else(|| watched.clone(), |other| connection::store(check, other));
             StorePlan::Redis { redis }
         }
     }

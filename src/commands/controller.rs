@@ -18,6 +18,7 @@ use crate::{
         self, Context, Settings,
         membership::{self, Membership},
     },
+    dial::{Cidr, Dialler, Egress},
     listener::{Fencing, OnDeploymentChange, Supervisor},
     telemetry::{
         admin::{self, Running},
@@ -56,6 +57,9 @@ pub struct Arguments {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     admin_address: SocketAddr,
+    /// Dial these though they are loopback, link-local or metadata addresses; comma-separated, such as `127.0.0.0/8`.
+    #[arg(long, env, value_delimiter = ',', value_name = "CIDR")]
+    allow_egress: Vec<Cidr>,
     /// Stores of type Local, and the socket of `dead-letters`.
     #[arg(long, env, default_value = "/var/lib/redis-expiry-operator", value_name = "DIRECTORY")]
     state_dir: PathBuf,
@@ -76,7 +80,8 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let me = settings.me.clone();
     let socket = admin::bind(&arguments.state_dir).await?;
     let port = http::bind(arguments.admin_address).await?;
-    let supervisor = Arc::new(Supervisor::new(OnDeploymentChange::Hold, Fencing::Permit));
+    let dialler = Dialler::new(Egress::guarded(arguments.allow_egress.clone()));
+    let supervisor = Arc::new(Supervisor::dialling(dialler, OnDeploymentChange::Hold, Fencing::Permit));
     let probes = Probes::default();
     let gate = probes.gate("listeners", NOT_SYNCED);
     let stop = CancellationToken::new();

@@ -145,7 +145,7 @@ fn node_of(before: &Status, node: &NodeSnapshot, shown: &mut Shown) -> NodeStatu
         since,
         change_source: node.subscribed.then(|| "KeyspaceEvents".to_owned()),
         notify_keyspace_events: node.notify_keyspace_events.clone(),
-        last_error: node.last_error.as_deref().map(|error| shortened(error, LONGEST_ERROR)),
+        last_error: node.last_error.as_ref().map(|fault| shortened(&fault.message, LONGEST_ERROR)),
         id,
     }
 }

@@ -52,12 +52,14 @@ pub enum AttemptClass {
     /// No connection, or one that broke.
     Connection,
     Tls,
+    /// The operator may not dial there.
+    Refused,
     /// Another status, or a fault of this program.
     Other,
 }
 
 impl AttemptClass {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Success,
         Self::Redirect,
         Self::ClientError,
@@ -65,6 +67,7 @@ impl AttemptClass {
         Self::Timeout,
         Self::Connection,
         Self::Tls,
+        Self::Refused,
         Self::Other,
     ];
 
@@ -78,6 +81,7 @@ impl AttemptClass {
             Self::Timeout => "timeout",
             Self::Connection => "connection",
             Self::Tls => "tls",
+            Self::Refused => "refused",
             Self::Other => "other",
         }
     }
@@ -90,10 +94,11 @@ impl AttemptClass {
             Answer::Status { code: 500..=599, .. } => Self::ServerError,
             Answer::Status { .. } => Self::Other,
             // The words are of `endpoint`.
-            Answer::None(why) if why.starts_with("no ") => Self::Timeout,
-            Answer::None(why) if why.starts_with("TLS") => Self::Tls,
-            Answer::None(why) if why.contains("fault of this program") => Self::Other,
-            Answer::None(_) => Self::Connection,
+            Answer::None { why, .. } if why.starts_with("no ") => Self::Timeout,
+            Answer::None { failure: Failure::Tls, .. } => Self::Tls,
+            Answer::None { failure: Failure::EgressRefused, .. } => Self::Refused,
+            Answer::None { failure: Failure::Other, .. } => Self::Other,
+            Answer::None { .. } => Self::Connection,
         }
     }
 }

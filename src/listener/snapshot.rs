@@ -102,6 +102,7 @@ impl Snapshot {
                 // From so many on it is not the receiver's hiccup.
                 consecutive_failures: delivery.consecutive_failures.min(3),
                 paused: delivery.paused.clone(),
+                last_failure: delivery.last_failure,
                 ..delivery::Snapshot::default()
             },
             resync_found: 0,

@@ -33,9 +33,14 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     refuse(breaker, "spec.delivery.circuitBreaker", "", "remove it");
     let gone = format!("{:?} ", delivery.on_gone);
     refuse(delivery.on_gone != OnGone::Pause, "spec.delivery.onGone", &gone, "use Pause");
-    let store = spec.store.as_ref().and_then(|store| store.redis.as_ref());
-    let mode = store.map_or(Mode::Cluster, |store| store.mode);
-    let named = format!("{mode:?} ");
-    refuse(mode != Mode::Cluster, "spec.store.redis.mode", &named, "only Cluster is; use it or remove the field");
-    refuse(store.is_some_and(|store| store.tls.is_some()), "spec.store.redis.tls", "", "remove it");
+    if let Some(store) = spec.store.as_ref().and_then(|store| store.redis.as_ref()) {
+        let mode = format!("{:?} ", store.mode);
+        refuse(
+            store.mode != Mode::Cluster,
+            "spec.store.redis.mode",
+            &mode,
+            "only Cluster is; use it or remove the field",
+        );
+        refuse(store.tls.is_some(), "spec.store.redis.tls", "", "remove it");
+    }
 }

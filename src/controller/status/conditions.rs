@@ -4,6 +4,7 @@ use super::Facts;
 use crate::{
     api::{Problem, condition, reason},
     listener::{Durability, Hold, NodeSnapshot, Role, Snapshot},
+    model::{Failure, Fault, FaultCategory, NotificationFault},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +116,13 @@ fn connected(snapshot: &Snapshot) -> Verdict {
     let of = format!("{heard}/{} masters", masters.len());
     let unheard = masters.iter().find(|node| !node.subscribed);
     match (&snapshot.topology_error, unheard) {
-        (Some(error), _) if masters.is_empty() => no(class(error).unwrap_or(reason::CONNECTION_FAILED), error),
+        (Some(fault), _) if masters.is_empty() => no(class(fault).unwrap_or(reason::CONNECTION_FAILED), said(fault)),
         (_, Some(node)) => {
-            let error = node.last_error.as_deref().unwrap_or("it is being connected to");
-            let why = class(error).unwrap_or(reason::PARTIALLY_CONNECTED);
+            let error = node.last_error.as_ref().map_or("it is being connected to", |fault| &fault.message);
+            let why = node.last_error.as_ref().and_then(class).unwrap_or(reason::PARTIALLY_CONNECTED);
             no(why, format!("{of} are subscribed; {}: {error}", node.address))
         }
-        (Some(error), None) => no(class(error).unwrap_or(reason::TOPOLOGY_UNKNOWN), error),
+        (Some(fault), None) => no(class(fault).unwrap_or(reason::TOPOLOGY_UNKNOWN), said(fault)),
         (None, None) if masters.is_empty() => pending("The nodes are being looked for."),
         (None, None)
             if heard < masters.len() || !(snapshot.ready || snapshot.subscribed_masters < snapshot.masters) =>
@@ -132,36 +133,36 @@ fn connected(snapshot: &Snapshot) -> Verdict {
     }
 }
 
-/// What Redis's own words say of an error.
-fn class(error: &str) -> Option<&'static str> {
-    if ["NOAUTH", "WRONGPASS", "AUTH failed", "AuthenticationFailed"].iter().any(|word| error.contains(word)) {
-        Some(reason::AUTHENTICATION_FAILED)
-    } else if error.contains("NOPERM") {
-        Some(reason::PERMISSION_DENIED)
-    } else {
-        None
+fn said(fault: &Fault) -> String {
+    fault.message.to_string()
+}
+
+/// `None`: it has no word of its own.
+fn class(fault: &Fault) -> Option<&'static str> {
+    match fault.category {
+        FaultCategory::Authentication => Some(reason::AUTHENTICATION_FAILED),
+        FaultCategory::Permission => Some(reason::PERMISSION_DENIED),
+        FaultCategory::EgressRefused => Some(reason::EGRESS_REFUSED),
+        FaultCategory::NotACluster | FaultCategory::Concealed | FaultCategory::Uncovered => {
+            Some(reason::TOPOLOGY_UNKNOWN)
+        }
+        FaultCategory::Unreachable | FaultCategory::Tls | FaultCategory::Other => None,
     }
 }
 
 fn notifications(snapshot: &Snapshot) -> Verdict {
-    let read = |node: &&NodeSnapshot| node.notify_keyspace_events.is_some();
-    if let Some(node) = snapshot.nodes.iter().filter(read).find(|node| !node.notifications) {
-        let fix = node.last_error.as_deref().unwrap_or("run CONFIG SET notify-keyspace-events Kg$xe on it");
-        return no(reason::NOTIFICATIONS_DISABLED, format!("{}: {fix}", node.address));
+    let faults = || snapshot.nodes.iter().filter_map(|node| Some((node, node.notification_fault.as_ref()?)));
+    let disabled = faults().find(|(_, fault)| matches!(fault, NotificationFault::Disabled { .. }));
+    if let Some((node, fault)) = disabled {
+        return no(reason::NOTIFICATIONS_DISABLED, format!("{}: {}", node.address, fault.message()));
+    }
+    if let Some((node, fault)) = faults().next() {
+        return unknown(reason::CANNOT_INSPECT, format!("{}: {}", node.address, fault.message()));
     }
     if snapshot.nodes.is_empty() || snapshot.nodes.iter().any(|node| !node.notifications) {
         return pending("The nodes' settings have not been read yet.");
     }
-    match snapshot.nodes.iter().find(|node| node.notify_keyspace_events.is_none()) {
-        None => yes(reason::KEYSPACE_EVENTS_ON, "Every node tells of its keys' changes."),
-        Some(node) => unknown(
-            reason::CANNOT_INSPECT,
-            format!(
-                "{}: notify-keyspace-events cannot be read; see that it has the flags Kg$xe, or grant +config|get",
-                node.address
-            ),
-        ),
-    }
+    yes(reason::KEYSPACE_EVENTS_ON, "Every node tells of its keys' changes.")
 }
 
 fn delivering(snapshot: &Snapshot, suspend: bool) -> Verdict {
@@ -172,8 +173,11 @@ fn delivering(snapshot: &Snapshot, suspend: bool) -> Verdict {
     } else if let Some(why) = delivery.paused.as_deref() {
         no(reason::PAUSED, why)
     } else if delivery.consecutive_failures >= FAILING_FROM {
-        let answered = error.contains("answered");
-        let why = if answered { reason::SINK_REJECTED } else { reason::SINK_UNREACHABLE };
+        let why = match delivery.last_failure {
+            Some(Failure::Rejected(_)) => reason::SINK_REJECTED,
+            Some(Failure::EgressRefused) => reason::EGRESS_REFUSED,
+            Some(Failure::Unreachable | Failure::Tls | Failure::Other) | None => reason::SINK_UNREACHABLE,
+        };
         no(why, format!("{} attempts in a row have failed, the last one: {error}", delivery.consecutive_failures))
     } else if delivery.last_delivered.is_some() || snapshot.counts.last_delivered.is_some() {
         yes(reason::DELIVERED, "The webhook takes what is sent.")

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     listener::{Counts, Durability, Hold},
-    model::Address,
+    model::{Address, Failure, FaultCategory, NotificationFault},
 };
 
 fn node(id: &str, role: Role) -> NodeSnapshot {
@@ -17,6 +17,7 @@ fn node(id: &str, role: Role) -> NodeSnapshot {
         since: Some(Millis(1_795_000_000_999)),
         notify_keyspace_events: Some("Kg$xe".into()),
         notifications: true,
+        notification_fault: None,
         clock_offset_ms: Some(0),
         last_error: None,
     }
@@ -109,7 +110,8 @@ fn a_restarted_operator_changes_only_the_owner_of_what_is_well() {
     let done = Facts { starting: true, owner: "operator-b", ..facts(Some(&anew), 101) };
     assert_eq!(step(&after, &done), after);
     // That it does not come up is said when it has had its time.
-    let down = Snapshot { topology_error: Some("no node tells the topology".into()), ..connecting };
+    let down =
+        Snapshot { topology_error: Some(FaultCategory::Unreachable.fault("no node tells the topology")), ..connecting };
     let late = Facts { owner: "operator-b", ..facts(Some(&down), 120) };
     assert_eq!(says(&step(&after, &late), condition::READY), "False ConnectionFailed");
     // Another spec is another matter.
@@ -140,15 +142,17 @@ fn each_trouble_has_its_reason_and_its_fix() {
         snapshot.nodes.clear();
         (snapshot.ready, snapshot.masters) = (false, 0);
     };
-    let topology = |error: &'static str| {
+    let topology = |category: FaultCategory| {
         move |snapshot: &mut Snapshot| {
             gone(snapshot);
-            snapshot.topology_error = Some(error.into());
+            snapshot.topology_error = Some(category.fault("a:1: no"));
         }
     };
-    assert_eq!(ready(&topology("a:1: WRONGPASS: check")), "False AuthenticationFailed");
-    assert_eq!(ready(&topology("a:1: NOPERM")), "False PermissionDenied");
-    assert_eq!(ready(&topology("a:1: connection refused")), "False ConnectionFailed");
+    assert_eq!(ready(&topology(FaultCategory::Authentication)), "False AuthenticationFailed");
+    assert_eq!(ready(&topology(FaultCategory::Permission)), "False PermissionDenied");
+    assert_eq!(ready(&topology(FaultCategory::Unreachable)), "False ConnectionFailed");
+    assert_eq!(ready(&topology(FaultCategory::EgressRefused)), "False EgressRefused");
+    assert_eq!(ready(&topology(FaultCategory::NotACluster)), "False TopologyUnknown");
     assert_eq!(ready(&|snapshot| snapshot.nodes[0].subscribed = false), "False PartiallyConnected");
     assert_eq!(
         ready(&|snapshot| {
@@ -160,7 +164,10 @@ fn each_trouble_has_its_reason_and_its_fix() {
     let off = with(&|snapshot| {
         let node = &mut snapshot.nodes[0];
         (node.notifications, node.notify_keyspace_events) = (false, Some(String::new()));
-        node.last_error = Some(Arc::from("run CONFIG SET notify-keyspace-events Kg$xe on 10.0.3.7:6379"));
+        node.notification_fault = Some(NotificationFault::Disabled {
+            command: "CONFIG SET notify-keyspace-events Kg$xe".into(),
+            message: Arc::from("run CONFIG SET notify-keyspace-events Kg$xe on 10.0.3.7:6379"),
+        });
         (snapshot.subscribed_masters, snapshot.ready) = (0, false);
     });
     assert_eq!(says(&off, condition::READY), "False NotificationsDisabled");
@@ -168,7 +175,7 @@ fn each_trouble_has_its_reason_and_its_fix() {
     assert!(find(&off, condition::READY).unwrap().message.contains("CONFIG SET notify-keyspace-events Kg$xe"));
     let blind = with(&|snapshot| {
         for node in &mut snapshot.nodes {
-            node.notify_keyspace_events = None;
+            node.notification_fault = Some(NotificationFault::CannotInspect { message: Arc::from("no") });
         }
     });
     assert_eq!(says(&blind, condition::NOTIFICATIONS_ENABLED), "Unknown CannotInspect");
@@ -191,6 +198,7 @@ fn the_sinks_mood_is_not_folded_into_ready() {
     let mut snapshot = healthy();
     snapshot.delivery.consecutive_failures = 3;
     snapshot.delivery.last_error = Some("answered 503".into());
+    snapshot.delivery.last_failure = Some(Failure::Rejected(503));
     let status = step(&Status::default(), &facts(Some(&snapshot), 0));
     assert_eq!(says(&status, condition::DELIVERING), "False SinkRejected");
     assert_eq!(says(&status, condition::READY), "True Listening");
@@ -220,7 +228,11 @@ fn a_condition_keeps_its_time_until_its_status_flips() {
     let good = step(&Status::default(), &facts(Some(&healthy()), 0));
     let still = step(&good, &Facts { owner: "operator-b", ..facts(Some(&healthy()), 50) });
     assert_eq!(find(&still, condition::READY), find(&good, condition::READY));
-    let bad = Snapshot { topology_error: Some("some slots have no owner".into()), ready: false, ..healthy() };
+    let bad = Snapshot {
+        topology_error: Some(FaultCategory::Uncovered.fault("some slots have no owner")),
+        ready: false,
+        ..healthy()
+    };
     let flipped = step(&good, &facts(Some(&bad), 60));
     assert_eq!(find(&flipped, condition::CONNECTED).unwrap().last_transition_time, Time(at(60)));
     assert_eq!(find(&flipped, condition::ACCEPTED).unwrap().last_transition_time, Time(at(0)));
@@ -229,7 +241,12 @@ fn a_condition_keeps_its_time_until_its_status_flips() {
 #[test]
 fn messages_have_the_length_that_the_schema_allows() {
     let long = "ü".repeat(40_000);
-    let bad = Snapshot { topology_error: Some(long), ready: false, nodes: Vec::new(), ..healthy() };
+    let bad = Snapshot {
+        topology_error: Some(FaultCategory::Other.fault(long)),
+        ready: false,
+        nodes: Vec::new(),
+        ..healthy()
+    };
     let status = step(&Status::default(), &facts(Some(&bad), 0));
     assert_eq!(find(&status, condition::CONNECTED).unwrap().message.chars().count(), LONGEST_MESSAGE);
 }

@@ -87,7 +87,7 @@ metrics! {
         oldest;
     Gauge "redis_expiry_dead_letters", LISTENER, "Events that were given up and can be replayed",
         |scrape| each(scrape, |snapshot| level(snapshot.counts.dead_letters));
-    Counter "redis_expiry_attempts_total", &["namespace", "name", "outcome"], "Requests to the webhook that have ended: 2xx, 3xx, 4xx, 5xx, timeout, connection, tls, other",
+    Counter "redis_expiry_attempts_total", &["namespace", "name", "outcome"], "Requests to the webhook that have ended: 2xx, 3xx, 4xx, 5xx, timeout, connection, tls, refused, other",
         |scrape| split(scrape, "outcome", |snapshot| {
             AttemptClass::ALL.iter().map(|class| (class.as_str(), snapshot.delivery.attempts[*class as usize])).collect()
         });

@@ -23,6 +23,7 @@ fn scrape() -> Scrape {
         since: None,
         notify_keyspace_events: None,
         notifications: true,
+        notification_fault: None,
         clock_offset_ms: Some(-5),
         last_error: None,
     };
