@@ -275,9 +275,9 @@ impl From<Removal> for Ending {
 
 /// What differs can be changed while the listener runs: whom to tell, how, and under which names; and who we are to Redis.
 fn same_pipeline(old: &Plan, new: &Plan) -> bool {
-    let Plan { suspend, id_template, webhook, delivery, redis, .. } = new.clone();
+    let Plan { suspend, redis, id_template, webhook, delivery, .. } = new.clone();
     let redis = RedisPlan { username: redis.username, password: redis.password, ..old.redis.clone() };
-    Plan { suspend, id_template, webhook, delivery, redis, ..old.clone() } == *new
+    Plan { suspend, redis, id_template, webhook, delivery, ..old.clone() } == *new
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -131,8 +131,8 @@ async fn maybe<F: Future>(future: Option<F>) -> Option<F::Output> {
 
 /// Of several faults the category is the first one's that is not of a node that is merely away: that one is to be mended.
 fn none(failures: &[Fault]) -> Fault {
-    let categories = failures.iter().map(|fault| fault.category);
-    let category = categories.clone().find(|category| *category != FaultCategory::Unreachable).or(categories.last());
+    let mut categories = failures.iter().map(|fault| fault.category);
+    let category = categories.find(|category| *category != FaultCategory::Unreachable);
     let messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).take(4).collect();
     let message = format!("no node tells the topology: {}", messages.join("; "));
     category.unwrap_or(FaultCategory::Unreachable).fault(message)
@@ -193,15 +193,13 @@ async fn read(connection: &mut MultiplexedConnection, asked: &Address) -> Result
     };
     let epoch = current_epoch(connection).await;
     let shards = redis::cmd("CLUSTER").arg("SHARDS").query_async::<Value>(connection).await;
-    let mut view = match shards {
-        Ok(value) => parse_shards(&value, asked, epoch).map_err(unreadable)?,
-        Err(_) => match redis::cmd("CLUSTER").arg("SLOTS").query_async::<Value>(connection).await {
-            Ok(value) => parse_slots(&value, asked, epoch).map_err(unreadable)?,
-            Err(_) => {
-                let fix = format!("{denied}; grant +cluster|nodes, +cluster|shards or +cluster|slots");
-                return Err(FaultCategory::Permission.fault(fix));
-            }
-        },
+    let mut view = if let Ok(value) = shards {
+        parse_shards(&value, asked, epoch).map_err(unreadable)?
+    } else if let Ok(value) = redis::cmd("CLUSTER").arg("SLOTS").query_async::<Value>(connection).await {
+        parse_slots(&value, asked, epoch).map_err(unreadable)?
+    } else {
+        let message = format!("{denied}; grant +cluster|nodes, +cluster|shards or +cluster|slots");
+        return Err(FaultCategory::Permission.fault(message));
     };
     if let Ok(myself) = redis::cmd("CLUSTER").arg("MYID").query_async::<String>(connection).await {
         view.myself = Some(NodeId::from(myself.as_str()));
