@@ -92,12 +92,11 @@ impl AttemptClass {
             Answer::Status { code: 300..=399, .. } => Self::Redirect,
             Answer::Status { code: 400..=499, .. } => Self::ClientError,
             Answer::Status { code: 500..=599, .. } => Self::ServerError,
-            Answer::Status { .. } => Self::Other,
             // The words are of `endpoint`.
             Answer::None { why, .. } if why.starts_with("no ") => Self::Timeout,
             Answer::None { failure: Failure::Tls, .. } => Self::Tls,
             Answer::None { failure: Failure::EgressRefused, .. } => Self::Refused,
-            Answer::None { failure: Failure::Other, .. } => Self::Other,
+            Answer::None { failure: Failure::Other, .. } | Answer::Status { .. } => Self::Other,
             Answer::None { .. } => Self::Connection,
         }
     }
