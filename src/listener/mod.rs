@@ -17,12 +17,14 @@ use crate::{
     dial::Dialler,
     model::ListenerId,
     plan::{Plan, RedisPlan},
-    store::{Store, memory::MemoryStore},
+    store::{Store, memory::MemoryStore, redis::Links},
 };
 
 mod dead_letters;
 mod fencing;
 mod guard;
+mod health;
+mod opening;
 mod pipeline;
 mod snapshot;
 mod successor;
@@ -30,6 +32,7 @@ mod successor;
 pub use dead_letters::DeadLetters;
 pub use fencing::Fencing;
 use fencing::Gate;
+use opening::Opening;
 use pipeline::{Access, Ending, Pipeline, Planned};
 pub use snapshot::{Hold, NodeSnapshot, Role, Snapshot};
 
@@ -74,6 +77,8 @@ struct Common {
     snapshots: Arc<watch::Sender<Snapshots>>,
     /// Listeners with equal connection settings share one.
     deployments: Mutex<HashMap<RedisPlan, Weak<Deployment>>>,
+    /// So do stores.
+    links: Arc<Links>,
 }
 
 /// Where one listener runs, or is being ended.
@@ -125,6 +130,7 @@ impl Supervisor {
             make_memory: Box::new(make_memory),
             snapshots: Arc::new(watch::Sender::new(Snapshots::new())),
             deployments: Mutex::default(),
+            links: Arc::default(),
         };
         Self { common: Arc::new(common), places: Mutex::default() }
     }
@@ -227,8 +233,11 @@ impl Common {
         let ended = end.clone();
         let make = move || Pipeline {
             plans: planned.clone(),
-            dialler: common.dialler.clone(),
-            memory: Arc::clone(&memory),
+            opening: Opening {
+                memory: Arc::clone(&memory),
+                links: Arc::clone(&common.links),
+                dialler: common.dialler.clone(),
+            },
             on_deployment_change: common.on_deployment_change,
             fencing: common.fencing,
             gate: Arc::clone(&gate),
