@@ -18,6 +18,7 @@ pub(super) struct Opening {
     /// The store of a listener whose store is memory.
     pub memory: Arc<dyn Store>,
     pub links: Arc<Links>,
+    /// Opens every connection of the listener that is not its deployment's.
     pub dialler: Dialler,
 }
 
@@ -41,6 +42,7 @@ impl Opening {
 
 fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
     Settings {
+        dialler: dialler.clone(),
         address_map: plan.address_map.clone(),
         username: plan.username.clone(),
         dialler: dialler.clone(),
