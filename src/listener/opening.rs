@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::store::redis::{Links, Mode, RedisStore, Settings};
 use crate::{
     dial::Dialler,
     model::ListenerId,
     plan::{RedisPlan, StorePlan},
     store::{
         Epoch, Store, StoreError,
-        redis::{Links, Mode, RedisStore, Settings},
         sqlite::{Options, SqliteStore},
     },
 };
