@@ -45,7 +45,6 @@ fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
         dialler: dialler.clone(),
         address_map: plan.address_map.clone(),
         username: plan.username.clone(),
-        dialler: dialler.clone(),
         password: plan.password.as_ref().map(|password| String::from_utf8_lossy(&password.0).into_owned()),
         ..Settings::new(Mode::Cluster, plan.addresses.clone())
     }
