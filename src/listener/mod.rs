@@ -16,18 +16,21 @@ use crate::{
     deployment::Deployment,
     model::ListenerId,
     plan::{Plan, RedisPlan},
-    store::{Store, memory::MemoryStore},
+    store::{Store, memory::MemoryStore, redis::Links},
 };
 
 mod dead_letters;
 mod fencing;
 mod guard;
+mod health;
+mod opening;
 mod pipeline;
 mod snapshot;
 
 pub use dead_letters::DeadLetters;
 pub use fencing::Fencing;
 use fencing::Gate;
+use opening::Opening;
 use pipeline::{Access, Ending, Pipeline};
 pub use snapshot::{Hold, NodeSnapshot, Role, Snapshot};
 
@@ -71,6 +74,8 @@ struct Common {
     snapshots: Arc<watch::Sender<Snapshots>>,
     /// Listeners with equal connection settings share one.
     deployments: Mutex<HashMap<RedisPlan, Weak<Deployment>>>,
+    /// So do stores.
+    links: Arc<Links>,
 }
 
 /// Where one listener runs, or is being ended.
@@ -107,6 +112,7 @@ impl Supervisor {
             make_memory: Box::new(make_memory),
             snapshots: Arc::new(watch::Sender::new(Snapshots::new())),
             deployments: Mutex::default(),
+            links: Arc::default(),
         };
         Self { common: Arc::new(common), places: Mutex::default() }
     }
@@ -210,7 +216,7 @@ impl Common {
         let make = move || Pipeline {
             plans: planned.clone(),
             deployment: Arc::clone(&deployment),
-            memory: Arc::clone(&memory),
+            opening: Opening { memory: Arc::clone(&memory), links: Arc::clone(&common.links) },
             on_deployment_change: common.on_deployment_change,
             fencing: common.fencing,
             gate: Arc::clone(&gate),

@@ -5,17 +5,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Fencing, Hold, OnDeploymentChange, Snapshot, Snapshots,
     fencing::{self, Gate},
     guard::Backoff,
+    health::{self, Health},
+    opening::Opening,
     snapshot::{self, Teller},
 };
 use crate::{
@@ -24,10 +22,7 @@ use crate::{
     ledger::{self, Keeper, Naming, Stats, Stopped},
     model::Millis,
     plan::{Plan, StorePlan},
-    store::{
-        Counts, Epoch, Store, StoreError,
-        sqlite::{Options, SqliteStore},
-    },
+    store::{Counts, Epoch, Store, StoreError},
 };
 
 /// Whether a listener is to end.
@@ -51,7 +46,7 @@ pub(super) struct Access {
 pub(super) struct Pipeline {
     pub plans: watch::Receiver<Plan>,
     pub deployment: Arc<Deployment>,
-    pub memory: Arc<dyn Store>,
+    pub opening: Opening,
     pub on_deployment_change: OnDeploymentChange,
     pub fencing: Fencing,
     pub gate: Arc<Gate>,
@@ -64,8 +59,8 @@ pub(super) struct Pipeline {
 
 /// How long a deleted listener's store may take to be opened and emptied.
 const BURYING: Duration = Duration::from_secs(10);
-/// How often the store is counted and the snapshot made at the least.
-const SNAPSHOT: Duration = Duration::from_secs(1);
+/// How long a snapshot that turns ready waits for its counts.
+const COUNTING: Duration = Duration::from_millis(500);
 /// How often the snapshot is made at the most.
 const APART: Duration = Duration::from_millis(50);
 
@@ -135,10 +130,10 @@ impl Pipeline {
         }
         let plan = self.plan();
         let burying = async {
-            let (store, epoch) = self.open(&plan).await?;
+            let (store, epoch) = self.opening.open(&plan.listener, &plan.store).await?;
             store.destroy(epoch).await
         };
-        let buried = tokio::time::timeout(BURYING, burying).await;
+        let buried = timeout(BURYING, burying).await;
         let late = |_| Err(StoreError::Unavailable("it took too long".to_owned()));
         if let Err(error) = buried.unwrap_or_else(late) {
             left_behind(&plan, &error);
@@ -149,7 +144,7 @@ impl Pipeline {
         let plan = self.plan();
         let mut end = self.end.clone();
         let opened = tokio::select! {
-            opened = self.open(&plan) => opened,
+            opened = self.opening.open(&plan.listener, &plan.store) => opened,
             () = ending(&mut end) => return Over::Ended,
         };
         let (store, epoch) = match opened {
@@ -190,19 +185,6 @@ impl Pipeline {
         over
     }
 
-    async fn open(&self, plan: &Plan) -> Result<(Arc<dyn Store>, Epoch), StoreError> {
-        let store: Arc<dyn Store> = match &plan.store {
-            StorePlan::Memory => Arc::clone(&self.memory),
-            StorePlan::Local { path } => {
-                let path = path.clone();
-                let opening = tokio::task::spawn_blocking(move || SqliteStore::open(&path, &Options::default()));
-                Arc::new(opening.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
-            }
-        };
-        let epoch = store.take_epoch().await?;
-        Ok((store, epoch))
-    }
-
     /// Runs the ledger, keeps the settings and the snapshot current, until something ends.
     async fn serve(
         &mut self,
@@ -225,18 +207,22 @@ impl Pipeline {
         );
         let mut ledger = JoinSet::new();
         ledger.spawn(keeper);
+        let (tell, health) = watch::channel(Health::default());
+        let mut watching = JoinSet::new();
+        let shared = matches!(plan.store, StorePlan::Redis { .. });
+        watching.spawn(health::watch(Arc::clone(store), epoch, shared, tell));
         let mut shown = Shown {
             view: self.deployment.view(),
             stats,
             delivery: delivery.snapshot(),
+            health,
             counts: Counts::default(),
+            counted: 0,
             hold: None,
             ready: false,
             started,
         };
         let mut delivering = delivery.snapshot();
-        let mut tick = interval(SNAPSHOT);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let over = loop {
             tokio::select! {
                 () = ending(&mut self.end) => break Over::Ended,
@@ -259,10 +245,14 @@ impl Pipeline {
                     delivery.update(delivery_settings(&plan));
                 },
                 () = shown.changed() => tokio::time::sleep(APART).await,
-                _ = tick.tick() => if let Ok(counts) = store.counts().await { shown.counts = counts },
+                Some(ended) = watching.join_next() => match ended {
+                    Ok(error) => break Over::Again(refused(&error)),
+                    Err(error) => break Over::Again(failed(&error)),
+                },
             }
+            shown.read_health();
             if shown.turns_ready()
-                && let Ok(counts) = store.counts().await
+                && let Ok(Ok(counts)) = timeout(COUNTING, store.counts()).await
             {
                 shown.counts = counts;
             }
@@ -275,6 +265,7 @@ impl Pipeline {
             });
         };
         stop.cancel();
+        watching.shutdown().await;
         while let Some(ended) = ledger.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(listener = %plan.listener, %error, "The ledger failed.");
@@ -307,7 +298,10 @@ struct Shown {
     view: watch::Receiver<Arc<View>>,
     stats: watch::Receiver<Stats>,
     delivery: watch::Receiver<delivery::Snapshot>,
+    health: watch::Receiver<Health>,
+    /// As new as the last of those in `health`, or newer.
     counts: Counts,
+    counted: u64,
     hold: Option<Hold>,
     /// As last shown.
     ready: bool,
@@ -321,9 +315,17 @@ impl Shown {
             changed = self.view.changed() => changed.is_err(),
             changed = self.stats.changed() => changed.is_err(),
             changed = self.delivery.changed() => changed.is_err(),
+            changed = self.health.changed() => changed.is_err(),
         };
         if ended {
             std::future::pending::<()>().await;
+        }
+    }
+
+    fn read_health(&mut self) {
+        let health = self.health.borrow();
+        if self.counted != health.counted {
+            (self.counts, self.counted) = (health.counts, health.counted);
         }
     }
 
@@ -337,8 +339,15 @@ impl Shown {
         let view = self.view.borrow_and_update();
         let stats = self.stats.borrow_and_update();
         let delivery = self.delivery.borrow_and_update();
+        let health = self.health.borrow();
         let mut snapshot = snapshot::of(plan, &view, &stats, &delivery, self.counts);
         snapshot.started = self.started;
+        snapshot.durability.clone_from(&health.durability);
+        if let Some(error) = health.error.as_ref().filter(|_| snapshot.store_error.is_none()) {
+            snapshot.store_error = Some(error.to_string());
+            snapshot.store_category = Some(error.category());
+            snapshot.ready = false;
+        }
         snapshot.ready &= self.hold.is_none();
         snapshot.hold.clone_from(&self.hold);
         snapshot

@@ -33,6 +33,8 @@ pub(super) enum Job {
         args: Args,
         answer: Answer<Vec<redis::Value>>,
     },
+    /// How much there is.
+    Count(Answer<Vec<redis::Value>>),
     Raise(Raise),
     Close(Answer<()>),
 }

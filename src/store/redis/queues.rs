@@ -41,6 +41,11 @@ impl Queues {
         self.woken.len()
     }
 
+    /// Fails where nothing more is taken.
+    pub fn open(&self) -> Result<(), StoreError> {
+        self.put(Vec::new())
+    }
+
     /// Puts jobs into the queues of the partitions named, or none of them into any.
     pub fn put(&self, jobs: Vec<(usize, Job)>) -> Result<(), StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

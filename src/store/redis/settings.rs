@@ -9,7 +9,7 @@ use crate::model::Address;
 pub const PARTITIONS: u16 = 16;
 
 /// What kind of Redis it lies in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     Cluster,
     /// One server: the first of the addresses.
@@ -37,11 +37,26 @@ pub struct Settings {
     pub keep_bytes: usize,
     /// How often a partition that was written to lately is asked whether it has lost something.
     pub probe: Duration,
-    /// How often the servers' eviction policy is looked at.
+    /// How old may be what the servers say of their eviction policy and persistence.
     pub policy_check: Duration,
 }
 
+/// What two settings have in common that lead to the same connections.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Reach {
+    mode: Mode,
+    addresses: Vec<Address>,
+    address_map: Vec<(Address, Address)>,
+    username: Option<String>,
+    password: Option<String>,
+}
+
 impl Settings {
+    pub(super) fn reach(&self) -> Reach {
+        let Self { mode, addresses, address_map, username, password, .. } = self.clone();
+        Reach { mode, addresses, address_map, username, password }
+    }
+
     pub fn new(mode: Mode, addresses: Vec<Address>) -> Self {
         Self {
             mode,

@@ -1,9 +1,12 @@
 //! The task of one partition. It has one script under way at a time: so writes are in order, those that gather meanwhile go
 //! together, and one that got no answer can be sent again without being done twice.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use redis::Value;
@@ -50,6 +53,9 @@ pub(super) struct Worker {
     pub seen: Instant,
     /// When something was written last, the epoch included: so long ago, a failover takes nothing back.
     pub wrote: Option<Instant>,
+    /// What the partition's owner has counted since it wrote last, and when: whoever runs a listener counts it each second, and
+    /// one of many that has nothing to do is to cost its Redis nothing.
+    pub counted: Option<(Instant, Vec<Value>)>,
 }
 
 /// Tells the queues that the task has ended, however it came to that.
@@ -61,6 +67,8 @@ impl Drop for Ending<'_> {
     }
 }
 
+/// What was counted is counted again after this, should it not be what we think.
+const COUNTED: Duration = Duration::from_secs(60);
 /// A loss that comes again while it is mended is left to the next call.
 const MENDINGS: usize = 3;
 
@@ -85,6 +93,7 @@ impl Worker {
 
     async fn other(&mut self, job: Job) {
         match job {
+            Job::Count(answer) => drop(answer.send(self.count().await)),
             Job::Read { script, args, answer } => drop(answer.send(self.read(script, &args).await)),
             Job::Repeated { epoch, args, answer } => drop(answer.send(self.repeat(epoch, &args).await)),
             Job::Raise(raise) => self.raise(raise).await,
@@ -124,6 +133,19 @@ impl Worker {
         found.is_none_or(|(seq, epoch)| seq < self.seq || epoch < self.taken)
     }
 
+    async fn count(&mut self) -> Result<Vec<Value>, StoreError> {
+        if let Some((at, counted)) = &self.counted
+            && at.elapsed() < COUNTED
+        {
+            return Ok(counted.clone());
+        }
+        let answer = self.read(&script::COUNTS, &[]).await?;
+        // Another owner's writes we do not see.
+        let ours = self.taken > Epoch(0) && reply::head(&answer).is_some_and(|(_, epoch)| epoch == self.taken);
+        self.counted = ours.then(|| (Instant::now(), answer.clone()));
+        Ok(answer)
+    }
+
     pub async fn read(&mut self, script: &'static Script, args: &[Vec<u8>]) -> Result<Vec<Value>, StoreError> {
         for _ in 0..MENDINGS {
             let answer = self.call(script, args).await?;
@@ -152,6 +174,7 @@ impl Worker {
 
     /// Does a batch once, however often it has to be sent.
     async fn write(&mut self, jobs: Args) -> Result<Outcome, StoreError> {
+        self.counted = None;
         for _ in 0..2 * MENDINGS {
             let mine = self.next;
             self.next += 1;
