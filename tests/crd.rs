@@ -375,3 +375,45 @@ fn every_reference_is_named_once() {
     });
     assert_eq!(places, 10, "serviceRef, and nine that every_reference_is_named_once has to name");
 }
+
+/// The fields of a spec that a person sets: what is neither an object of fields nor inside a reference or a list.
+fn fields(path: &str, part: &Value, found: &mut Vec<(String, Option<Value>)>) {
+    let whole = path.ends_with("SecretRef") || path.ends_with("secretKeyRef") || path == "store.redis";
+    match part["properties"].as_object() {
+        Some(properties) if !whole => {
+            for (name, property) in properties {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                fields(&path, property, found);
+            }
+        }
+        _ => found.push((path.to_owned(), part.get("default").cloned())),
+    }
+}
+
+#[test]
+fn the_reference_has_every_field_with_its_default_and_no_other() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/resource.md")).unwrap();
+    let (_, table) = text.split_once("## spec\n").expect("the heading");
+    let rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|')).skip(2);
+    let mut told: Vec<(String, String)> = rows
+        .map(|row| {
+            let mut cells = row.trim_matches('|').split('|').map(str::trim);
+            let field = cells.next().unwrap().trim_matches('`').to_owned();
+            (field, cells.next().unwrap().to_owned())
+        })
+        .collect();
+    let mut found = Vec::new();
+    fields("", &schema()["properties"]["spec"], &mut found);
+    told.sort();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let names = |fields: &[(String, String)]| fields.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&told), found.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>());
+    for ((field, told), (_, default)) in told.iter().zip(&found) {
+        let default = match default {
+            None => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        assert_eq!(*told, format!("`{default}`"), "{field}");
+    }
+}

@@ -74,6 +74,7 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// The store's default in Kubernetes.
+#[expect(clippy::unnecessary_wraps, reason = "it is the default of an optional field")]
 pub(super) fn redis_store() -> Option<StoreSpec> {
     Some(StoreSpec { store_type: StoreType::Redis, redis: None })
 }
