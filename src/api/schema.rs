@@ -58,7 +58,7 @@ impl JsonSchema for HostPort {
         text(
             261,
             Rule::new(concat!(
-                "self.matches('^([-._a-zA-Z0-9]+|[[][-._%:a-zA-Z0-9]+[]]):[0-9]{1,5}$') && ",
+                r"self.matches('^([-._a-zA-Z0-9]+|\\[[-._%:a-zA-Z0-9]+\\]):[0-9]{1,5}$') && ",
                 "int(self.substring(self.lastIndexOf(':') + 1)) >= 1 && ",
                 "int(self.substring(self.lastIndexOf(':') + 1)) <= 65535"
             ))
