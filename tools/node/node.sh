@@ -272,7 +272,7 @@ case $verb in
     up) up ;;
     load) load "$1" ;;
     run)
-        programs=$(cd "$programs" && pwd)
+        programs=$(realpath -m "$programs")
         export KUBECONFIG=$node/kubeconfig PATH=$programs:$PATH
         inside "$@"
         ;;
