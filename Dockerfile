@@ -46,7 +46,7 @@ USER 65532:65532
 ENTRYPOINT ["/redis-expiry-operator"]
 ARG VERSION=dev
 ARG REVISION=unknown
-ARG SOURCE=https://redisexpiry.io
+ARG SOURCE=""
 LABEL org.opencontainers.image.title="redis-expiry-operator" \
     org.opencontainers.image.description="Turns Redis key expiry into webhooks: on time, none lost, none invented." \
     org.opencontainers.image.licenses="Apache-2.0" \

@@ -23,7 +23,8 @@ kubectl() { inside "$programs/kubectl" --kubeconfig "$node/kubeconfig" "$@"; }
 # it is killed.
 start() {
     local name=$1; shift
-    inside nohup "$@" >"$node/logs/$name.log" 2>&1 </dev/null &
+    # Not by `inside`: what is remembered would be a shell that waits for the program.
+    nohup nsenter --net="/run/netns/$(cat "$node/netns")" "$@" >"$node/logs/$name.log" 2>&1 </dev/null &
     echo "$! $(started "$!")" >>"$node/processes"
 }
 # When the process started, in ticks since boot; nothing if there is none.
