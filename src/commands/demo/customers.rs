@@ -84,6 +84,9 @@ struct Run {
     ttl: Vec<u64>,
 }
 
+/// It may be starting, or its name not yet known everywhere.
+const OPENS_WITHIN: Duration = Duration::from_secs(60);
+
 pub async fn customers(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let path = match arguments.what {
         What::Run(it) => return run(it, arguments.control).await,
@@ -121,7 +124,7 @@ async fn run(it: Run, control: SocketAddr) -> anyhow::Result<ExitCode> {
     let record = Arc::new(Record::default());
     let (shortest, longest) = (it.ttl[0] * 1000, it.ttl[1] * 1000);
     let shop = Shop::new(it.shop.as_str().trim_end_matches('/').to_owned(), Arc::clone(&record), shortest..=longest)?;
-    let stock: Stock = shop.get("/stock").await.context("asking the order service for its stock")?;
+    let stock = opened(&shop).await?;
     let initial = stock.products.iter().map(|it| (it.sku.clone(), it.available + it.sold)).collect();
     let (gone, is_gone) = watch::channel(false);
     let crowd = Crowd {
@@ -153,6 +156,20 @@ async fn run(it: Run, control: SocketAddr) -> anyhow::Result<ExitCode> {
         Some(ended) = tasks.join_next() => {
             ended.context("a task of the customers")??;
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// What is on the shelves, once the order service answers.
+async fn opened(shop: &Shop) -> anyhow::Result<Stock> {
+    let began = Instant::now();
+    loop {
+        match shop.get("/stock").await {
+            Ok(stock) => return Ok(stock),
+            Err(error) if began.elapsed() > OPENS_WITHIN => {
+                return Err(error).context("asking the order service for its stock");
+            }
+            Err(_) => sleep(Duration::from_millis(200)).await,
         }
     }
 }

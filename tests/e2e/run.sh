@@ -1,0 +1,20 @@
+# The listener without the operator, in one pod: what the steps need of it. Sourced.
+
+listener_up() {
+    apply run
+    shop rollout status deployment/listener --timeout=60s >/dev/null
+    within 30 listener_ready
+}
+listener_ready() { shop logs deployment/listener | grep -q '"event":"ready"'; }
+
+listener_steps() {
+    phase "run restarted"
+    shop rollout restart deployment/listener >/dev/null
+    shop rollout status deployment/listener --timeout=60s >/dev/null
+    hold 5
+
+    phase "its pod killed"
+    shop delete pod -l app=listener --force --grace-period=0 >/dev/null 2>&1
+    shop rollout status deployment/listener --timeout=60s >/dev/null
+    hold 5
+}
