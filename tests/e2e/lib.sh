@@ -1,4 +1,6 @@
+# shellcheck shell=bash
 # What the steps are made of. Sourced.
+# shellcheck disable=SC2154 # steps.sh says where it is, and which namespace is the shop
 
 began=$SECONDS
 say() { printf '%4d s  %s\n' $((SECONDS - began)) "$*"; }

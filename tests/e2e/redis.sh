@@ -1,4 +1,6 @@
+# shellcheck shell=bash
 # The Redis Cluster. Sourced.
+# shellcheck disable=SC2154 # steps.sh says where it is, and which namespace is the shop
 
 # Starts the six servers and makes them one cluster.
 redis_up() {

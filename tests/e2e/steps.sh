@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # The steps, in whatever cluster KUBECONFIG names: steps.sh. Their settings are in the environment:
 #   OPERATOR_IMAGE, REDIS_IMAGE   images that the cluster's nodes have or can pull
-#   LISTENER                      operator (default), or run: without an operator
+#   LISTENER                      operator (default), or alone: `run` in a pod, without an operator
 #   SHOP                          the namespace, default shop; it is made and, if all went well, deleted
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${OPERATOR_IMAGE:?}" "${REDIS_IMAGE:?}"
 SHOP=${SHOP:-shop}
+# shellcheck disable=SC1091 # each is checked by itself
 . "$here/lib.sh"
+# shellcheck disable=SC1091
 . "$here/redis.sh"
+# shellcheck disable=SC1090
 . "$here/${LISTENER:=operator}.sh"
+# shellcheck disable=SC2154 # it is assigned where it is read
 trap 'status=$?; [ $status = 0 ] || dump; exit $status' EXIT
 
 say "namespace $SHOP: only restricted pods are let in"
@@ -47,4 +51,8 @@ hold 5 90
 
 phase "nothing is broken any more" --quiet
 hold 10
+listener_shown
 customers finish
+listener_down
+kubectl delete namespace "$SHOP" --timeout=120s >/dev/null
+say "done"

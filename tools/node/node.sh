@@ -4,7 +4,7 @@
 #   node.sh load DIR ARCHIVE    makes an OCI archive an image of the node, for imagePullPolicy: Never
 #   node.sh run DIR COMMAND...  runs a command in the node's network, with KUBECONFIG set and the programs in PATH
 #   node.sh down DIR            stops it and leaves nothing behind
-# Kubernetes' programs come from $KUBE_TOOLS, else target/kube/bin (`make kube-tools`); from Debian, packages.txt.
+# Kubernetes' programs come from $KUBE_TOOLS, else target/kube/bin (`make kube-tools`); the rest from Debian (`make node-packages`).
 #
 # Pods are 10.85.0.0/16, Services 10.96.0.0/16, the node is 10.86.0.1; none of it is seen outside of the namespace.
 # Ten local volumes are the default storage class. There is room for one such node on a machine: cgroups are shared.

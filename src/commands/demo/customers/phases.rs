@@ -45,7 +45,8 @@ pub struct Verdict {
 const LEAST_DUE: usize = 300;
 const LEAST_PAID: usize = 100;
 
-/// A deletion so shortly before something is broken may not have been noted yet: it counts as one of the next phase.
+/// A deletion so shortly before something is broken may not have been noted yet, and a webhook may be on the way: they
+/// count as the next phase's.
 const RECORDING_MS: Millis = 1000;
 
 pub fn verdict(facts: &Facts, marks: &[Mark], end: Millis) -> Verdict {
@@ -74,12 +75,17 @@ pub fn verdict(facts: &Facts, marks: &[Mark], end: Millis) -> Verdict {
     for order in &facts.orders {
         let events = events.get(order.id.as_str()).map_or(&[][..], Vec::as_slice);
         if order.status != Status::Paid {
-            let Some(number) = at(order.deadline) else { continue };
+            let first = events.iter().map(|event| event.received_at).min();
+            // Due just before something was broken, and told of after that: it was on the way.
+            let on_the_way = first.is_none_or(|first| at(first) > at(order.deadline));
+            let Some(number) = at(if on_the_way { order.deadline + RECORDING_MS } else { order.deadline }) else {
+                continue;
+            };
             let phase = &mut phases[number];
             phase.due += 1;
             phase.repeated += events.iter().filter(|event| event.deliveries > 1).count();
             phase.inferred += events.iter().filter(|event| inferred(event)).count();
-            late[number].extend(events.iter().map(|event| event.received_at).min().map(|first| first - order.deadline));
+            late[number].extend(first.map(|first| first - order.deadline));
             continue;
         }
         let deleted = facts.told.get(&order.id).is_some_and(|told| told.key_deleted);
@@ -222,6 +228,21 @@ mod tests {
         assert_eq!(verdict(&facts(&marks, 299, 100), &marks, END).complaints.len(), 2);
         assert_eq!(verdict(&facts(&marks, 300, 99), &marks, END).complaints.len(), 2);
         assert!(!verdict(&facts(&marks, 300, 100), &[], END).sound());
+    }
+
+    #[test]
+    fn what_was_on_the_way_when_something_broke_is_counted_there() {
+        let marks = two();
+        let phase_of = |deadline: Millis, told: Millis| {
+            let mut facts = facts(&marks, 300, 100);
+            facts.orders.push(order("odd", Status::Cancelled, deadline, told));
+            add(&mut facts, event("odd", TimedOut::Cancelled, "Witnessed", told));
+            verdict(&facts, &marks, END).phases.iter().position(|phase| phase.due == 301)
+        };
+        assert_eq!(phase_of(19_900, 19_950), Some(0));
+        assert_eq!(phase_of(19_900, 29_000), Some(1));
+        // That is no excuse for a webhook that was late already.
+        assert_eq!(phase_of(18_000, 29_000), Some(0));
     }
 
     #[test]
