@@ -1,6 +1,8 @@
 # make demo   the main job, on a local Redis Cluster
 # make test   everything that an ordinary user can run
 # make bench  the figures of docs/benchmarks.md
+# make image  the operator's image, as an OCI archive in target/image
+# make e2e    that image in a real Kubernetes: the one that KUBECONFIG names, or a node of our own (as root, on Linux)
 # Each installs what it lacks, and says so.
 
 SHELL := /bin/bash
@@ -8,7 +10,7 @@ SHELL := /bin/bash
 CARGO_FLAGS ?= --locked
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: demo test bench lint tools redis
+.PHONY: demo test bench lint image e2e tools redis auditable image-packages node-packages
 
 demo: tools redis
 	cargo build $(CARGO_FLAGS)
@@ -23,6 +25,27 @@ lint: tools
 
 bench: tools redis
 	cargo bench $(CARGO_FLAGS) --bench figures -- $(ARGS)
+
+image: tools auditable image-packages
+	tools/image/build.sh target/image/operator.tar
+
+e2e: tools auditable image-packages redis
+	@[ -n "$$KUBECONFIG" ] || $(MAKE) --no-print-directory kube-tools node-packages
+	tests/e2e/run.sh
+
+# What it was built from goes into the program.
+auditable:
+	@cargo auditable --version >/dev/null 2>&1 || { echo "installing cargo-auditable"; \
+		cargo install cargo-auditable --version 0.7.7 --locked --quiet; }
+
+image-packages:
+	@command -v buildah >/dev/null || { echo "installing buildah"; $(APT) buildah; }
+
+# The node's containers and network; Kubernetes' own programs are `make kube-tools`.
+NODE_PACKAGES = containerd runc iptables nftables conntrack containernetworking-plugins buildah iproute2 openssl
+node-packages:
+	@for program in containerd runc iptables nft conntrack buildah ip openssl /usr/lib/cni/bridge; do \
+		command -v $$program >/dev/null || { echo "installing $(NODE_PACKAGES)"; $(APT) $(NODE_PACKAGES); break; }; done
 
 tools:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.90 or later (https://rustup.rs)"; exit 1; }

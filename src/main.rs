@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The demo breaks things on purpose; what its clients say to that would bury the show.
-    let quiet = matches!(arguments.command, Command::Demo(_)).then_some("error");
+    let quiet = matches!(&arguments.command, Command::Demo(it) if it.part.is_none()).then_some("error");
     let ended = logs::install(arguments.log.as_deref().or(quiet)).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
