@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api, clock,
-    listener::{OnDeploymentChange, Snapshots, Supervisor},
+    listener::{Fencing, OnDeploymentChange, Snapshots, Supervisor},
     telemetry::admin::{self, Running},
 };
 
@@ -30,6 +30,8 @@ use signals::Signals;
 
 /// How many lines of the reloader may wait to be shown.
 const LINES: usize = 64;
+/// A listener that another process has taken is taken back after so long: the other may have been a mistake, and is gone.
+const TAKEN_BACK: Duration = Duration::from_secs(30);
 /// A bad file, as for `check`.
 const BAD_FILE: u8 = 2;
 
@@ -83,7 +85,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let socket = admin::bind(&files.state_dir).await?;
-    let supervisor = Arc::new(Supervisor::new(on_deployment_change.into()));
+    let supervisor = Arc::new(Supervisor::new(on_deployment_change.into(), Fencing::Wait(TAKEN_BACK)));
     let mut shown = Shown { output, snapshots: supervisor.snapshots(), told: Snapshots::new() };
     let path = admin::socket(&files.state_dir).display().to_string();
     shown.say(
