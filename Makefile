@@ -37,3 +37,14 @@ APT = set -e; as=; [ "$$(id -u)" = 0 ] || as=sudo; command -v apt-get >/dev/null
 	|| { echo "no apt-get here: install it by hand"; exit 1; }; \
 	$$as apt-get update -qq; \
 	$$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends >/dev/null
+
+# The Kubernetes schemas that tests/chart holds the manifests against.
+CHART_TOOLS = target/chart-tools
+.PHONY: chart-tools
+chart-tools:
+	@$(CHART_TOOLS)/bin/pip freeze 2>/dev/null | grep -x 'kubernetes-validate==1.37.0' >/dev/null || { \
+	echo "installing kubernetes-validate 1.37.0 (from PyPI) into $(CHART_TOOLS)"; \
+	python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; $(APT) python3-venv; }; \
+	python3 -m venv $(CHART_TOOLS) && $(CHART_TOOLS)/bin/pip install --quiet --disable-pip-version-check 'kubernetes-validate==1.37.0'; }
+
+test: chart-tools
