@@ -12,12 +12,13 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
+use crate::store::redis::Links;
 use crate::{
     deployment::Deployment,
     dial::Dialler,
     model::ListenerId,
     plan::{Plan, RedisPlan},
-    store::{Store, memory::MemoryStore, redis::Links},
+    store::{Store, memory::MemoryStore},
 };
 
 mod dead_letters;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::store::redis::{Links, Mode, RedisStore, Settings};
 use crate::{
     dial::Dialler,
     model::ListenerId,
     plan::{RedisPlan, StorePlan},
     store::{
         Epoch, Store, StoreError,
-        redis::{Links, Mode, RedisStore, Settings},
         sqlite::{Options, SqliteStore},
     },
 };
@@ -18,6 +18,7 @@ pub(super) struct Opening {
     /// The store of a listener whose store is memory.
     pub memory: Arc<dyn Store>,
     pub links: Arc<Links>,
+    /// Opens every connection of the listener that is not its deployment's.
     pub dialler: Dialler,
 }
 
@@ -41,9 +42,9 @@ impl Opening {
 
 fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
     Settings {
+        dialler: dialler.clone(),
         address_map: plan.address_map.clone(),
         username: plan.username.clone(),
-        dialler: dialler.clone(),
         password: plan.password.as_ref().map(|password| String::from_utf8_lossy(&password.0).into_owned()),
         ..Settings::new(Mode::Cluster, plan.addresses.clone())
     }

@@ -86,3 +86,27 @@ async fn a_name_is_judged_by_what_it_resolves_to_for_each_connection() {
     outbox.becomes_empty().await;
     assert_eq!((permitted.count(), forbidden.count()), (10, 0));
 }
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_not_asked_to_dial_for_us() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    // The environment of this process is every test's: a process of its own runs one.
+    let mut delivering = tokio::process::Command::new(std::env::current_exe().unwrap());
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        delivering.env(name, &url);
+    }
+    for name in ["no_proxy", "NO_PROXY"] {
+        delivering.env_remove(name);
+    }
+    let one = "each_event_is_sent_once_and_leaves_the_outbox_with_its_2xx";
+    let delivering = delivering.args(["--exact", one]).kill_on_drop(true).output();
+    tokio::select! {
+        output = delivering => {
+            let output = output.unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        }
+        dialled = proxy.accept() => panic!("the proxy was dialled: {dialled:?}"),
+    }
+}

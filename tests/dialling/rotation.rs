@@ -193,6 +193,7 @@ async fn a_wrong_password_in_the_plan_is_seen_after_a_while_in_which_the_old_one
         now.topology_error.as_ref().is_some_and(|fault| fault.category == FaultCategory::Authentication)
     })
     .await;
+    assert!(asked.elapsed() >= Duration::from_secs(4), "the one that worked was given up at once");
     supervisor.declare(vec![first]).await;
     until(&supervisor, "ready again", |now| now.ready && now.topology_error.is_none()).await;
     let ready = Instant::now();

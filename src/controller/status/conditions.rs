@@ -188,7 +188,10 @@ fn delivering(snapshot: &Snapshot, suspend: bool) -> Verdict {
 
 fn durable(snapshot: &Snapshot) -> Verdict {
     if let Some(Hold::Store { category, message }) = &snapshot.hold {
-        return no(store_reason(category), message);
+        // Most stores lie in the watched Redis, which is reached after its store was opened: it is the credentials of both.
+        let login = ["AuthenticationFailed", "NOAUTH", "WRONGPASS"].iter().any(|word| message.contains(word));
+        let why = if login { reason::AUTHENTICATION_FAILED } else { store_reason(category) };
+        return no(why, message);
     }
     match (&snapshot.store_error, snapshot.store_category) {
         (Some(error), category) => no(store_reason(category.unwrap_or("Unavailable")), error),

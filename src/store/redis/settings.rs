@@ -37,7 +37,7 @@ pub struct Settings {
     pub keep_writes: Duration,
     /// ... of all partitions together, in bytes at most.
     pub keep_bytes: usize,
-    /// How often a partition that was written to lately is asked whether it has lost something.
+    /// How often a partition that was just written to is asked whether it has lost something.
     pub probe: Duration,
     /// How old may be what the servers say of their eviction policy and persistence.
     pub policy_check: Duration,
