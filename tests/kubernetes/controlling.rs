@@ -100,7 +100,7 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
         space.kubectl(&["patch", "secret", "redis-auth", "--type=merge", "-p", &patch]).await.ok();
     };
     set("wrong").await;
-    let message = says(&seen, "Connected", "False", "AuthenticationFailed").await;
+    let message = says(&seen, "Ready", "False", "AuthenticationFailed").await;
     assert!(message.contains("passwordSecretRef"), "{message}");
     set("sesame-canary").await;
     seen.wait_ready().await;
