@@ -71,3 +71,16 @@ chart-tools:
 	python3 -m venv $(CHART_TOOLS) && $(CHART_TOOLS)/bin/pip install --quiet --disable-pip-version-check 'kubernetes-validate==1.37.0'; }
 
 test: chart-tools
+
+# Kubernetes' own programs, built from pinned Go modules and kept beside other caches, so that a clean clone need not build
+# them again. KUBEBUILDER_ASSETS or KUBE_TOOLS name a directory that has them already.
+KUBE_CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/redis-expiry-operator/kube-1.37.1
+.PHONY: kube-tools node-tools
+kube-tools: tools
+	@[ -n "$(KUBE_TOOLS)" ] || { tools/build "$(KUBE_CACHE)" etcd kube-apiserver kubectl helm && \
+	mkdir -p target/kube && ln -sfn "$(KUBE_CACHE)" target/kube/bin; }
+
+node-tools: kube-tools
+	@[ -n "$(KUBE_TOOLS)" ] || tools/build "$(KUBE_CACHE)" kube-controller-manager kube-scheduler kube-proxy coredns kubelet
+
+test: kube-tools
