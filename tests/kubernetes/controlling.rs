@@ -21,7 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Installs the chart, for its ServiceAccount and its rights; its pods run nowhere here. The kubeconfig has that account's token.
 pub async fn account(space: &Space<'_>) -> String {
     let installed = space
-        .helm(&["install", &space.name, CHART, "--set", "crds.install=false", "--set", &format!("watchNamespaces={{{}}}", space.name)])
+        .helm(&[
+            "install",
+            &space.name,
+            CHART,
+            "--set",
+            "crds.install=false",
+            "--set",
+            &format!("watchNamespaces={{{}}}", space.name),
+        ])
         .await;
     installed.ok();
     let accounts = space.kubectl(&["get", "serviceaccounts", "-o", "name"]).await.ok();
@@ -125,7 +133,8 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     for number in 0..20 {
         // Only a third of them is this node's.
         let key = format!("order:pay:{number}");
-        let _: Result<(), _> = redis::cmd("SET").arg(key).arg("x").arg("PX").arg(300).query_async(&mut connection).await;
+        let _: Result<(), _> =
+            redis::cmd("SET").arg(key).arg("x").arg("PX").arg(300).query_async(&mut connection).await;
     }
     says(&seen, "Delivering", "False", "SinkUnreachable").await;
     assert_eq!(seen.condition("Ready").unwrap().0, "True", "the receiver's mood is not ours");
@@ -145,7 +154,14 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     space.kubectl(&["wait", "--for=condition=Accepted", "rel/other", "--timeout=20s"]).await.ok();
 
     let events = space.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]).await.ok();
-    for reason in ["OwnershipAcquired", "SecretNotFound", "AuthenticationFailed", "NotificationsDisabled", "Suspended", "DeliveryFailed"] {
+    for reason in [
+        "OwnershipAcquired",
+        "SecretNotFound",
+        "AuthenticationFailed",
+        "NotificationsDisabled",
+        "Suspended",
+        "DeliveryFailed",
+    ] {
         assert!(events.contains(reason), "{reason} is not among {events}");
     }
     let wide = space.kubectl(&["get", "rel", "-o", "wide"]).await.ok();

@@ -48,7 +48,8 @@ impl<'a> Run<'a> {
     async fn start(kubernetes: &'a Kubernetes, name: &str) -> Self {
         let space = kubernetes.namespace(name).await;
         let account = account(&space).await;
-        let cluster = Cluster::start(Options { notify_keyspace_events: "KA".into(), ..Options::default() }).await.unwrap();
+        let cluster =
+            Cluster::start(Options { notify_keyspace_events: "KA".into(), ..Options::default() }).await.unwrap();
         let receiver = Receiver::start(KEY).await;
         space.secret("webhook-key", &[("secret", KEY)]).await;
         space.apply(&listener(&cluster, &receiver.url(), "")).await.ok();
@@ -85,7 +86,12 @@ impl<'a> Run<'a> {
         let first = self.receiver.received().iter().map(|received| received.at).find(|at| *at >= stood.at);
         let first = first.unwrap_or(now());
         println!("taken over after {} ms", first.since(from));
-        assert!(first.since(from) <= within, "the first webhook came {} ms after\n{}", first.since(from), self.seen.story());
+        assert!(
+            first.since(from) <= within,
+            "the first webhook came {} ms after\n{}",
+            first.since(from),
+            self.seen.story()
+        );
         self.window(from, now().plus(500));
     }
 
@@ -113,7 +119,12 @@ impl<'a> Run<'a> {
         let complaints = report.complaints(|key| story(key, &histories, &received, &self.faults));
         let wrong = self.receiver.wrong();
         let tails: Vec<String> = self.operators.iter().map(Operator::tail).collect();
-        assert!(complaints.is_empty() && wrong.is_empty(), "{complaints:#?}\n{wrong:?}\n{}\n{}", self.seen.story(), tails.join("\n"));
+        assert!(
+            complaints.is_empty() && wrong.is_empty(),
+            "{complaints:#?}\n{wrong:?}\n{}\n{}",
+            self.seen.story(),
+            tails.join("\n")
+        );
         drop(self.cluster);
     }
 }
@@ -174,7 +185,13 @@ async fn the_api_server_is_down_for_a_while() {
     kubernetes.stop_api_server();
     tokio::time::sleep(Duration::from_secs(20)).await;
     // Nobody stopped, nobody took anything: orders were told of all the while, on time.
-    let late = run.receiver.received().iter().filter(|received| received.at >= from).map(|received| received.at.since(received.deadline)).max();
+    let late = run
+        .receiver
+        .received()
+        .iter()
+        .filter(|received| received.at >= from)
+        .map(|received| received.at.since(received.deadline))
+        .max();
     assert!(late.is_some_and(|late| late < 2_000), "late by {late:?} ms");
     kubernetes.start_api_server().await;
     tokio::time::sleep(Duration::from_secs(8)).await;
