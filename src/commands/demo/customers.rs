@@ -120,7 +120,7 @@ struct Crowd {
 }
 
 async fn run(it: Run, control: SocketAddr) -> anyhow::Result<ExitCode> {
-    let stop = on_signal()?;
+    let stopping = on_signal()?;
     let record = Arc::new(Record::default());
     let (shortest, longest) = (it.ttl[0] * 1000, it.ttl[1] * 1000);
     let shop = Shop::new(it.shop.as_str().trim_end_matches('/').to_owned(), Arc::clone(&record), shortest..=longest)?;
@@ -152,7 +152,7 @@ async fn run(it: Run, control: SocketAddr) -> anyhow::Result<ExitCode> {
     });
     tasks.spawn(async { axum::serve(listener, router).await.context("serving HTTP") });
     tokio::select! {
-        () = stop.cancelled() => Ok(ExitCode::SUCCESS),
+        () = stopping.cancelled() => Ok(ExitCode::SUCCESS),
         Some(ended) = tasks.join_next() => {
             ended.context("a task of the customers")??;
             Ok(ExitCode::FAILURE)
@@ -180,6 +180,7 @@ struct Stock {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "as the service calls it")]
 struct Orders {
     now: Millis,
     counts: Counts,
