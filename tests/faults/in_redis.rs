@@ -29,22 +29,6 @@ watched! {
     the_receiver_is_down_for_20_seconds
 }
 
-/// The one fault that rule 11 does not cover: what was written last is lost, and so is who could write it again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_is_killed_and_the_process_with_it() {
-    let mut run = Scenario::start("master and process killed", Setup::with(Store::Watched)).await;
-    let (master, _) = run.masters().await.remove(0);
-    let from = now();
-    run.cluster.kill(&master).unwrap();
-    run.listener.kill().await;
-    wait(300).await;
-    run.listener.start_again();
-    // What is lost of the ledger is of any slot.
-    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
-    run.demoted(&master, until);
-    run.judge().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_of_another_redis_that_has_the_ledger_is_killed() {
     let mut run = Scenario::start("master of the store killed", Setup::with(Store::Another)).await;
