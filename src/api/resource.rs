@@ -30,6 +30,7 @@ use crate::model::ListenerId;
     // An Event is named after its object, with a dot and 16 digits; a label's value has 63 characters.
     validation = Rule::new("size(self.metadata.name) <= 63")
         .message("use a name of at most 63 characters")
+        .field_path(".metadata.name")
         .reason(Reason::FieldValueInvalid),
     printcolumn(
         name = "Ready",
