@@ -1,12 +1,9 @@
 //! The core of the suite with the ledger in Redis, where a fault of the watched cluster is one of the ledger as well.
 
-use redis_expiry_operator::model::SlotSet;
-
 use crate::support::{
     faults::{self, wait},
     now,
     scenario::{Scenario, Setup, Store},
-    verdict::Kind,
 };
 
 /// Runs each of the shared faults with the ledger in the watched cluster.
