@@ -38,7 +38,6 @@ impl Lock {
     }
 
     /// Lets go of it, and leaves nothing behind.
-    #[expect(clippy::unused_self, reason = "only who holds it may")]
     pub fn remove(self, path: &Path) -> Result<(), StoreError> {
         let removed = fs::remove_file(beside(path, ".lock")).map_err(|error| of_io(&error, path));
         drop(self);
