@@ -64,7 +64,7 @@ impl Endpoint {
     /// POSTs once and says what came back. Takes at most the request timeout.
     pub async fn attempt(&self, waiting: &Waiting, now: Millis) -> Answer {
         if let Some(refused) = self.refused {
-            return Answer::None { failure: Failure::EgressRefused, why: refused.to_string() };
+            return Answer::None { failure: Failure::EgressRefused, late: false, why: refused.to_string() };
         }
         let body = request::body(&self.settings, &waiting.event);
         let attempt = waiting.attempts.saturating_add(1);
@@ -96,7 +96,7 @@ impl Endpoint {
             } else {
                 format!("no answer within {:?}", webhook.request_timeout)
             };
-            return Answer::None { failure: Failure::Unreachable, why };
+            return Answer::None { failure: Failure::Unreachable, late: true, why };
         }
         let mut innermost: &dyn Error = error;
         while let Some(source) = dial::within(innermost) {
@@ -119,7 +119,7 @@ impl Endpoint {
             _ if innermost.is::<reqwest::Error>() => "the request could not be sent".to_owned(),
             _ => innermost.to_string(),
         };
-        Answer::None { failure, why }
+        Answer::None { failure, late: false, why }
     }
 }
 

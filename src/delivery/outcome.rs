@@ -25,7 +25,12 @@ pub enum Answer {
         retry_after: Option<String>,
     },
     /// No answer, and why, for people: "connection refused".
-    None { failure: Failure, why: String },
+    None {
+        failure: Failure,
+        /// It took longer than it may.
+        late: bool,
+        why: String,
+    },
 }
 
 /// What sort of answer it is; everything else follows from this and from time.
@@ -92,8 +97,7 @@ impl AttemptClass {
             Answer::Status { code: 300..=399, .. } => Self::Redirect,
             Answer::Status { code: 400..=499, .. } => Self::ClientError,
             Answer::Status { code: 500..=599, .. } => Self::ServerError,
-            // The words are of `endpoint`.
-            Answer::None { why, .. } if why.starts_with("no ") => Self::Timeout,
+            Answer::None { late: true, .. } => Self::Timeout,
             Answer::None { failure: Failure::Tls, .. } => Self::Tls,
             Answer::None { failure: Failure::EgressRefused, .. } => Self::Refused,
             Answer::None { failure: Failure::Other, .. } | Answer::Status { .. } => Self::Other,
@@ -266,7 +270,7 @@ mod tests {
     }
 
     fn refused() -> Answer {
-        Answer::None { failure: Failure::Unreachable, why: "connection refused".to_owned() }
+        Answer::None { failure: Failure::Unreachable, late: false, why: "connection refused".to_owned() }
     }
 
     fn answered(code: u16, retry_after: Option<&str>) -> Answer {

@@ -22,7 +22,7 @@ impl Driver {
             Err(error) if error.is_cancelled() => return,
             Err(error) => {
                 let why = "the attempt ended by a fault of this program".to_owned();
-                (error.id(), Answer::None { failure: Failure::Other, why })
+                (error.id(), Answer::None { failure: Failure::Other, late: false, why })
             }
         };
         let Some(UnderWay { waiting, since, generation }) = self.under_way.remove(&id) else { return };

@@ -47,20 +47,20 @@ metrics! {
         listeners;
 
     Gauge "redis_expiry_listener_ready", LISTENER, "1 where every master is subscribed and scanned and the store takes what is recorded, else 0",
-        |scrape| each(scrape, |snapshot| Value::Level(f64::from(u8::from(snapshot.ready))));
+        |scrape| each(scrape, |snapshot| flag(snapshot.ready));
     Gauge "redis_expiry_masters", LISTENER, "Masters of the watched Redis",
         |scrape| each(scrape, |snapshot| level(snapshot.masters as u64));
     Gauge "redis_expiry_subscribed_masters", LISTENER, "Masters that are subscribed, have the flags, and were scanned since",
         |scrape| each(scrape, |snapshot| level(snapshot.subscribed_masters as u64));
     Gauge "redis_expiry_node_subscribed", &["namespace", "name", "node", "address", "role"], "1 where the subscription to a node is open and the node may be believed, else 0",
-        |scrape| each_node(scrape, |node| Some(Value::Level(f64::from(u8::from(node.subscribed)))));
+        |scrape| each_node(scrape, |node| Some(flag(node.subscribed)));
     Gauge "redis_expiry_node_clock_offset_seconds", &["namespace", "name", "node", "address", "role"], "A node's clock less ours",
         |scrape| each_node(scrape, |node| {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds as seconds")]
             node.clock_offset_ms.map(|offset| Value::Level(offset as f64 / 1_000.0))
         });
     Gauge "redis_expiry_topology_error", LISTENER, "1 while the topology is not known or not whole, else 0",
-        |scrape| each(scrape, |snapshot| Value::Level(f64::from(u8::from(snapshot.topology_error.is_some()))));
+        |scrape| each(scrape, |snapshot| flag(snapshot.topology_error.is_some()));
 
     Gauge "redis_expiry_tracked_keys", LISTENER, "Keys whose deadline is in the ledger",
         |scrape| each(scrape, |snapshot| level(snapshot.counts.tracked));
@@ -102,12 +102,16 @@ metrics! {
     Gauge "redis_expiry_consecutive_failures", LISTENER, "Attempts that failed since the last 2xx",
         |scrape| each(scrape, |snapshot| level(snapshot.delivery.consecutive_failures));
     Gauge "redis_expiry_delivery_paused", LISTENER, "1 while nothing is sent though it could be (the receiver answered 410), else 0",
-        |scrape| each(scrape, |snapshot| Value::Level(f64::from(u8::from(snapshot.delivery.paused.is_some()))));
+        |scrape| each(scrape, |snapshot| flag(snapshot.delivery.paused.is_some()));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
 fn level(value: u64) -> Value {
     Value::Level(value as f64)
+}
+
+fn flag(is_so: bool) -> Value {
+    Value::Level(f64::from(u8::from(is_so)))
 }
 
 fn of(listener: &ListenerId) -> Labels {
