@@ -90,7 +90,7 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     let kubeconfig = space.token_kubeconfig(&account(&space).await).await;
     let options = Options { replicas: 0, password: Some("sesame-canary".into()), ..Options::default() };
     let cluster = Cluster::start(options).await.unwrap();
-    let mut receiver = Receiver::start(KEY).await;
+    let mut receiver = Receiver::start(KEY, &format!("{}/order-timeouts", space.name)).await;
     space.secret("webhook-key", &[("secret", KEY)]).await;
     let auth = "    passwordSecretRef: {name: redis-auth, key: password}";
     space.apply(&listener(&cluster, &receiver.url(), auth)).await.ok();
