@@ -1,7 +1,7 @@
 //! The CustomResourceDefinition: that it is the one committed, and what its schema and rules take and refuse. The rules are
 //! run by kube's own evaluator; tests/invalid.yaml holds for an API server too.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails, fails its test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails, fails its test")]
 
 use std::{
     collections::BTreeSet,
@@ -76,9 +76,18 @@ enum By {
 
 impl Invalid {
     fn object(&self) -> Value {
-        let set: Vec<(&str, Value)> = self.set.iter().map(|(path, value)| (path.as_str(), value.clone())).collect();
-        with(&set)
+        with(&pairs(&self.set))
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Valid {
+    set: serde_json::Map<String, Value>,
+}
+
+fn pairs(set: &serde_json::Map<String, Value>) -> Vec<(&str, Value)> {
+    set.iter().map(|(path, value)| (path.as_str(), value.clone())).collect()
 }
 
 fn table() -> Vec<Invalid> {
@@ -179,56 +188,10 @@ fn no_rule_may_cost_too_much() {
 
 #[test]
 fn what_is_right_is_taken_by_every_rule() {
-    let reference = json!({"name": "a.b-1", "key": "x_Y.z"});
-    let header = |name: &str| json!({"name": name, "value": "x"});
-    let no_url = ("spec.webhook.url", Value::Null);
-    for set in [
-        vec![],
-        vec![("metadata.name", json!("a".repeat(63)))],
-        vec![("spec.keyPattern", json!("ä".repeat(256)))],
-        vec![("spec.idTemplate", json!("{{x}}:{_a1}"))],
-        vec![(
-            "spec.redis.addresses",
-            json!(["redis-0.shop.svc:1", "10.0.0.1:65535", "[::1]:6379", "[fe80::1%eth0]:1"]),
-        )],
-        vec![("spec.redis.addressMap", json!([{"announced": "a:1", "dial": "[::1]:2"}]))],
-        vec![("spec.redis.passwordSecretRef", reference.clone())],
-        vec![("spec.redis.passwordSecretRef", reference.clone()), ("spec.redis.usernameSecretRef", reference.clone())],
-        vec![("spec.redis.topologyRefresh", json!("100ms"))],
-        vec![("spec.redis.topologyRefresh", json!("1m"))],
-        vec![("spec.resync", json!({"interval": "0s"}))],
-        vec![("spec.resync", json!({"interval": "0h0m0s0ms"}))],
-        vec![("spec.resync", json!({"interval": "1s"}))],
-        vec![("spec.resync", json!({"interval": "168h"}))],
-        vec![("spec.webhook.url", json!("http://[::1]:8080/a@b?c=d@e"))],
-        vec![("spec.webhook.url", json!("https://orders.shop.svc"))],
-        vec![no_url.clone(), ("spec.webhook.urlSecretRef", reference.clone())],
-        vec![no_url, ("spec.webhook.serviceRef", json!({"name": "orders"}))],
-        vec![("spec.webhook.timeouts", json!({"connect": "10s", "request": "10s"}))],
-        vec![("spec.webhook.timeouts", json!({"connect": "100ms", "request": "100ms"}))],
-        vec![("spec.webhook.timeouts", json!({"request": "30s"}))],
-        vec![("spec.webhook.headers", json!([header("Authorization"), header("X_!#$%&'*+-.^`|~"), header("Hostess")]))],
-        vec![("spec.webhook.headers", json!([{"name": "A", "valueFrom": {"secretKeyRef": reference}}]))],
-        vec![("spec.webhook.headers", json!([{"name": "A", "valueFrom": {"configMapKeyRef": reference}}]))],
-        vec![
-            ("spec.webhook.auth", json!({"bearer": {"secretKeyRef": reference}})),
-            ("spec.webhook.headers", json!([header("X-Authorization")])),
-        ],
-        vec![(
-            "spec.delivery",
-            json!({"retry": {"initialBackoff": "50ms", "maxBackoff": "50ms", "retryAfterMax": "0s"}}),
-        )],
-        vec![("spec.delivery", json!({"retry": {"initialBackoff": "1m", "maxBackoff": "1h", "retryAfterMax": "1h"}}))],
-        vec![("spec.delivery", json!({"deadline": "1s"}))],
-        vec![("spec.delivery", json!({"deadline": "168h"}))],
-        vec![("spec.store", json!({"type": "Memory"}))],
-        vec![("spec.store", json!({"type": "Redis", "redis": {"addresses": ["a:1"]}}))],
-        vec![(
-            "spec.store",
-            json!({"type": "Redis", "redis": {"addresses": ["a:1"], "usernameSecretRef": reference, "passwordSecretRef": reference}}),
-        )],
-    ] {
-        let refused = refusals(&with(&set));
+    let valid: Vec<Valid> = serde_norway::from_str(include_str!("valid.yaml")).unwrap();
+    assert!(valid.len() >= 25);
+    for Valid { set } in &valid {
+        let refused = refusals(&with(&pairs(set)));
         assert!(refused.is_empty(), "{set:?}: {refused:#?}");
     }
 }
@@ -249,7 +212,8 @@ fn what_is_wrong_is_refused_with_its_field_and_every_rule_refuses_something() {
             wrong.push(format!("{}: {refused:#?}", invalid.name));
             continue;
         };
-        if refusal.field_path != invalid.field || !refusal.message.contains(&invalid.says) {
+        // Of the object as a whole, the evaluator's paths begin with a dot.
+        if refusal.field_path.trim_start_matches('.') != invalid.field || !refusal.message.contains(&invalid.says) {
             wrong.push(format!("{}: {refusal}", invalid.name));
         }
         unused.remove(&(refusal.rule.clone(), refusal.message.clone()));
@@ -410,4 +374,46 @@ fn every_reference_is_named_once() {
         places += usize::from(last.ends_with("Ref") || last.ends_with("Refs"));
     });
     assert_eq!(places, 10, "serviceRef, and nine that every_reference_is_named_once has to name");
+}
+
+/// The fields of a spec that a person sets: what is neither an object of fields nor inside a reference or a list.
+fn fields(path: &str, part: &Value, found: &mut Vec<(String, Option<Value>)>) {
+    let whole = path.ends_with("SecretRef") || path.ends_with("secretKeyRef") || path == "store.redis";
+    match part["properties"].as_object() {
+        Some(properties) if !whole => {
+            for (name, property) in properties {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                fields(&path, property, found);
+            }
+        }
+        _ => found.push((path.to_owned(), part.get("default").cloned())),
+    }
+}
+
+#[test]
+fn the_reference_has_every_field_with_its_default_and_no_other() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/resource.md")).unwrap();
+    let (_, table) = text.split_once("## spec\n").expect("the heading");
+    let rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|')).skip(2);
+    let mut told: Vec<(String, String)> = rows
+        .map(|row| {
+            let mut cells = row.trim_matches('|').split('|').map(str::trim);
+            let field = cells.next().unwrap().trim_matches('`').to_owned();
+            (field, cells.next().unwrap().to_owned())
+        })
+        .collect();
+    let mut found = Vec::new();
+    fields("", &schema()["properties"]["spec"], &mut found);
+    told.sort();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let names = |fields: &[(String, String)]| fields.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&told), found.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>());
+    for ((field, told), (_, default)) in told.iter().zip(&found) {
+        let default = match default {
+            None => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        assert_eq!(*told, format!("`{default}`"), "{field}");
+    }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::refusals::Refused;
-use crate::{model::Millis, plan::DeliveryPlan};
+use crate::{
+    model::{Failure, Millis},
+    plan::DeliveryPlan,
+};
 
 /// A receiver that finds fault with the event itself (400, 413, 415, 422) is asked this often ..
 const REFUSALS: u32 = 3;
@@ -22,7 +25,7 @@ pub enum Answer {
         retry_after: Option<String>,
     },
     /// No answer, and why, for people: "connection refused".
-    None(String),
+    None { failure: Failure, why: String },
 }
 
 /// What sort of answer it is; everything else follows from this and from time.
@@ -37,6 +40,68 @@ pub enum Class {
     Failed,
 }
 
+/// What came of an attempt, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptClass {
+    Success,
+    Redirect,
+    ClientError,
+    ServerError,
+    /// No connection, or no answer, in time.
+    Timeout,
+    /// No connection, or one that broke.
+    Connection,
+    Tls,
+    /// The operator may not dial there.
+    Refused,
+    /// Another status, or a fault of this program.
+    Other,
+}
+
+impl AttemptClass {
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::Redirect,
+        Self::ClientError,
+        Self::ServerError,
+        Self::Timeout,
+        Self::Connection,
+        Self::Tls,
+        Self::Refused,
+        Self::Other,
+    ];
+
+    /// The value of a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "2xx",
+            Self::Redirect => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+            Self::Tls => "tls",
+            Self::Refused => "refused",
+            Self::Other => "other",
+        }
+    }
+
+    pub fn of(answer: &Answer) -> Self {
+        match answer {
+            Answer::Status { code: 200..=299, .. } => Self::Success,
+            Answer::Status { code: 300..=399, .. } => Self::Redirect,
+            Answer::Status { code: 400..=499, .. } => Self::ClientError,
+            Answer::Status { code: 500..=599, .. } => Self::ServerError,
+            // The words are of `endpoint`.
+            Answer::None { why, .. } if why.starts_with("no ") => Self::Timeout,
+            Answer::None { failure: Failure::Tls, .. } => Self::Tls,
+            Answer::None { failure: Failure::EgressRefused, .. } => Self::Refused,
+            Answer::None { failure: Failure::Other, .. } | Answer::Status { .. } => Self::Other,
+            Answer::None { .. } => Self::Connection,
+        }
+    }
+}
+
 impl Answer {
     pub fn class(&self) -> Class {
         match self {
@@ -44,7 +109,7 @@ impl Answer {
             Self::Status { code: 400 | 413 | 415 | 422, .. } => Class::Refused,
             Self::Status { code: 410, .. } => Class::Gone,
             // 401, 403, 404 too: somebody is fixing a credential or a deploy.
-            Self::Status { .. } | Self::None(_) => Class::Failed,
+            Self::Status { .. } | Self::None { .. } => Class::Failed,
         }
     }
 
@@ -53,7 +118,15 @@ impl Answer {
         match self {
             Self::Status { code: code @ 300..=399, .. } => format!("answered {code}: redirects are not followed"),
             Self::Status { code, .. } => format!("answered {code}"),
-            Self::None(why) => why.clone(),
+            Self::None { why, .. } => why.clone(),
+        }
+    }
+
+    /// For programs; of an answer that is none of [`Class::Delivered`].
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Status { code, .. } => Failure::Rejected(*code),
+            Self::None { failure, .. } => *failure,
         }
     }
 
@@ -192,6 +265,10 @@ mod tests {
         }
     }
 
+    fn refused() -> Answer {
+        Answer::None { failure: Failure::Unreachable, why: "connection refused".to_owned() }
+    }
+
     fn answered(code: u16, retry_after: Option<&str>) -> Answer {
         Answer::Status { code, retry_after: retry_after.map(str::to_owned) }
     }
@@ -220,14 +297,14 @@ mod tests {
             };
             assert_eq!(answered(code, None).class(), expected, "{code}");
         }
-        assert_eq!(Answer::None("connection refused".to_owned()).class(), Class::Failed);
+        assert_eq!(refused().class(), Class::Failed);
     }
 
     #[test]
     fn reasons_are_for_people() {
         assert_eq!(answered(503, None).reason(), "answered 503");
         assert_eq!(answered(302, None).reason(), "answered 302: redirects are not followed");
-        assert_eq!(Answer::None("connection refused".to_owned()).reason(), "connection refused");
+        assert_eq!(refused().reason(), "connection refused");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock,
     deployment::{Answer, Look, Looks, Port, Sort, View},
-    model::{Deadline, Event, Evidence, Key, KeySet, NodeId, SlotSet},
+    model::{Deadline, Event, Evidence, Histogram, Key, KeySet, NodeId, SlotSet},
     plan::Glob,
     store::{Applying, Change, Entry, Epoch, Known, Reply, Seen, Store, StoreError, meta},
 };
@@ -69,9 +69,24 @@ pub struct Stats {
     pub witnessed: u64,
     pub inferred: u64,
     pub dropped_by_pattern: u64,
+    pub looks: LookCounts,
+    /// From the deadline to the settle, by our clock.
+    pub lateness: Histogram,
     pub in_flight: usize,
     /// Why the store takes nothing.
     pub store_error: Option<StoreError>,
+}
+
+/// What looks came to, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookCounts {
+    /// Alive, with a deadline.
+    pub alive: u64,
+    /// Alive, without one.
+    pub persistent: u64,
+    pub gone: u64,
+    /// Nobody who may say so said anything.
+    pub unanswered: u64,
 }
 
 /// Why a keeper ended though nobody told it to.
@@ -353,6 +368,13 @@ impl Keeper {
         let mut known = Vec::new();
         let mut unknown = Vec::new();
         for look in looks {
+            let counts = &mut self.stats.looks;
+            match &look.answer {
+                Answer::Alive(Some(_)) => counts.alive += 1,
+                Answer::Alive(None) => counts.persistent += 1,
+                Answer::Gone => counts.gone += 1,
+                Answer::None(_) => counts.unanswered += 1,
+            }
             if let Answer::None(why) = &look.answer {
                 tracing::trace!(key = %look.key, node = %look.node, ?why, "No answer.");
                 self.book.no_answer(&look.key, |times| now + backoff(times));
@@ -532,6 +554,7 @@ impl Keeper {
         self.port.ask(again);
         for (change, done) in works.changes.iter().zip(done) {
             if let (Change::Settle { event, .. }, true) = (change, *done) {
+                self.stats.lateness.record(event.settled_at.since(event.deadline));
                 match event.evidence {
                     Evidence::Witnessed => self.stats.witnessed += 1,
                     Evidence::Inferred => self.stats.inferred += 1,

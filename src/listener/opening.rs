@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::store::redis::{Links, Mode, RedisStore, Settings};
 use crate::{
+    dial::Dialler,
     model::ListenerId,
     plan::{RedisPlan, StorePlan},
     store::{
         Epoch, Store, StoreError,
-        redis::{Links, Mode, RedisStore, Settings},
         sqlite::{Options, SqliteStore},
     },
 };
@@ -17,6 +18,8 @@ pub(super) struct Opening {
     /// The store of a listener whose store is memory.
     pub memory: Arc<dyn Store>,
     pub links: Arc<Links>,
+    /// Opens every connection of the listener that is not its deployment's.
+    pub dialler: Dialler,
 }
 
 impl Opening {
@@ -29,7 +32,7 @@ impl Opening {
                 Arc::new(opening.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
             }
             StorePlan::Redis { redis } => {
-                Arc::new(RedisStore::open_over(&self.links, settings(redis), listener).await?)
+                Arc::new(RedisStore::open_over(&self.links, settings(redis, &self.dialler), listener).await?)
             }
         };
         let epoch = store.take_epoch().await?;
@@ -37,8 +40,9 @@ impl Opening {
     }
 }
 
-fn settings(plan: &RedisPlan) -> Settings {
+fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
     Settings {
+        dialler: dialler.clone(),
         address_map: plan.address_map.clone(),
         username: plan.username.clone(),
         password: plan.password.as_ref().map(|password| String::from_utf8_lossy(&password.0).into_owned()),

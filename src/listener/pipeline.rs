@@ -15,8 +15,10 @@ use super::{
     health::{self, Health},
     opening::Opening,
     snapshot::{self, Teller},
+    successor::{Successor, heard},
 };
 use crate::{
+    clock,
     delivery::{self, Delivery},
     deployment::{Deployment, View},
     ledger::{self, Keeper, Naming, Stats, Stopped},
@@ -43,9 +45,15 @@ pub(super) struct Access {
     pub delivery: Weak<Delivery>,
 }
 
-pub(super) struct Pipeline {
-    pub plans: watch::Receiver<Plan>,
+/// What a listener is to do, and the Redis that it is about.
+#[derive(Clone)]
+pub(super) struct Planned {
+    pub plan: Plan,
     pub deployment: Arc<Deployment>,
+}
+
+pub(super) struct Pipeline {
+    pub plans: watch::Receiver<Planned>,
     pub opening: Opening,
     pub on_deployment_change: OnDeploymentChange,
     pub fencing: Fencing,
@@ -109,7 +117,7 @@ impl Pipeline {
     }
 
     fn plan(&self) -> Plan {
-        self.plans.borrow().clone()
+        self.plans.borrow().plan.clone()
     }
 
     /// What a refused owner is to do depends on who else may be one.
@@ -151,13 +159,14 @@ impl Pipeline {
             Ok(opened) => opened,
             Err(error) => return Over::Again(refused(&error)),
         };
-        let delivery = match Delivery::start(delivery_settings(&plan), Arc::clone(&store), epoch) {
-            Ok(delivery) => Arc::new(delivery),
-            Err(error) => {
-                close(&plan, &store).await;
-                return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
-            }
-        };
+        let delivery =
+            match Delivery::start(delivery_settings(&plan), self.opening.dialler.clone(), Arc::clone(&store), epoch) {
+                Ok(delivery) => Arc::new(delivery),
+                Err(error) => {
+                    close(&plan, &store).await;
+                    return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
+                }
+            };
         self.grant.send_replace(Some(Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) }));
         let over = self.serve(&plan, &store, epoch, &delivery, started).await;
         self.grant.send_replace(None);
@@ -194,26 +203,17 @@ impl Pipeline {
         delivery: &Arc<Delivery>,
         started: Millis,
     ) -> Over {
-        let (publish, stats) = watch::channel(Stats::default());
-        let stop = CancellationToken::new();
-        let outlet = Arc::clone(delivery);
-        let keeper = Keeper::run(
-            self.ledger_settings(plan, epoch),
-            self.deployment.join(plan.pattern.as_bytes()),
-            Arc::clone(store),
-            Box::new(move |events| outlet.offer(events)),
-            publish,
-            stop.clone(),
-        );
-        let mut ledger = JoinSet::new();
-        ledger.spawn(keeper);
+        let mut deployment = Arc::clone(&self.plans.borrow().deployment);
+        let settings = self.ledger_settings(plan, epoch);
+        let mut ledger = Ledger::start(settings.clone(), &deployment, store, delivery);
+        let mut successor: Option<Successor> = None;
         let (tell, health) = watch::channel(Health::default());
         let mut watching = JoinSet::new();
         let shared = matches!(plan.store, StorePlan::Redis { .. });
         watching.spawn(health::watch(Arc::clone(store), epoch, shared, tell));
         let mut shown = Shown {
-            view: self.deployment.view(),
-            stats,
+            view: deployment.view(),
+            stats: ledger.stats.clone(),
             delivery: delivery.snapshot(),
             health,
             counts: Counts::default(),
@@ -230,7 +230,7 @@ impl Pipeline {
                     let why = delivering.borrow().stopped_by.clone();
                     break Over::Again(why.map_or_else(|| failed(&"delivery has ended"), |error| refused(&error)));
                 }
-                Some(ended) = ledger.join_next() => match ended {
+                Some(ended) = ledger.task.join_next() => match ended {
                     Ok(Ok(())) => break Over::Ended,
                     Ok(Err(Stopped::Foreign(foreign))) => {
                         // What is in the outbox is delivered all the same.
@@ -241,9 +241,24 @@ impl Pipeline {
                     Err(error) => break Over::Again(failed(&error)),
                 },
                 changed = self.plans.changed() => if changed.is_ok() {
-                    let plan = self.plans.borrow_and_update().clone();
-                    delivery.update(delivery_settings(&plan));
+                    let planned = self.plans.borrow_and_update().clone();
+                    delivery.update(delivery_settings(&planned.plan));
+                    let other = !Arc::ptr_eq(&planned.deployment, &deployment);
+                    let works = shown.stats.borrow().ready;
+                    successor = other.then(|| Successor::join(planned.deployment, plan.pattern.as_bytes(), works));
                 },
+                () = heard(successor.as_ref()) => {
+                    // What is under way to the webhook, and the store, are none of its concern.
+                    ledger.end(plan).await;
+                    // Left behind the ledger's joining, or its pattern would be unsubscribed from in between.
+                    let joined = successor.take();
+                    if let Some(next) = &joined {
+                        deployment = Arc::clone(&next.deployment);
+                    }
+                    ledger = Ledger::start(settings.clone(), &deployment, store, delivery);
+                    (shown.view, shown.stats) = (deployment.view(), ledger.stats.clone());
+                    (shown.hold, shown.started) = (None, clock::now());
+                }
                 () = shown.changed() => tokio::time::sleep(APART).await,
                 Some(ended) = watching.join_next() => match ended {
                     Ok(error) => break Over::Again(refused(&error)),
@@ -257,20 +272,15 @@ impl Pipeline {
                 shown.counts = counts;
             }
             let mut snapshot = shown.snapshot(plan);
-            snapshot.patterns = self.deployment.patterns();
+            snapshot.patterns = deployment.patterns();
             let snapshot = Arc::new(snapshot);
             self.snapshots.send_if_modified(|snapshots| {
                 let before = snapshots.insert(plan.listener.clone(), Arc::clone(&snapshot));
                 before.as_ref() != Some(&snapshot)
             });
         };
-        stop.cancel();
         watching.shutdown().await;
-        while let Some(ended) = ledger.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(listener = %plan.listener, %error, "The ledger failed.");
-            }
-        }
+        ledger.end(plan).await;
         over
     }
 
@@ -289,6 +299,46 @@ impl Pipeline {
                 OnDeploymentChange::Discard => Some(false),
                 OnDeploymentChange::Keep => Some(true),
             },
+        }
+    }
+}
+
+/// The ledger, running over one deployment.
+struct Ledger {
+    task: JoinSet<Result<(), Stopped>>,
+    stats: watch::Receiver<Stats>,
+    stop: CancellationToken,
+}
+
+impl Ledger {
+    fn start(
+        settings: ledger::Settings,
+        deployment: &Deployment,
+        store: &Arc<dyn Store>,
+        delivery: &Arc<Delivery>,
+    ) -> Self {
+        let (publish, stats) = watch::channel(Stats::default());
+        let stop = CancellationToken::new();
+        let outlet = Arc::clone(delivery);
+        let joined = deployment.join(settings.pattern.as_bytes());
+        let mut task = JoinSet::new();
+        task.spawn(Keeper::run(
+            settings,
+            joined,
+            Arc::clone(store),
+            Box::new(move |events| outlet.offer(events)),
+            publish,
+            stop.clone(),
+        ));
+        Self { task, stats, stop }
+    }
+
+    async fn end(&mut self, plan: &Plan) {
+        self.stop.cancel();
+        while let Some(ended) = self.task.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(listener = %plan.listener, %error, "The ledger failed.");
+            }
         }
     }
 }

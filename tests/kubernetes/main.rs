@@ -9,6 +9,8 @@
 
 mod bed;
 mod beds;
+mod controlling;
+mod replicas;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "the fault suite uses all of it")]
 mod support;

@@ -23,7 +23,7 @@ use crate::{
 pub mod report;
 
 mod reload;
-mod signals;
+pub(super) mod signals;
 
 pub use reload::load;
 use signals::Signals;
@@ -69,7 +69,7 @@ impl From<OnChange> for OnDeploymentChange {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<api::Duration>().map(api::Duration::get).map_err(|error| error.to_string())
 }
 

@@ -8,10 +8,10 @@ use tracing::{info, warn};
 use super::{Driver, READ_AGAIN_MS, UnderWay, plus, wall};
 use crate::{
     delivery::{
-        outcome::{Answer, Class, Failed, Verdict, longest_wait},
+        outcome::{Answer, AttemptClass, Class, Failed, Verdict, longest_wait},
         queue::Waiting,
     },
-    model::Millis,
+    model::{Failure, Millis},
     store::{self, Pending, StoreError},
 };
 
@@ -20,10 +20,14 @@ impl Driver {
         let (id, answer) = match ended {
             Ok(ended) => ended,
             Err(error) if error.is_cancelled() => return,
-            Err(error) => (error.id(), Answer::None("the attempt ended by a fault of this program".to_owned())),
+            Err(error) => {
+                let why = "the attempt ended by a fault of this program".to_owned();
+                (error.id(), Answer::None { failure: Failure::Other, why })
+            }
         };
         let Some(UnderWay { waiting, since, generation }) = self.under_way.remove(&id) else { return };
         self.retries_under_way -= usize::from(waiting.attempts > 0);
+        self.snapshot.attempts[AttemptClass::of(&answer) as usize] += 1;
         if answer.class() == Class::Delivered {
             self.delivered(waiting);
         } else {
@@ -33,6 +37,7 @@ impl Driver {
 
     fn delivered(&mut self, waiting: Waiting) {
         let at = wall();
+        self.snapshot.latency.record(at.since(waiting.event.settled_at));
         let id = waiting.event.id;
         self.queue.finished(&id);
         self.refusals.forget(&id);
@@ -43,6 +48,7 @@ impl Driver {
             info!(listener = %self.settings.listener, failures = self.snapshot.consecutive_failures, "The webhook answers again.");
             self.snapshot.consecutive_failures = 0;
             self.snapshot.last_error = None;
+            self.snapshot.last_failure = None;
         }
     }
 
@@ -55,7 +61,7 @@ impl Driver {
         let settled_at = waiting.event.settled_at;
         let failed = Failed { answer, attempts, refused, settled_at, now: at, chance: rand::random() };
         let verdict = failed.verdict(&self.settings.delivery);
-        self.count_failure(answer.reason());
+        self.count_failure(answer.reason(), answer.failure());
         match verdict {
             Verdict::Pause => {
                 if current && !self.gone {
@@ -84,13 +90,14 @@ impl Driver {
         }
     }
 
-    fn count_failure(&mut self, reason: String) {
+    fn count_failure(&mut self, reason: String, failure: Failure) {
         if self.snapshot.consecutive_failures == 0 {
             warn!(listener = %self.settings.listener, %reason, "The webhook failed; it is tried again.");
         }
         self.snapshot.failed_attempts += 1;
         self.snapshot.consecutive_failures += 1;
         self.snapshot.last_error = Some(reason);
+        self.snapshot.last_failure = Some(failure);
     }
 
     pub(super) fn stored(&mut self, stored: Result<(), StoreError>) -> Result<(), StoreError> {

@@ -13,7 +13,7 @@ use super::{
     jobs::{Decision, Job, Raise, Role, text},
     queues::{Part, Queues, all, of},
     reply,
-    script::{self, HEAD},
+    script::{self, PROBE},
     worker::Worker,
 };
 use crate::store::{Epoch, StoreError};
@@ -27,7 +27,7 @@ pub(super) fn enqueue(queues: &Queues) -> Result<Vec<Part<Epoch>>, StoreError> {
     let (mut jobs, mut epochs, mut parts) = (Vec::new(), Vec::new(), Vec::new());
     for partition in 0..queues.partitions() {
         let (answer, part) = oneshot::channel();
-        jobs.push((partition, Job::Read { script: &HEAD, args: Vec::new(), answer }));
+        jobs.push((partition, Job::Read { script: &PROBE, args: Vec::new(), answer }));
         epochs.push(part);
     }
     let mut first = Some((epochs, told));

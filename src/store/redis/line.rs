@@ -93,6 +93,7 @@ async fn connect(node: &Address, settings: &Settings) -> RedisResult<Multiplexed
     }
     let info = ConnectionAddr::Tcp(node.host.to_string(), node.port).into_connection_info()?.set_redis_settings(login);
     let limits = AsyncConnectionConfig::new()
+        .set_dns_resolver(settings.dialler.clone())
         .set_connection_timeout(Some(CONNECT))
         // Longer than we wait ourselves.
         .set_response_timeout(Some(settings.attempt * 2));

@@ -118,7 +118,7 @@ impl Link {
                 }
                 Refusal::Moved(to) => self.routes.moved(call.slot, to, &address),
                 Refusal::Ask(to) => asking = self.routes.read(to, &address),
-                Refusal::Away(_) => self.routes.doubt(call.slot, &address),
+                Refusal::Away(_) | Refusal::Egress(_) => self.routes.doubt(call.slot, &address),
                 Refusal::NoScript | Refusal::Busy(_) => {}
             }
             hops += 1;
@@ -156,7 +156,7 @@ impl Link {
                     Ok(facts) => Ok(facts),
                     Err(Refusal::Lasting(error)) => Err(error),
                     Err(refused) => {
-                        if matches!(refused, Refusal::Away(_)) {
+                        if matches!(refused, Refusal::Away(_) | Refusal::Egress(_)) {
                             self.routes.doubt(slot, &address);
                         }
                         return Err(refused);

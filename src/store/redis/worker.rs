@@ -16,7 +16,7 @@ use super::{
     jobs::{Answer, Args, CHUNK, Job, Next, Write, text, written},
     journal::Journal,
     link::{Call, Link},
-    names::Names,
+    names::{Kind, Names},
     places::Newest,
     queues::Queues,
     reply::{self, Done, Outcome},
@@ -68,7 +68,7 @@ impl Drop for Ending<'_> {
 }
 
 /// What was counted is counted again after this, should it not be what we think.
-const COUNTED: Duration = Duration::from_secs(60);
+const COUNTED: Duration = Duration::from_secs(600);
 /// A loss that comes again while it is mended is left to the next call.
 const MENDINGS: usize = 3;
 
@@ -93,6 +93,8 @@ impl Worker {
 
     async fn other(&mut self, job: Job) {
         match job {
+            Job::Check { epoch, answer } => drop(answer.send(self.check(epoch).await)),
+            Job::Page { set, args, answer } => drop(answer.send(self.page(set, &args).await)),
             Job::Count(answer) => drop(answer.send(self.count().await)),
             Job::Read { script, args, answer } => drop(answer.send(self.read(script, &args).await)),
             Job::Repeated { epoch, args, answer } => drop(answer.send(self.repeat(epoch, &args).await)),
@@ -104,7 +106,14 @@ impl Worker {
     /// When to look again though nobody calls.
     fn wake(&self) -> Instant {
         let next = self.upkeep.next();
-        self.wrote.map_or(next, |_| next.min(self.seen + self.shared.settings.probe))
+        self.probing().map_or(next, |probe| next.min(probe))
+    }
+
+    /// When to ask whether what was written is still there: the less often the longer ago it was, for what a failover takes is
+    /// what was written just before it, and there may be many listeners; `None` where there is nothing to lose.
+    fn probing(&self) -> Option<Instant> {
+        let wrote = self.wrote?;
+        Some(self.seen + self.shared.settings.probe.max(self.seen.saturating_duration_since(wrote) / 4))
     }
 
     /// What is done from time to time.
@@ -113,10 +122,10 @@ impl Worker {
         self.journal.trim(now);
         self.wrote =
             self.wrote.filter(|wrote| now.saturating_duration_since(*wrote) <= self.shared.settings.keep_writes);
-        if self.wrote.is_some() && now >= self.seen + self.shared.settings.probe {
+        if self.probing().is_some_and(|probe| now >= probe) {
             // Whatever comes of it: the next is as far away.
             self.seen = now;
-            if let Err(error) = self.read(&script::HEAD, &[]).await {
+            if let Err(error) = self.read(&script::PROBE, &[]).await {
                 tracing::debug!(partition = self.index, %error, "The partition could not be probed.");
             }
         }
@@ -133,11 +142,27 @@ impl Worker {
         found.is_none_or(|(seq, epoch)| seq < self.seq || epoch < self.taken)
     }
 
+    async fn check(&mut self, mine: Epoch) -> Result<String, StoreError> {
+        let answer = self.read(&script::CHECK, &[text(mine.0)]).await?;
+        let (_, newest) = reply::head(&answer).ok_or_else(|| reply::unexpected(&answer))?;
+        if newest > mine { Err(StoreError::Fenced { mine, newest }) } else { Ok(String::new()) }
+    }
+
+    fn counted(&self) -> Option<&[Value]> {
+        self.counted.as_ref().filter(|(at, _)| at.elapsed() < COUNTED).map(|(_, counted)| counted.as_slice())
+    }
+
+    async fn page(&mut self, set: Kind, args: &Args) -> Result<Vec<Value>, StoreError> {
+        let none = |counted: &[Value]| counted.get(set.count()).and_then(reply::number) == Some(0);
+        if self.counted().is_some_and(none) {
+            return Ok(vec![Value::Nil, Value::Nil, Value::Int(0)]);
+        }
+        self.read(&script::PAGE, args).await
+    }
+
     async fn count(&mut self) -> Result<Vec<Value>, StoreError> {
-        if let Some((at, counted)) = &self.counted
-            && at.elapsed() < COUNTED
-        {
-            return Ok(counted.clone());
+        if let Some(counted) = self.counted() {
+            return Ok(counted.to_vec());
         }
         let answer = self.read(&script::COUNTS, &[]).await?;
         // Another owner's writes we do not see.

@@ -107,8 +107,8 @@ impl Kubernetes {
             ("client-ca-file", &files.ca),
             ("tls-cert-file", &files.server),
             ("tls-private-key-file", &files.server_key),
-            ("service-account-key-file", &files.tokens),
-            ("service-account-signing-key-file", &files.tokens_key),
+            ("service-account-key-file", &files.service_accounts_public),
+            ("service-account-signing-key-file", &files.service_accounts),
         ] {
             command.arg(format!("--{flag}={}", file.display()));
         }

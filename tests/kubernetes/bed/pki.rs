@@ -25,9 +25,9 @@ pub struct Files {
     pub ca: PathBuf,
     pub server: PathBuf,
     pub server_key: PathBuf,
-    /// Checks the tokens of ServiceAccounts, and signs them.
-    pub tokens: PathBuf,
-    pub tokens_key: PathBuf,
+    /// Signs the tokens of ServiceAccounts and checks them: the public half is in it.
+    pub service_accounts: PathBuf,
+    pub service_accounts_public: PathBuf,
 }
 
 impl Pki {
@@ -56,13 +56,13 @@ impl Pki {
             fs::write(&path, text).unwrap();
             path
         };
-        let tokens = KeyPair::generate().unwrap();
+        let accounts = KeyPair::generate().unwrap();
         let files = Files {
             ca: write("ca.crt", &ca),
             server: write("server.crt", &server.certificate),
             server_key: write("server.key", &server.key),
-            tokens: write("tokens.pub", &tokens.public_key_pem()),
-            tokens_key: write("tokens.key", &tokens.serialize_pem()),
+            service_accounts: write("sa.key", &accounts.serialize_pem()),
+            service_accounts_public: write("sa.pub", &accounts.public_key_pem()),
         };
         Self { ca, admin, files }
     }
