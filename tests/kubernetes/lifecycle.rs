@@ -20,6 +20,11 @@ pub fn documents(text: &str) -> Vec<Value> {
     documents.filter(|document| !document.is_null()).collect()
 }
 
+/// JSON, which is YAML: in YAML of our own making kubectl would take a `yes` for a boolean.
+pub fn written(documents: impl IntoIterator<Item = Value>) -> String {
+    documents.into_iter().map(|document| format!("---\n{document}\n")).collect()
+}
+
 /// The chart as it may have been once: its resource has one column less, and no field `spec.inferred`.
 fn older() -> tempfile::TempDir {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -115,8 +120,7 @@ async fn all_that_the_chart_and_the_manifests_can_make_is_taken_by_a_server() {
         // The Prometheus operator is not here to say what its kinds are.
         let known = |document: &Value| !document["apiVersion"].as_str().is_some_and(|of| of.starts_with("monitoring."));
         let taken = documents(&rendered).into_iter().filter(known);
-        let taken: String =
-            taken.map(|document| format!("---\n{}", serde_norway::to_string(&document).unwrap())).collect();
+        let taken = written(taken);
         let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "-f", "-"];
         let said = kubernetes.run("kubectl", &apply, &taken).await.ok();
         assert!(said.contains("deployment.apps/"), "{values}: {said}");

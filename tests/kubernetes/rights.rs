@@ -11,9 +11,12 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use crate::bed::{
-    kubernetes::{Kubernetes, client},
-    space::Space,
+use crate::{
+    bed::{
+        kubernetes::{Kubernetes, client},
+        space::Space,
+    },
+    lifecycle::{documents, written},
 };
 
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-expiry-operator");
@@ -185,7 +188,7 @@ async fn pods(space: &Space<'_>, values: &str, more: &[&str]) -> String {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let rendered = space.helm(&words).await.ok();
     let mut pods = Vec::new();
-    for document in super::lifecycle::documents(&rendered) {
+    for document in documents(&rendered) {
         match document["kind"].as_str() {
             Some("Pod") => pods.push(document),
             Some("Deployment") => {
@@ -201,5 +204,5 @@ async fn pods(space: &Space<'_>, values: &str, more: &[&str]) -> String {
     for pod in &mut pods {
         pod["metadata"]["namespace"] = space.name.as_str().into();
     }
-    pods.iter().map(|pod| format!("---\n{}", serde_norway::to_string(pod).unwrap())).collect()
+    written(pods)
 }
