@@ -20,6 +20,7 @@ pub mod delivery;
 pub mod deployment;
 pub mod ledger;
 pub mod listener;
+pub mod meters;
 pub mod model;
 pub mod nodes;
 pub mod plan;

@@ -10,7 +10,7 @@ use reqwest::{
 };
 
 use super::{Settings, outcome::Answer, queue::Waiting, request, signing::Signer};
-use crate::model::Millis;
+use crate::{meters::Attempt, model::Millis};
 
 /// What is read of an answer. Reading it to its end lets the connection be used again; one longer than this is not worth it.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -69,19 +69,23 @@ impl Endpoint {
                 read_away(response).await;
                 answer
             }
-            Err(error) => Answer::None(self.explain(&error)),
+            Err(error) => {
+                let (sort, why) = self.explain(&error);
+                Answer::None(sort, why)
+            }
         }
     }
 
     /// Never with the URL, which may carry a token.
-    fn explain(&self, error: &reqwest::Error) -> String {
+    fn explain(&self, error: &reqwest::Error) -> (Attempt, String) {
         let webhook = &self.settings.webhook;
         if error.is_timeout() {
-            return if error.is_connect() {
+            let why = if error.is_connect() {
                 format!("no connection within {:?}", webhook.connect_timeout.min(webhook.request_timeout))
             } else {
                 format!("no answer within {:?}", webhook.request_timeout)
             };
+            return (Attempt::Timeout, why);
         }
         let mut innermost: &dyn Error = error;
         while let Some(source) = wrapped(innermost) {
@@ -89,13 +93,14 @@ impl Endpoint {
         }
         let io = innermost.downcast_ref::<io::Error>();
         match io.map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
-            Some(io::ErrorKind::ConnectionReset) => "the connection was reset".to_owned(),
-            _ if error.is_dns() => format!("the host name does not resolve: {innermost}"),
-            _ if innermost.is::<rustls::Error>() => format!("TLS: {innermost}"),
+            Some(io::ErrorKind::ConnectionRefused) => (Attempt::ConnectionRefused, "connection refused".to_owned()),
+            Some(io::ErrorKind::ConnectionReset) => (Attempt::Connect, "the connection was reset".to_owned()),
+            _ if error.is_dns() => (Attempt::Dns, format!("the host name does not resolve: {innermost}")),
+            _ if innermost.is::<rustls::Error>() => (Attempt::Tls, format!("TLS: {innermost}")),
             // reqwest's own errors show the URL; those below it do not.
-            _ if innermost.is::<reqwest::Error>() => "the request could not be sent".to_owned(),
-            _ => innermost.to_string(),
+            _ if innermost.is::<reqwest::Error>() => (Attempt::Other, "the request could not be sent".to_owned()),
+            _ if error.is_connect() => (Attempt::Connect, innermost.to_string()),
+            _ => (Attempt::Other, innermost.to_string()),
         }
     }
 }

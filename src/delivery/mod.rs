@@ -9,6 +9,7 @@ use tracing::error;
 use self::{driver::Driver, inbox::Inbox};
 
 use crate::{
+    meters::Shared,
     model::{Event, ListenerId, Millis},
     plan::{DeliveryPlan, Glob, IdTemplate, WebhookPlan},
     store::{Epoch, Store},
@@ -63,11 +64,11 @@ pub struct Delivery {
 
 impl Delivery {
     /// Starts with what lies in the outbox. Needs a tokio runtime.
-    pub fn start(settings: Settings, store: Arc<dyn Store>, epoch: Epoch) -> anyhow::Result<Self> {
+    pub fn start(settings: Settings, store: Arc<dyn Store>, epoch: Epoch, meters: Shared) -> anyhow::Result<Self> {
         let inbox = Arc::new(Inbox::new(driver::CAPACITY.fresh));
         let (publisher, snapshot) = watch::channel(Snapshot::default());
         let listener = settings.listener.clone();
-        let driver = Driver::new(settings, store, epoch, inbox.clone(), publisher)
+        let driver = Driver::new(settings, store, epoch, inbox.clone(), publisher, meters)
             .with_context(|| format!("setting up the webhook of {listener}"))?;
         let mut task = JoinSet::new();
         task.spawn(driver.run());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::refusals::Refused;
-use crate::{model::Millis, plan::DeliveryPlan};
+use crate::{meters::Attempt, model::Millis, plan::DeliveryPlan};
 
 /// A receiver that finds fault with the event itself (400, 413, 415, 422) is asked this often ..
 const REFUSALS: u32 = 3;
@@ -22,7 +22,7 @@ pub enum Answer {
         retry_after: Option<String>,
     },
     /// No answer, and why, for people: "connection refused".
-    None(String),
+    None(Attempt, String),
 }
 
 /// What sort of answer it is; everything else follows from this and from time.
@@ -44,7 +44,7 @@ impl Answer {
             Self::Status { code: 400 | 413 | 415 | 422, .. } => Class::Refused,
             Self::Status { code: 410, .. } => Class::Gone,
             // 401, 403, 404 too: somebody is fixing a credential or a deploy.
-            Self::Status { .. } | Self::None(_) => Class::Failed,
+            Self::Status { .. } | Self::None(..) => Class::Failed,
         }
     }
 
@@ -53,7 +53,15 @@ impl Answer {
         match self {
             Self::Status { code: code @ 300..=399, .. } => format!("answered {code}: redirects are not followed"),
             Self::Status { code, .. } => format!("answered {code}"),
-            Self::None(why) => why.clone(),
+            Self::None(_, why) => why.clone(),
+        }
+    }
+
+    /// As it is counted.
+    pub const fn sort(&self) -> Attempt {
+        match self {
+            Self::Status { code, .. } => Attempt::of_status(*code),
+            Self::None(sort, _) => *sort,
         }
     }
 
@@ -196,6 +204,10 @@ mod tests {
         Answer::Status { code, retry_after: retry_after.map(str::to_owned) }
     }
 
+    fn refused() -> Answer {
+        Answer::None(Attempt::ConnectionRefused, "connection refused".to_owned())
+    }
+
     /// The verdict on a first attempt, right after the event was settled.
     fn first(answer: &Answer, chance: f64) -> Verdict {
         let refused = (answer.class() == Class::Refused).then_some(Refused { times: 1, since: NOW });
@@ -220,14 +232,14 @@ mod tests {
             };
             assert_eq!(answered(code, None).class(), expected, "{code}");
         }
-        assert_eq!(Answer::None("connection refused".to_owned()).class(), Class::Failed);
+        assert_eq!(refused().class(), Class::Failed);
     }
 
     #[test]
     fn reasons_are_for_people() {
         assert_eq!(answered(503, None).reason(), "answered 503");
         assert_eq!(answered(302, None).reason(), "answered 302: redirects are not followed");
-        assert_eq!(Answer::None("connection refused".to_owned()).reason(), "connection refused");
+        assert_eq!(refused().reason(), "connection refused");
     }
 
     #[test]

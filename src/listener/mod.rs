@@ -132,6 +132,7 @@ impl Supervisor {
             snapshots: Arc::clone(&self.snapshots),
             end,
             grant,
+            meters: Arc::default(),
         };
         let mut task = JoinSet::new();
         task.spawn(pipeline.run());

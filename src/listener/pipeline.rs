@@ -17,9 +17,11 @@ use crate::{
     delivery::{self, Delivery},
     deployment::{Deployment, View},
     ledger::{self, Keeper, Naming, Stats, Stopped},
+    meters::{Fault, Shared},
     plan::{Plan, StorePlan},
     store::{
         Counts, Epoch, Store, StoreError,
+        metered::Metered,
         sqlite::{Options, SqliteStore},
     },
 };
@@ -47,6 +49,7 @@ pub(super) struct Pipeline {
     pub snapshots: Arc<watch::Sender<Snapshots>>,
     pub end: watch::Receiver<Ending>,
     pub grant: watch::Sender<Option<Access>>,
+    pub meters: Shared,
 }
 
 /// Between two tries to start what cannot be started.
@@ -92,7 +95,8 @@ impl Pipeline {
                 return false;
             }
             tracing::error!(%listener, ?hold, "The listener holds.");
-            let now = Snapshot { hold: Some(hold), ready: false, ..Snapshot::clone(&before) };
+            let meters = Some(Arc::clone(&self.meters));
+            let now = Snapshot { hold: Some(hold), ready: false, meters, ..Snapshot::clone(&before) };
             snapshots.insert(listener, Arc::new(now));
             true
         });
@@ -102,15 +106,20 @@ impl Pipeline {
         let plan = self.plan();
         let (store, epoch) = match self.open(&plan).await {
             Ok(opened) => opened,
-            Err(error) => return Over::Again(refused(&error)),
-        };
-        let delivery = match Delivery::start(delivery_settings(&plan), Arc::clone(&store), epoch) {
-            Ok(delivery) => Arc::new(delivery),
             Err(error) => {
-                close(&plan, &store).await;
-                return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
+                self.meters.store.errors.add(Fault::of_category(error.category()), 1);
+                return Over::Again(refused(&error));
             }
         };
+        let store: Arc<dyn Store> = Arc::new(Metered::new(store, Arc::clone(&self.meters)));
+        let delivery =
+            match Delivery::start(delivery_settings(&plan), Arc::clone(&store), epoch, Arc::clone(&self.meters)) {
+                Ok(delivery) => Arc::new(delivery),
+                Err(error) => {
+                    close(&plan, &store).await;
+                    return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
+                }
+            };
         self.grant.send_replace(Some(Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) }));
         let over = self.serve(&plan, &store, epoch, &delivery).await;
         self.grant.send_replace(None);
@@ -153,6 +162,7 @@ impl Pipeline {
             Arc::clone(store),
             Box::new(move |events| outlet.offer(events)),
             publish,
+            Arc::clone(&self.meters),
             stop.clone(),
         );
         let mut ledger = JoinSet::new();
@@ -164,6 +174,8 @@ impl Pipeline {
             counts: Counts::default(),
             hold: None,
             ready: false,
+            meters: Arc::clone(&self.meters),
+            topology_error: false,
         };
         let mut delivering = delivery.snapshot();
         let mut tick = interval(SNAPSHOT);
@@ -240,6 +252,9 @@ struct Shown {
     hold: Option<Hold>,
     /// As last shown.
     ready: bool,
+    meters: Shared,
+    /// The topology was wrong when last shown.
+    topology_error: bool,
 }
 
 impl Shown {
@@ -268,6 +283,10 @@ impl Shown {
         let mut snapshot = snapshot::of(plan, &view, &stats, &delivery, self.counts);
         snapshot.ready &= self.hold.is_none();
         snapshot.hold.clone_from(&self.hold);
+        let wrong = snapshot.topology_error.is_some();
+        self.meters.topology_errors.add(u64::from(wrong && !self.topology_error));
+        self.topology_error = wrong;
+        snapshot.meters = Some(Arc::clone(&self.meters));
         snapshot
     }
 }

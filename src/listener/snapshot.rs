@@ -6,6 +6,7 @@ use crate::{
     delivery,
     deployment::{NodeView, View},
     ledger::Stats,
+    meters::Shared,
     model::{Address, Millis, NodeId},
     plan::Plan,
     store::Counts,
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub inferred: u64,
     /// Entries dropped because the pattern changed.
     pub dropped_by_pattern: u64,
+    /// What its stages count; for metrics.
+    pub meters: Option<Shared>,
 }
 
 /// Why a listener does nothing.
@@ -101,6 +104,7 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
         inferred: stats.inferred,
         dropped_by_pattern: stats.dropped_by_pattern,
         nodes,
+        meters: None,
     }
 }
 

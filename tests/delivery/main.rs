@@ -300,7 +300,7 @@ async fn settings_that_cannot_be_used_stop_sending_and_say_why_without_the_secre
     assert_eq!(receiver.count(), 0);
     delivery.update(good);
     outbox.becomes_empty().await;
-    assert!(Delivery::start(wrong, outbox.store.clone(), outbox.epoch).is_err());
+    assert!(Delivery::start(wrong, outbox.store.clone(), outbox.epoch, std::sync::Arc::default()).is_err());
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl<S: Store> Outbox<S> {
         Self { store: Arc::new(store), epoch }
     }
     pub fn deliver(&self, settings: Settings) -> Delivery {
-        Delivery::start(settings, self.store.clone(), self.epoch).unwrap()
+        Delivery::start(settings, self.store.clone(), self.epoch, Arc::default()).unwrap()
     }
     pub async fn settle(&self, events: &[Event]) {
         let changes =

@@ -63,6 +63,7 @@ impl Keeping {
             Arc::clone(&store) as Arc<dyn Store>,
             Box::new(move |events| outlet.lock().unwrap().extend(events)),
             publish,
+            Arc::default(),
             stop.clone(),
         );
         let mut task = JoinSet::new();
