@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use redis_expiry_operator::{
-    commands::{check, dead_letters, demo, run},
+    commands::{check, crd, dead_letters, demo, run},
     telemetry::logs,
 };
 
@@ -30,6 +30,8 @@ enum Command {
     Check(check::Arguments),
     /// Shows, replays or purges the events that could not be delivered.
     DeadLetters(dead_letters::Arguments),
+    /// Prints the CustomResourceDefinition.
+    Crd(crd::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
                 Command::Check(arguments) => Box::pin(check::check(arguments)).await,
                 Command::Demo(arguments) => demo::demo(arguments).await,
                 Command::DeadLetters(arguments) => dead_letters::dead_letters(arguments).await,
+                Command::Crd(arguments) => crd::crd(&arguments),
             }
         });
         // Nothing is waited for that was not waited for above: a second signal means now.

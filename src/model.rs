@@ -65,7 +65,7 @@ impl fmt::Debug for Key {
 
 /// A moment in milliseconds since the Unix epoch. Whose clock is said where it is used: a deadline is by the
 /// clock of the node that owns the key, everything else by ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Millis(pub i64);
 

@@ -11,7 +11,7 @@ use std::{
 use axum::{Router, extract::State, routing::post};
 use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Options},
-    listener::{OnDeploymentChange, Snapshot, Supervisor},
+    listener::{Fencing, OnDeploymentChange, Snapshot, Supervisor},
     model::{Address, ListenerId, slot_of},
     plan::{DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Plan, RedisPlan, StorePlan, WebhookPlan},
 };
@@ -110,12 +110,12 @@ async fn entries_beyond_the_books_horizon_are_looked_at_after_a_restart_and_when
     let plan = plan(&cluster.seeds(), url, directory.path().join("ledger.db"));
     let all = |snapshot: &Snapshot| snapshot.ready && snapshot.counts.tracked == KEYS as u64;
     for _ in 0..2 {
-        let supervisor = Supervisor::new(OnDeploymentChange::Hold);
+        let supervisor = Supervisor::new(OnDeploymentChange::Hold, Fencing::Permit);
         supervisor.declare(vec![plan.clone()]).await;
         until(&supervisor, "ready with every key", all).await;
         supervisor.stop(Duration::from_secs(5)).await;
     }
-    let supervisor = Supervisor::new(OnDeploymentChange::Hold);
+    let supervisor = Supervisor::new(OnDeploymentChange::Hold, Fencing::Permit);
     supervisor.declare(vec![plan]).await;
     until(&supervisor, "ready with every key", all).await;
     let shortened: Vec<String> = (KEYS - 40..KEYS).map(|number| format!("order:pay:{number}")).collect();

@@ -1,42 +1,69 @@
 //! Which Redis, and how to reach it.
 
+use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, KeyRef, NameRef, RefKind};
+use super::{
+    Duration, KeyRef, NameRef, RefKind,
+    schema::{HostPort, within},
+};
 
 /// The Redis to watch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.usernameSecretRef) || has(self.passwordSecretRef)")
+        .message("usernameSecretRef is without a password: set passwordSecretRef too")
+        .field_path(".passwordSecretRef")
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("self.mode != 'Cluster' || self.database == 0")
+        .message("a cluster has only database 0: use 0")
+        .field_path(".database")
+        .reason(Reason::FieldValueInvalid)
+)]
 pub struct RedisSpec {
     /// What kind of deployment it is.
     #[serde(default)]
     pub mode: Mode,
-    /// Where to ask first, `host:port`. The other nodes are found from there.
+    /// Which nodes to ask first, as `host:port` or `[IPv6]:port`. The other nodes are found from there.
+    #[schemars(with = "Vec<HostPort>", length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Vec<String>,
-    /// Where to dial instead of what a node announces.
+    /// Where to dial instead of what a node announces, for nodes behind NAT or in another network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["announced".into()]))]
     pub address_map: Vec<AddressMapping>,
-    /// Mode `Sentinel` only.
+    // Not enforced yet: src/api/resolve/unenforced.rs.
     #[serde(default, skip_serializing_if = "SentinelSpec::is_empty")]
+    #[schemars(skip)]
     pub sentinel: SentinelSpec,
-    /// The logical database; a cluster has only 0.
+    /// The logical database. A cluster has only 0.
     #[serde(default)]
+    #[schemars(range(max = 65535))]
     pub database: u32,
-    /// The ACL user. Default: the user `default`.
+    /// The ACL user, for which `passwordSecretRef` must be set too. Default: the user `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username_secret_ref: Option<KeyRef>,
+    /// The password. A changed Secret is used without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<KeyRef>,
+    // Not enforced yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub tls: Option<ClientTls>,
-    /// How changes of keys are learnt of.
+    /// How changes of keys are learnt of. `Auto` and `KeyspaceEvents` both mean keyspace notifications, which need the
+    /// flags `K g $ x e` of `notify-keyspace-events` on every node, replicas too.
     #[serde(default)]
     pub change_source: ChangeSource,
-    /// What to do about missing `notify-keyspace-events` flags.
+    /// What to do about missing `notify-keyspace-events` flags: `Observe` says in the status which command would set them;
+    /// `Enable` adds them, keeping those there.
     #[serde(default)]
     pub keyspace_events: KeyspaceEvents,
-    /// How often the nodes are asked who owns what.
+    /// How often the nodes are asked who owns what, 100ms to 1m. It is asked at once where something changed.
     #[serde(default = "one_second")]
+    #[x_kube(validation = within("100ms", "1m"))]
     pub topology_refresh: Duration,
 }
 
@@ -44,24 +71,31 @@ fn one_second() -> Duration {
     Duration::from_secs(1)
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     #[default]
     Cluster,
+    // Not enforced yet, nor is the next.
+    #[schemars(skip)]
     Sentinel,
+    #[schemars(skip)]
     Standalone,
 }
 
 /// Where to dial instead of what a node announces; both `host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct AddressMapping {
+    /// What the node announces, as `host:port`.
+    #[schemars(with = "HostPort")]
     pub announced: String,
+    /// Where to dial instead, as `host:port`.
+    #[schemars(with = "HostPort")]
     pub dial: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct SentinelSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master_name: Option<String>,
@@ -82,7 +116,7 @@ impl SentinelSpec {
 
 /// TLS towards Redis or a webhook. Present, even if empty, means TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ClientTls {
     /// Who signs the server's certificate. Default: the system's roots.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,47 +127,89 @@ pub struct ClientTls {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct CaReference {
     pub kind: RefKind,
     pub name: String,
     pub key: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ChangeSource {
-    /// Keyspace notifications where they are on.
     #[default]
     Auto,
     KeyspaceEvents,
+    // Not enforced yet.
+    #[schemars(skip)]
     ClientTracking,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeyspaceEvents {
-    /// Say which command would set them.
+    // Say which command would set them.
     #[default]
     Observe,
-    /// Add them, keeping those there.
+    // Add them, keeping those there.
     Enable,
 }
 
-/// Where the ledger and the outbox lie.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// Where the ledger of deadlines and the outbox of undelivered events lie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.redis) || self.type == 'Redis'")
+        .message("redis is for type Redis only: remove it, or use type Redis")
+        .field_path(".redis")
+        .reason(Reason::FieldValueForbidden)
+)]
 pub struct StoreSpec {
+    /// `Redis`: in Redis, so that replicas of the operator can take over from each other. `Local`: a file of the operator's
+    /// pod, for a single replica with a volume. `Memory`: gone with the process, and with it what was not delivered yet;
+    /// for a single replica too.
     #[serde(rename = "type")]
     pub store_type: StoreType,
-    /// Another deployment than the watched one; type `Redis` only.
+    /// Another Redis than the watched one; type `Redis` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redis: Option<RedisSpec>,
+    pub redis: Option<StoreRedisSpec>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Another Redis than the watched one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.usernameSecretRef) || has(self.passwordSecretRef)")
+        .message("usernameSecretRef is without a password: set passwordSecretRef too")
+        .field_path(".passwordSecretRef")
+        .reason(Reason::FieldValueRequired)
+)]
+pub struct StoreRedisSpec {
+    /// What kind of deployment it is.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Which nodes to ask first, as `host:port` or `[IPv6]:port`. The other nodes are found from there.
+    #[schemars(with = "Vec<HostPort>", length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub addresses: Vec<String>,
+    /// Where to dial instead of what a node announces, for nodes behind NAT or in another network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["announced".into()]))]
+    pub address_map: Vec<AddressMapping>,
+    /// The ACL user, for which `passwordSecretRef` must be set too. Default: the user `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username_secret_ref: Option<KeyRef>,
+    /// The password. A changed Secret is used without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<KeyRef>,
+    // Not enforced yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub tls: Option<ClientTls>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StoreType {
     Redis,
-    /// One `SQLite` file.
     Local,
-    /// Gone with the process.
     Memory,
 }

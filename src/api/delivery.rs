@@ -1,38 +1,63 @@
 //! How to deliver.
 
+use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use super::{
+    Duration,
+    schema::{is_default, within},
+};
 
 /// How to deliver. The defaults lose nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DeliverySpec {
     /// Requests under way at once.
+    #[serde(default = "max_in_flight")]
+    #[schemars(range(min = 1, max = 1024))]
     pub max_in_flight: u32,
+    // Not enforced yet: src/api/resolve/unenforced.rs. Nor is the next.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(skip)]
     pub batch: Batch,
-    /// Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub rate_limit: Option<RateLimit>,
+    /// When to try again. A wait is drawn between nothing and the backoff, which doubles with each attempt.
+    #[serde(default)]
     pub retry: Retry,
-    /// From settling to giving up.
+    /// How long an event is tried for before it is parked as a dead letter, 1s to 168h.
+    #[serde(default = "deadline")]
+    #[x_kube(validation = within("1s", "168h"))]
     pub deadline: Duration,
-    /// Consulted before the default outcomes; the first that matches wins.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    // Not enforced yet, nor is the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
     pub response_rules: Vec<ResponseRule>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(skip)]
     pub circuit_breaker: CircuitBreaker,
-    /// What a 410 means.
+    /// What an answer 410 Gone means. `Pause`: stop sending, keep everything.
+    #[serde(default)]
     pub on_gone: OnGone,
+}
+
+fn max_in_flight() -> u32 {
+    64
+}
+fn deadline() -> Duration {
+    Duration::from_secs(24 * 3600)
 }
 
 impl Default for DeliverySpec {
     fn default() -> Self {
         Self {
-            max_in_flight: 64,
+            max_in_flight: max_in_flight(),
             batch: Batch::default(),
             rate_limit: None,
             retry: Retry::default(),
-            deadline: Duration::from_secs(24 * 3600),
+            deadline: deadline(),
             response_rules: Vec::new(),
             circuit_breaker: CircuitBreaker::default(),
             on_gone: OnGone::default(),
@@ -41,7 +66,7 @@ impl Default for DeliverySpec {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Batch {
     pub max_events: u32,
     pub max_wait: Duration,
@@ -54,7 +79,7 @@ impl Default for Batch {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RateLimit {
     pub requests_per_second: u32,
     /// Default: `requestsPerSecond`.
@@ -62,28 +87,48 @@ pub struct RateLimit {
     pub burst: Option<u32>,
 }
 
-/// Full jitter between nothing and the backoff, which doubles with each attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+/// When to try again. A wait is drawn between nothing and the backoff, which doubles with each attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("duration(self.maxBackoff) >= duration(self.initialBackoff)")
+        .message("maxBackoff is shorter than initialBackoff: make it longer")
+        .field_path(".maxBackoff")
+        .reason(Reason::FieldValueInvalid)
+)]
 pub struct Retry {
+    /// The first backoff, 50ms to 1m.
+    #[serde(default = "initial_backoff")]
+    #[x_kube(validation = within("50ms", "1m"))]
     pub initial_backoff: Duration,
+    /// The longest backoff, `initialBackoff` to 1h.
+    #[serde(default = "max_backoff")]
+    #[x_kube(validation = within("50ms", "1h"))]
     pub max_backoff: Duration,
-    /// The longest `Retry-After` that is honoured; `0s` ignores the header.
+    /// The longest `Retry-After` of an answer that is honoured, 0s to 1h; `0s` ignores the header.
+    #[serde(default = "retry_after_max")]
+    #[x_kube(validation = within("0s", "1h"))]
     pub retry_after_max: Duration,
+}
+
+fn initial_backoff() -> Duration {
+    Duration::from_millis(500)
+}
+fn max_backoff() -> Duration {
+    Duration::from_secs(60)
+}
+fn retry_after_max() -> Duration {
+    Duration::from_secs(300)
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
-            initial_backoff: Duration::from_millis(500),
-            max_backoff: Duration::from_secs(60),
-            retry_after_max: Duration::from_secs(300),
-        }
+        Self { initial_backoff: initial_backoff(), max_backoff: max_backoff(), retry_after_max: retry_after_max() }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ResponseRule {
     /// `409` or `500-599`.
     pub codes: Vec<String>,
@@ -99,7 +144,7 @@ pub enum ResponseAction {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct CircuitBreaker {
     pub mode: BreakerMode,
     pub consecutive_failures: u32,
@@ -125,11 +170,13 @@ pub enum BreakerMode {
     Disabled,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnGone {
-    /// Stop sending, keep everything.
     #[default]
     Pause,
+    // Not enforced yet, nor is the next.
+    #[schemars(skip)]
     DeadLetter,
+    #[schemars(skip)]
     Retry,
 }

@@ -1,8 +1,11 @@
 //! Reads documents out of a YAML file. A mistake names its field.
 
+use std::collections::BTreeMap;
+
+use kube::api::ObjectMeta;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{API_VERSION, KIND, RedisExpiryListener};
+use super::{API_VERSION, KIND, RedisExpiryListener, RedisExpiryListenerSpec, strict::Strict};
 
 /// A document that is not a listener.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +41,65 @@ pub fn parse(text: &str) -> (Vec<Numbered>, Vec<DocumentError>) {
     (listeners, errors)
 }
 
+/// One document, as strictly as it is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    metadata: Metadata,
+    spec: RedisExpiryListenerSpec,
+    // What `kubectl get -o yaml` adds.
+    #[serde(default, rename = "status")]
+    _status: Option<IgnoredAny>,
+}
+
+/// The part of a Kubernetes object's metadata that matters here. The rest of it is accepted, so that the output of
+/// `kubectl get -o yaml` can be run; anything else is a mistyped name and refused.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, rename = "uid")]
+    _uid: Option<IgnoredAny>,
+    #[serde(default, rename = "resourceVersion")]
+    _resource_version: Option<IgnoredAny>,
+    #[serde(default, rename = "generation")]
+    _generation: Option<IgnoredAny>,
+    #[serde(default, rename = "creationTimestamp")]
+    _creation_timestamp: Option<IgnoredAny>,
+    #[serde(default, rename = "deletionTimestamp")]
+    _deletion_timestamp: Option<IgnoredAny>,
+    #[serde(default, rename = "deletionGracePeriodSeconds")]
+    _deletion_grace_period_seconds: Option<IgnoredAny>,
+    #[serde(default, rename = "generateName")]
+    _generate_name: Option<IgnoredAny>,
+    #[serde(default, rename = "selfLink")]
+    _self_link: Option<IgnoredAny>,
+    #[serde(default, rename = "ownerReferences")]
+    _owner_references: Option<IgnoredAny>,
+    #[serde(default, rename = "finalizers")]
+    _finalizers: Option<IgnoredAny>,
+    #[serde(default, rename = "managedFields")]
+    _managed_fields: Option<IgnoredAny>,
+}
+
+impl From<Document> for RedisExpiryListener {
+    fn from(document: Document) -> Self {
+        let Metadata { name, namespace, labels, annotations, .. } = document.metadata;
+        let metadata = ObjectMeta { name: Some(name), namespace, labels, annotations, ..ObjectMeta::default() };
+        Self { metadata, spec: document.spec, status: None }
+    }
+}
+
 /// What a document says it is, whatever else is in it: a Secret is told to be a Secret rather than to have the unknown
 /// field `data`.
 #[derive(Deserialize)]
@@ -62,7 +124,8 @@ fn read(
         // The strict reading says it better.
         Err(_) => {}
     }
-    serde_path_to_error::deserialize(strict).map(Some).map_err(|error| message(&error))
+    let document: Result<Document, _> = serde_path_to_error::deserialize(Strict(strict));
+    document.map(|document| Some(document.into())).map_err(|error| message(&error))
 }
 
 fn expect(field: &str, found: Option<&serde_norway::Value>, wanted: &str) -> Result<(), String> {

@@ -1,7 +1,8 @@
 //! Durations as the Gateway API writes them (GEP-2257): a subset of Go's, without fractions, signs and microseconds.
 
-use std::{fmt, str::FromStr, time};
+use std::{borrow::Cow, fmt, str::FromStr, time};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A duration such as `500ms`, `10m` or `1h30m`: `^([0-9]{1,5}(h|m|s|ms)){1,4}$`.
@@ -98,6 +99,19 @@ impl<'de> Deserialize<'de> for Duration {
             }
         }
         deserializer.deserialize_str(Text)
+    }
+}
+
+impl JsonSchema for Duration {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Four groups of five digits and two letters are 28.
+        json_schema!({ "type": "string", "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$", "maxLength": 28 })
     }
 }
 

@@ -1,11 +1,11 @@
-//! What a document comes to: a [`Plan`], or everything that is wrong with it, at once.
+//! What a document or an object of the Kubernetes API comes to: a [`Plan`], or everything that is wrong with it, at once.
 //!
 //! Pure but for the [`Secrets`] port. What is refused because this version does not enforce it is refused in one place
 //! ([`unenforced`]), so that enforcing a field is one line less there.
 
 use std::{fmt, path::Path, time::Duration as StdDuration};
 
-use super::{Inferred, KeyRef, RedisExpiryListener, RefKind, Secrets, StoreSpec, StoreType};
+use super::{Inferred, KeyRef, RedisExpiryListener, RefKind, Secrets, StoreSpec, StoreType, reason};
 use crate::plan::{self, Glob, IdTemplate, Plan, StorePlan};
 
 mod connection;
@@ -25,6 +25,8 @@ pub struct Problem {
     pub found: String,
     /// What to do; empty where `found` says it.
     pub fix: String,
+    /// One of [`reason`]: that of the condition `Accepted`.
+    pub reason: &'static str,
 }
 
 impl fmt::Display for Problem {
@@ -38,15 +40,24 @@ impl fmt::Display for Problem {
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     pub secrets: &'a dyn Secrets,
+    pub platform: Platform,
     /// Where `Local` stores lie.
     pub state_dir: &'a Path,
 }
 
-/// Resolves a document.
+/// Where a listener runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    Kubernetes,
+    /// `run`: without Kubernetes, so without Services, and with a store of its own unless told otherwise.
+    Process,
+}
+
+/// Resolves a document or an object.
 pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Result<Plan, Vec<Problem>> {
     let mut check = Check { problems: Vec::new(), around, namespace: "" };
-    names::metadata(&mut check, &listener.metadata);
     check.namespace = listener.metadata.namespace.as_deref().unwrap_or("default");
+    names::metadata(&mut check, &listener.metadata);
     let spec = &listener.spec;
     unenforced::refuse(&mut check, spec);
     let redis = connection::redis(&mut check, &spec.redis);
@@ -86,11 +97,15 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
 
 /// `None`: it was refused as not enforced yet.
 fn store(check: &mut Check<'_>, listener: &RedisExpiryListener, spec: Option<&StoreSpec>) -> Option<StorePlan> {
-    match spec.map_or(StoreType::Local, |spec| spec.store_type) {
+    let default = match check.around.platform {
+        Platform::Kubernetes => StoreType::Redis,
+        Platform::Process => StoreType::Local,
+    };
+    match spec.map_or(default, |spec| spec.store_type) {
         StoreType::Memory => Some(StorePlan::Memory),
         StoreType::Local => {
             // A namespace has no dot, so two listeners never share a file.
-            let file = format!("{}.{}.db", check.namespace, listener.metadata.name);
+            let file = format!("{}.{}.db", check.namespace, listener.id().name());
             Some(StorePlan::Local { path: check.around.state_dir.join(file) })
         }
         StoreType::Redis => None,
@@ -111,7 +126,17 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn problem(&mut self, field: impl Into<String>, found: impl Into<String>, fix: impl Into<String>) {
-        self.problems.push(Problem { field: field.into(), found: found.into(), fix: fix.into() });
+        self.problem_of(reason::INVALID_SPEC, field, found, fix);
+    }
+
+    fn problem_of(
+        &mut self,
+        reason: &'static str,
+        field: impl Into<String>,
+        found: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.problems.push(Problem { field: field.into(), found: found.into(), fix: fix.into(), reason });
     }
 
     /// The value; an error's text goes on after the field's name.
@@ -144,7 +169,8 @@ impl Check<'_> {
         match self.around.secrets.read(kind, self.namespace, reference) {
             Ok(value) if value.is_empty() => {
                 let what = kind.as_str();
-                self.problem(
+                self.problem_of(
+                    kind.invalid(),
                     field,
                     format!("refers to key {} of {what} {}, which is empty", reference.key, reference.name),
                     "put a value there",
@@ -152,8 +178,8 @@ impl Check<'_> {
                 None
             }
             Ok(value) => Some(value),
-            Err(why) => {
-                self.problem(field, why, "");
+            Err(no) => {
+                self.problem_of(no.reason, field, no.why, "");
                 None
             }
         }
@@ -165,17 +191,9 @@ impl Check<'_> {
         let text = String::from_utf8(value).ok();
         if text.is_none() {
             let (name, key) = (&reference.name, &reference.key);
-            self.problem(field, format!("refers to key {key} of Secret {name}, which is not UTF-8"), "put text there");
+            let found = format!("refers to key {key} of Secret {name}, which is not UTF-8");
+            self.problem_of(reason::SECRET_INVALID, field, found, "put text there");
         }
         text
-    }
-}
-
-impl RefKind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::ConfigMap => "ConfigMap",
-            Self::Secret => "Secret",
-        }
     }
 }

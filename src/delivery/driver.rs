@@ -334,6 +334,7 @@ impl Driver {
         warn!(listener = %self.settings.listener, %error, "Delivery stops.");
         self.attempts.abort_all();
         self.snapshot.paused = Some(error.to_string());
+        self.snapshot.stopped_by = Some(error.clone());
         self.snapshot.in_flight = 0;
         self.publisher.send_replace(self.snapshot);
     }

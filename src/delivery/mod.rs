@@ -12,7 +12,7 @@ use crate::{
     meters::Shared,
     model::{Event, ListenerId, Millis},
     plan::{DeliveryPlan, Glob, IdTemplate, WebhookPlan},
-    store::{Epoch, Store},
+    store::{Epoch, Store, StoreError},
 };
 
 mod driver;
@@ -52,6 +52,8 @@ pub struct Snapshot {
     /// Why nothing is sent though it could be: "the receiver answered 410".
     pub paused: Option<String>,
     pub last_delivered: Option<Millis>,
+    /// Delivery has ended, because the store will have nothing more from it.
+    pub stopped_by: Option<StoreError>,
 }
 
 /// A running delivery. Dropping it ends it at once, as a crash would; [`Self::drain`] ends it well.

@@ -225,7 +225,8 @@ impl Main {
         let (topology, confirmed) = (Arc::clone(&self.topology), self.confirmed.clone());
         let asks = self.nodes.iter().map(|(id, driven)| (id.clone(), driven.asks.clone())).collect();
         self.guidance.send_modify(|guidance| {
-            *guidance = Arc::new(Guidance { topology, confirmed, taps: guidance.taps.clone(), asks });
+            let (taps, patterns) = (guidance.taps.clone(), guidance.patterns);
+            *guidance = Arc::new(Guidance { topology, confirmed, taps, patterns, asks });
         });
     }
 

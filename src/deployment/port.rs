@@ -36,9 +36,8 @@ impl Port {
         let (tell, looks) = mpsc::channel(IN_FLIGHT);
         let tap = Arc::new(Tap::new(pattern.to_vec(), tell));
         guidance.send_modify(|guidance| {
-            let mut changed = Guidance::clone(guidance);
-            changed.taps.push(Arc::clone(&tap));
-            *guidance = Arc::new(changed);
+            let taps = guidance.taps.iter().chain([&tap]).cloned().collect();
+            *guidance = Arc::new(guidance.with_taps(taps));
         });
         (Self { tap, guidance, view, refresh }, Looks(looks))
     }
@@ -122,9 +121,8 @@ impl Looks {
 impl Drop for Port {
     fn drop(&mut self) {
         self.guidance.send_modify(|guidance| {
-            let mut changed = Guidance::clone(guidance);
-            changed.taps.retain(|tap| !Arc::ptr_eq(tap, &self.tap));
-            *guidance = Arc::new(changed);
+            let others = guidance.taps.iter().filter(|tap| !Arc::ptr_eq(tap, &self.tap));
+            *guidance = Arc::new(guidance.with_taps(others.cloned().collect()));
         });
     }
 }

@@ -1,26 +1,34 @@
 //! Owns running listeners: what is declared is made to run, and how it fares can be read.
+//!
+//! # Guarantees
+//! - No listener waits for another: each is ended, started and changed under a lock of its own.
+//! - A pipeline that fails by a fault of this program is reported, and begun again after a while.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use tokio::{
-    sync::{Mutex, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     deployment::Deployment,
+    meters::Shared,
     model::ListenerId,
     plan::{Plan, RedisPlan},
-    store::{DeadLetter, Selection, Store, StoreError, memory::MemoryStore},
+    store::{Store, memory::MemoryStore},
 };
 
+mod dead_letters;
+mod fencing;
+mod guard;
 mod pipeline;
 mod snapshot;
 
+pub use dead_letters::DeadLetters;
+pub use fencing::Fencing;
+use fencing::Gate;
 use pipeline::{Access, Ending, Pipeline};
 pub use snapshot::{Hold, NodeSnapshot, Role, Snapshot};
 
@@ -38,135 +46,204 @@ pub enum OnDeploymentChange {
     Keep,
 }
 
-/// How long attempts under way may take to end when a listener is changed or removed.
+/// How a listener comes to run no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Another process goes on with it: attempts under way may end for at most `patience`, and all is kept.
+    HandOver { patience: Duration },
+    /// It is gone for good: stops at once, and removes what the store holds of it.
+    Deleted,
+}
+
+/// How long attempts under way may take to end when a listener is changed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs listeners. What it runs ends, as in a crash, when it is dropped; [`Supervisor::stop`] ends it well.
 pub struct Supervisor {
-    on_deployment_change: OnDeploymentChange,
-    make_memory: Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>,
-    snapshots: Arc<watch::Sender<Snapshots>>,
-    state: Mutex<State>,
+    common: Arc<Common>,
+    places: Mutex<BTreeMap<ListenerId, Arc<Place>>>,
 }
 
-#[derive(Default)]
-struct State {
-    running: BTreeMap<ListenerId, Running>,
+/// What all listeners share.
+struct Common {
+    on_deployment_change: OnDeploymentChange,
+    fencing: Fencing,
+    make_memory: Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>,
+    snapshots: Arc<watch::Sender<Snapshots>>,
     /// Listeners with equal connection settings share one.
-    deployments: HashMap<RedisPlan, Weak<Deployment>>,
-    /// Memory stores outlive a change of their listener's settings.
-    memories: BTreeMap<ListenerId, Arc<dyn Store>>,
+    deployments: Mutex<HashMap<RedisPlan, Weak<Deployment>>>,
+}
+
+/// Where one listener runs, or is being ended.
+#[derive(Default)]
+struct Place {
+    running: tokio::sync::Mutex<Option<Running>>,
+    /// A memory store outlives a change of its listener's settings.
+    memory: Mutex<Option<Arc<dyn Store>>>,
+    gate: Arc<Gate>,
+    access: Arc<watch::Sender<Option<Access>>>,
+    meters: Shared,
 }
 
 struct Running {
     plan: Plan,
     plans: watch::Sender<Plan>,
     ending: watch::Sender<Ending>,
-    access: watch::Receiver<Option<Access>>,
     task: JoinSet<()>,
 }
 
 impl Supervisor {
-    pub fn new(on_deployment_change: OnDeploymentChange) -> Self {
-        Self::with_memory(on_deployment_change, || Arc::new(MemoryStore::new()))
+    pub fn new(on_deployment_change: OnDeploymentChange, fencing: Fencing) -> Self {
+        Self::with_memory(on_deployment_change, fencing, || Arc::new(MemoryStore::new()))
     }
 
     /// With a store of the caller's for the listeners whose store is memory: for tests of what asks it when.
     pub fn with_memory(
         on_deployment_change: OnDeploymentChange,
+        fencing: Fencing,
         make_memory: impl Fn() -> Arc<dyn Store> + Send + Sync + 'static,
     ) -> Self {
-        let snapshots = Arc::new(watch::Sender::new(Snapshots::new()));
-        Self { on_deployment_change, make_memory: Box::new(make_memory), snapshots, state: Mutex::default() }
+        let common = Common {
+            on_deployment_change,
+            fencing,
+            make_memory: Box::new(make_memory),
+            snapshots: Arc::new(watch::Sender::new(Snapshots::new())),
+            deployments: Mutex::default(),
+        };
+        Self { common: Arc::new(common), places: Mutex::default() }
     }
 
     /// Makes exactly these listeners run: starts, stops, restarts, or changes in place what differs.
     pub async fn declare(&self, plans: Vec<Plan>) {
-        let mut state = self.state.lock().await;
         let declared: BTreeMap<ListenerId, Plan> =
             plans.into_iter().map(|plan| (plan.listener.clone(), plan)).collect();
-        let gone: Vec<ListenerId> = state
-            .running
-            .iter()
-            .filter(|(id, running)| declared.get(*id).is_none_or(|plan| !same_pipeline(&running.plan, plan)))
-            .map(|(id, _)| id.clone())
-            .collect();
-        let mut ending = JoinSet::new();
-        for id in gone {
-            if let Some(running) = state.running.remove(&id) {
-                ending.spawn(running.end(PATIENCE));
-            }
-        }
-        // A successor starts when its predecessor has ended: they share a file.
-        while ending.join_next().await.is_some() {}
-        state.memories.retain(|id, _| declared.contains_key(id));
-        self.snapshots.send_modify(|snapshots| snapshots.retain(|id, _| declared.contains_key(id)));
-        for (id, plan) in declared {
-            if let Some(running) = state.running.get_mut(&id) {
-                running.plan = plan.clone();
-                running.plans.send_replace(plan);
-            } else {
-                let running = self.start(&mut state, plan);
-                state.running.insert(id, running);
-            }
-        }
-        state.deployments.retain(|_, deployment| deployment.strong_count() > 0);
+        let gone: Vec<ListenerId> =
+            lock(&self.places).keys().filter(|id| !declared.contains_key(*id)).cloned().collect();
+        let removing = gone.iter().map(|id| self.remove(id, Removal::HandOver { patience: PATIENCE }));
+        let ensuring = declared.into_values().map(|plan| self.ensure(plan));
+        futures_util::future::join(futures_util::future::join_all(removing), futures_util::future::join_all(ensuring))
+            .await;
     }
 
-    fn start(&self, state: &mut State, plan: Plan) -> Running {
-        let shared = state.deployments.get(&plan.redis).and_then(Weak::upgrade);
-        let deployment = shared.unwrap_or_else(|| {
-            let deployment = Arc::new(Deployment::start(plan.redis.clone()));
-            state.deployments.insert(plan.redis.clone(), Arc::downgrade(&deployment));
-            deployment
-        });
-        let memory = Arc::clone(state.memories.entry(plan.listener.clone()).or_insert_with(&self.make_memory));
-        let (plans, planned) = watch::channel(plan.clone());
-        let (ending, end) = watch::channel(Ending::Never);
-        let (grant, access) = watch::channel(None);
-        let pipeline = Pipeline {
-            plans: planned,
-            deployment,
-            memory,
-            on_deployment_change: self.on_deployment_change,
-            snapshots: Arc::clone(&self.snapshots),
-            end,
-            grant,
-            meters: Arc::default(),
-        };
-        let mut task = JoinSet::new();
-        task.spawn(pipeline.run());
-        Running { plan, plans, ending, access, task }
+    /// Makes this listener run with these settings: starts it, changes it in place, or ends and restarts its pipeline.
+    /// Returns when that is done, which takes a moment at most, or [`PATIENCE`] where attempts are under way.
+    pub async fn ensure(&self, plan: Plan) {
+        let place = Arc::clone(lock(&self.places).entry(plan.listener.clone()).or_default());
+        let mut running = place.running.lock().await;
+        if let Some(running) = running.as_mut().filter(|running| same_pipeline(&running.plan, &plan)) {
+            running.plan = plan.clone();
+            running.plans.send_replace(plan);
+            return;
+        }
+        // Held meanwhile: what both use is not to be torn down in between.
+        let deployment = self.common.deployment(&plan.redis);
+        // A successor starts when its predecessor has ended: they may share a file.
+        if let Some(predecessor) = running.take() {
+            predecessor.end(Ending::Within(PATIENCE)).await;
+        }
+        *running = Some(self.common.start(&place, plan, deployment));
+    }
+
+    /// Ends the listener, if it runs here; returns when it has ended.
+    pub async fn remove(&self, listener: &ListenerId, how: Removal) {
+        let Some(place) = lock(&self.places).get(listener).cloned() else { return };
+        let mut running = place.running.lock().await;
+        if let Some(running) = running.take() {
+            running.end(how.into()).await;
+        }
+        *lock(&place.memory) = None;
+        self.common.snapshots.send_if_modified(|snapshots| snapshots.remove(listener).is_some());
+        drop(running);
+        let mut places = lock(&self.places);
+        // The map's and ours: else somebody is about to run it anew.
+        if Arc::strong_count(&place) == 2 {
+            places.remove(listener);
+        }
+    }
+
+    /// A reading of the membership, made at `read_at`, names this process as the listener's owner. One that was made after
+    /// another process had taken the store lets this one take it again; no other does ([`Fencing::Permit`]).
+    pub fn permit(&self, listener: &ListenerId, read_at: Instant) {
+        if let Some(place) = lock(&self.places).get(listener) {
+            place.gate.permit(read_at);
+        }
     }
 
     pub fn snapshots(&self) -> watch::Receiver<Snapshots> {
-        self.snapshots.subscribe()
+        self.common.snapshots.subscribe()
     }
 
     /// The dead letters of a running listener; `None` while it does not run or has no store.
-    pub async fn dead_letters(&self, listener: &ListenerId) -> Option<DeadLetters> {
-        let state = self.state.lock().await;
-        let access = state.running.get(listener)?.access.borrow().clone()?;
+    pub fn dead_letters(&self, listener: &ListenerId) -> Option<DeadLetters> {
+        let access = lock(&self.places).get(listener)?.access.borrow().clone()?;
         Some(DeadLetters(access))
     }
 
     /// Hands over: stops detection, lets attempts under way end for at most `patience`, closes the stores.
     pub async fn stop(self, patience: Duration) {
-        let mut ending = JoinSet::new();
-        for (_, running) in self.state.into_inner().running {
-            ending.spawn(running.end(patience));
+        let places = std::mem::take(&mut *lock(&self.places));
+        let ending = places.into_values().map(|place| async move {
+            if let Some(running) = place.running.lock().await.take() {
+                running.end(Ending::Within(patience)).await;
+            }
+        });
+        futures_util::future::join_all(ending).await;
+    }
+}
+
+impl Common {
+    fn deployment(&self, plan: &RedisPlan) -> Arc<Deployment> {
+        let mut deployments = lock(&self.deployments);
+        deployments.retain(|_, deployment| deployment.strong_count() > 0);
+        if let Some(shared) = deployments.get(plan).and_then(Weak::upgrade) {
+            return shared;
         }
-        while ending.join_next().await.is_some() {}
+        let deployment = Arc::new(Deployment::start(plan.clone()));
+        deployments.insert(plan.clone(), Arc::downgrade(&deployment));
+        deployment
+    }
+
+    fn start(self: &Arc<Self>, place: &Place, plan: Plan, deployment: Arc<Deployment>) -> Running {
+        let (plans, planned) = watch::channel(plan.clone());
+        let (ending, end) = watch::channel(Ending::Never);
+        let (common, gate, access) = (Arc::clone(self), Arc::clone(&place.gate), Arc::clone(&place.access));
+        let memory = Arc::clone(lock(&place.memory).get_or_insert_with(&self.make_memory));
+        let (ended, meters) = (end.clone(), Arc::clone(&place.meters));
+        let make = move || Pipeline {
+            plans: planned.clone(),
+            deployment: Arc::clone(&deployment),
+            memory: Arc::clone(&memory),
+            on_deployment_change: common.on_deployment_change,
+            fencing: common.fencing,
+            gate: Arc::clone(&gate),
+            snapshots: Arc::clone(&common.snapshots),
+            end: end.clone(),
+            grant: Arc::clone(&access),
+            buried: false,
+            meters: Arc::clone(&meters),
+        };
+        let mut task = JoinSet::new();
+        task.spawn(guard::keep_running(make, ended));
+        Running { plan, plans, ending, task }
     }
 }
 
 impl Running {
-    async fn end(mut self, patience: Duration) {
-        self.ending.send_replace(Ending::Within(patience));
+    async fn end(mut self, ending: Ending) {
+        self.ending.send_replace(ending);
         while let Some(ended) = self.task.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(listener = %self.plan.listener, %error, "A listener failed.");
             }
+        }
+    }
+}
+
+impl From<Removal> for Ending {
+    fn from(how: Removal) -> Self {
+        match how {
+            Removal::HandOver { patience } => Self::Within(patience),
+            Removal::Deleted => Self::Deleted,
         }
     }
 }
@@ -177,24 +254,7 @@ fn same_pipeline(old: &Plan, new: &Plan) -> bool {
     Plan { suspend, id_template, webhook, delivery, ..old.clone() } == *new
 }
 
-/// A running listener's dead letters.
-pub struct DeadLetters(Access);
-
-impl DeadLetters {
-    /// The oldest `limit` of them.
-    pub async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        self.0.store.dead_letters(None, limit).await
-    }
-    /// Puts them back into the outbox as if never tried; says how many.
-    pub async fn replay(&self, which: Selection) -> Result<u64, StoreError> {
-        let count = self.0.store.replay(self.0.epoch, which).await?;
-        if let Some(delivery) = self.0.delivery.upgrade() {
-            delivery.wake();
-        }
-        Ok(count)
-    }
-    /// Removes them for good; says how many.
-    pub async fn purge(&self, which: Selection) -> Result<u64, StoreError> {
-        self.0.store.purge(self.0.epoch, which).await
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No step panics between two writes that belong together.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

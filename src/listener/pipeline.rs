@@ -12,12 +12,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Hold, OnDeploymentChange, Snapshot, Snapshots, snapshot};
+use super::{
+    Fencing, Hold, OnDeploymentChange, Snapshot, Snapshots,
+    fencing::{self, Gate},
+    guard::Backoff,
+    snapshot::{self, Teller},
+};
 use crate::{
     delivery::{self, Delivery},
     deployment::{Deployment, View},
     ledger::{self, Keeper, Naming, Stats, Stopped},
     meters::{Fault, Shared},
+    model::Millis,
     plan::{Plan, StorePlan},
     store::{
         Counts, Epoch, Store, StoreError,
@@ -26,11 +32,14 @@ use crate::{
     },
 };
 
-/// Whether a listener is to end, and how long attempts under way may take then.
+/// Whether a listener is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Never,
+    /// Attempts under way may take so long.
     Within(Duration),
+    /// At once, and nothing is to be left of it.
+    Deleted,
 }
 
 /// What reaches into a running listener.
@@ -46,14 +55,18 @@ pub(super) struct Pipeline {
     pub deployment: Arc<Deployment>,
     pub memory: Arc<dyn Store>,
     pub on_deployment_change: OnDeploymentChange,
+    pub fencing: Fencing,
+    pub gate: Arc<Gate>,
     pub snapshots: Arc<watch::Sender<Snapshots>>,
     pub end: watch::Receiver<Ending>,
-    pub grant: watch::Sender<Option<Access>>,
+    pub grant: Arc<watch::Sender<Option<Access>>>,
+    /// It was deleted, and so is what its store held.
+    pub buried: bool,
     pub meters: Shared,
 }
 
-/// Between two tries to start what cannot be started.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long a deleted listener's store may take to be opened and emptied.
+const BURYING: Duration = Duration::from_secs(10);
 /// How often the store is counted and the snapshot made at the least.
 const SNAPSHOT: Duration = Duration::from_secs(1);
 /// How often the snapshot is made at the most.
@@ -70,41 +83,79 @@ enum Over {
 impl Pipeline {
     /// Runs until it is told to end.
     pub async fn run(mut self) {
+        let teller = self.teller();
+        let mut backoff = Backoff::new();
         loop {
-            let hold = match self.once().await {
-                Over::Ended => return,
+            let mut end = self.end.clone();
+            tokio::select! {
+                () = self.gate.pass(self.fencing) => {}
+                () = ending(&mut end) => break,
+            }
+            backoff.begin();
+            let hold = match self.once(teller.started).await {
+                Over::Ended => break,
                 Over::Again(hold) => hold,
             };
-            self.hold(hold);
-            tokio::select! {
-                () = tokio::time::sleep(AGAIN) => {}
-                () = ending(&mut self.end) => return,
+            let fenced = matches!(hold, Hold::Store { category: FENCED, .. });
+            if fenced {
+                self.gate.shut();
+            }
+            teller.hold(self.explained(hold));
+            if !fenced {
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.wait()) => {}
+                    () = ending(&mut end) => break,
+                }
             }
         }
+        self.bury().await;
+    }
+
+    /// What tells of this pipeline while it does not run.
+    pub fn teller(&self) -> Teller {
+        Teller::new(self.plan().listener, Arc::clone(&self.snapshots), Arc::clone(&self.meters))
     }
 
     fn plan(&self) -> Plan {
         self.plans.borrow().clone()
     }
 
-    fn hold(&self, hold: Hold) {
-        let listener = self.plan().listener;
-        self.snapshots.send_if_modified(|snapshots| {
-            let before = snapshots.get(&listener).cloned().unwrap_or_default();
-            if before.hold.as_ref() == Some(&hold) {
-                return false;
+    /// What a refused owner is to do depends on who else may be one.
+    fn explained(&self, hold: Hold) -> Hold {
+        match hold {
+            Hold::Store { category: FENCED, message } => {
+                Hold::Store { category: FENCED, message: fencing::message(self.fencing, &message) }
             }
-            tracing::error!(%listener, ?hold, "The listener holds.");
-            let meters = Some(Arc::clone(&self.meters));
-            let now = Snapshot { hold: Some(hold), ready: false, meters, ..Snapshot::clone(&before) };
-            snapshots.insert(listener, Arc::new(now));
-            true
-        });
+            hold => hold,
+        }
     }
 
-    async fn once(&mut self) -> Over {
+    /// A listener that is deleted while it holds leaves nothing behind either, where its store can be opened.
+    async fn bury(&mut self) {
+        // What is another's by now is not ours to remove.
+        if *self.end.borrow() != Ending::Deleted || self.buried || self.gate.is_shut() {
+            return;
+        }
         let plan = self.plan();
-        let (store, epoch) = match self.open(&plan).await {
+        let burying = async {
+            let (store, epoch) = self.open(&plan).await?;
+            store.destroy(epoch).await
+        };
+        let buried = tokio::time::timeout(BURYING, burying).await;
+        let late = |_| Err(StoreError::Unavailable("it took too long".to_owned()));
+        if let Err(error) = buried.unwrap_or_else(late) {
+            left_behind(&plan, &error);
+        }
+    }
+
+    async fn once(&mut self, started: Millis) -> Over {
+        let plan = self.plan();
+        let mut end = self.end.clone();
+        let opened = tokio::select! {
+            opened = self.open(&plan) => opened,
+            () = ending(&mut end) => return Over::Ended,
+        };
+        let (store, epoch) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.meters.store.errors.add(Fault::of_category(error.category()), 1);
@@ -121,11 +172,12 @@ impl Pipeline {
                 }
             };
         self.grant.send_replace(Some(Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) }));
-        let over = self.serve(&plan, &store, epoch, &delivery).await;
+        let over = self.serve(&plan, &store, epoch, &delivery, started).await;
         self.grant.send_replace(None);
-        let patience = match *self.end.borrow() {
+        let ending = *self.end.borrow();
+        let patience = match ending {
             Ending::Within(patience) => patience,
-            Ending::Never => Duration::ZERO,
+            Ending::Never | Ending::Deleted => Duration::ZERO,
         };
         // The keeper has ended and `Access` upgrades for no longer than a call.
         match Arc::into_inner(delivery) {
@@ -134,7 +186,15 @@ impl Pipeline {
                 tracing::warn!(listener = %plan.listener, "Delivery is in use; what is under way is sent again later.");
             }
         }
-        close(&plan, &store).await;
+        if ending == Ending::Deleted {
+            self.buried = true;
+            match store.destroy(epoch).await {
+                Ok(()) => tracing::info!(listener = %plan.listener, "The listener was deleted, and its store with it."),
+                Err(error) => left_behind(&plan, &error),
+            }
+        } else {
+            close(&plan, &store).await;
+        }
         over
     }
 
@@ -152,7 +212,14 @@ impl Pipeline {
     }
 
     /// Runs the ledger, keeps the settings and the snapshot current, until something ends.
-    async fn serve(&mut self, plan: &Plan, store: &Arc<dyn Store>, epoch: Epoch, delivery: &Arc<Delivery>) -> Over {
+    async fn serve(
+        &mut self,
+        plan: &Plan,
+        store: &Arc<dyn Store>,
+        epoch: Epoch,
+        delivery: &Arc<Delivery>,
+        started: Millis,
+    ) -> Over {
         let (publish, stats) = watch::channel(Stats::default());
         let stop = CancellationToken::new();
         let outlet = Arc::clone(delivery);
@@ -176,6 +243,7 @@ impl Pipeline {
             ready: false,
             meters: Arc::clone(&self.meters),
             topology_error: false,
+            started,
         };
         let mut delivering = delivery.snapshot();
         let mut tick = interval(SNAPSHOT);
@@ -184,8 +252,8 @@ impl Pipeline {
             tokio::select! {
                 () = ending(&mut self.end) => break Over::Ended,
                 () = gone(&mut delivering) => {
-                    let why = delivering.borrow().paused.clone();
-                    break Over::Again(failed(&why.as_deref().unwrap_or("delivery has ended")));
+                    let why = delivering.borrow().stopped_by.clone();
+                    break Over::Again(why.map_or_else(|| failed(&"delivery has ended"), |error| refused(&error)));
                 }
                 Some(ended) = ledger.join_next() => match ended {
                     Ok(Ok(())) => break Over::Ended,
@@ -209,7 +277,9 @@ impl Pipeline {
             {
                 shown.counts = counts;
             }
-            let snapshot = Arc::new(shown.snapshot(plan));
+            let mut snapshot = shown.snapshot(plan);
+            snapshot.patterns = self.deployment.patterns();
+            let snapshot = Arc::new(snapshot);
             self.snapshots.send_if_modified(|snapshots| {
                 let before = snapshots.insert(plan.listener.clone(), Arc::clone(&snapshot));
                 before.as_ref() != Some(&snapshot)
@@ -255,6 +325,7 @@ struct Shown {
     meters: Shared,
     /// The topology was wrong when last shown.
     topology_error: bool,
+    started: Millis,
 }
 
 impl Shown {
@@ -281,6 +352,7 @@ impl Shown {
         let stats = self.stats.borrow_and_update();
         let delivery = self.delivery.borrow_and_update();
         let mut snapshot = snapshot::of(plan, &view, &stats, &delivery, self.counts);
+        snapshot.started = self.started;
         snapshot.ready &= self.hold.is_none();
         snapshot.hold.clone_from(&self.hold);
         let wrong = snapshot.topology_error.is_some();
@@ -296,7 +368,7 @@ async fn gone(delivering: &mut watch::Receiver<delivery::Snapshot>) {
     while delivering.changed().await.is_ok() {}
 }
 
-async fn ending(end: &mut watch::Receiver<Ending>) {
+pub(super) async fn ending(end: &mut watch::Receiver<Ending>) {
     // A supervisor that is gone ends it too.
     let _ = end.wait_for(|ending| *ending != Ending::Never).await;
 }
@@ -308,6 +380,18 @@ async fn close(plan: &Plan, store: &Arc<dyn Store>) {
         tracing::error!(listener = %plan.listener, %error, "The store did not close well.");
     }
 }
+
+fn left_behind(plan: &Plan, error: &StoreError) {
+    tracing::error!(
+        listener = %plan.listener,
+        %error,
+        "The listener was deleted, and what its store holds was not; in Redis it goes by itself after 14 days, unless \
+         maxmemory-policy is volatile-*."
+    );
+}
+
+/// [`StoreError::category`] of an owner that another has followed.
+const FENCED: &str = "Fenced";
 
 fn refused(error: &StoreError) -> Hold {
     Hold::Store { category: error.category(), message: error.to_string() }

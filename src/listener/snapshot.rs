@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
+use super::Snapshots;
 use crate::{
-    delivery,
+    clock, delivery,
     deployment::{NodeView, View},
     ledger::Stats,
     meters::Shared,
-    model::{Address, Millis, NodeId},
+    model::{Address, ListenerId, Millis, NodeId},
     plan::Plan,
-    store::Counts,
+    store::{Counts, Durability, StoreError},
 };
 
 /// One listener at one moment.
@@ -26,8 +29,11 @@ pub struct Snapshot {
     pub hold: Option<Hold>,
     /// What is wrong with the topology, naming the node and the fix; `None` when all is well.
     pub topology_error: Option<String>,
-    /// What is wrong with the store.
+    /// What is wrong with the store, and its [`crate::store::StoreError::category`].
     pub store_error: Option<String>,
+    pub store_category: Option<&'static str>,
+    /// Whether what the store has acknowledged survives its own crash; `None` until it was asked.
+    pub durability: Option<Durability>,
     pub counts: Counts,
     pub delivery: delivery::Snapshot,
     /// Gaps and losses since the start.
@@ -39,8 +45,45 @@ pub struct Snapshot {
     pub inferred: u64,
     /// Entries dropped because the pattern changed.
     pub dropped_by_pattern: u64,
+    /// How many patterns are subscribed to on the deployment: each costs every one of its nodes something.
+    pub patterns: usize,
+    /// When this pipeline was started, by our clock: counters count from there.
+    pub started: Millis,
     /// What its stages count; for metrics.
     pub meters: Option<Shared>,
+}
+
+/// Tells of a pipeline that does not run, or not yet.
+pub(super) struct Teller {
+    listener: ListenerId,
+    snapshots: Arc<watch::Sender<Snapshots>>,
+    pub started: Millis,
+    meters: Shared,
+}
+
+impl Teller {
+    /// Of one that starts now.
+    pub fn new(listener: ListenerId, snapshots: Arc<watch::Sender<Snapshots>>, meters: Shared) -> Self {
+        Self { listener, snapshots, started: clock::now(), meters }
+    }
+
+    pub fn listener(&self) -> &ListenerId {
+        &self.listener
+    }
+
+    pub fn hold(&self, hold: Hold) {
+        self.snapshots.send_if_modified(|snapshots| {
+            let before = snapshots.get(&self.listener).cloned().unwrap_or_default();
+            if before.hold.as_ref() == Some(&hold) {
+                return false;
+            }
+            tracing::error!(listener = %self.listener, ?hold, "The listener holds.");
+            let (started, meters) = (self.started, Some(Arc::clone(&self.meters)));
+            let now = Snapshot { hold: Some(hold), ready: false, started, meters, ..Snapshot::clone(&before) };
+            snapshots.insert(self.listener.clone(), Arc::new(now));
+            true
+        });
+    }
 }
 
 /// Why a listener does nothing.
@@ -96,6 +139,10 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
         hold: None,
         topology_error: view.error.clone(),
         store_error: stats.store_error.as_ref().map(ToString::to_string),
+        store_category: stats.store_error.as_ref().map(StoreError::category),
+        durability: None,
+        patterns: 0,
+        started: Millis::default(),
         counts,
         delivery: delivery.clone(),
         gaps: stats.gaps,

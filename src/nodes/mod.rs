@@ -8,7 +8,7 @@
 //! - The reader never waits for a listener (DESIGN rule 12).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -91,7 +91,18 @@ pub struct Guidance {
     /// When the last master was asked that named the node what we hold it for.
     pub confirmed: HashMap<NodeId, Instant>,
     pub taps: Vec<Arc<Tap>>,
+    /// How many different patterns the taps have.
+    pub patterns: usize,
     pub asks: HashMap<NodeId, mpsc::Sender<Ask>>,
+}
+
+impl Guidance {
+    /// With other taps.
+    #[must_use]
+    pub fn with_taps(&self, taps: Vec<Arc<Tap>>) -> Self {
+        let patterns = taps.iter().map(|tap| tap.pattern.as_slice()).collect::<HashSet<_>>().len();
+        Self { taps, patterns, ..self.clone() }
+    }
 }
 
 /// One listener's end: its evidence, and where its looks go.

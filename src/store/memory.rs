@@ -9,8 +9,8 @@ use std::{
 
 use self::state::State;
 use super::{
-    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Entry, Epoch, Known, NodeState, Pending, Reply,
-    Selection, Store, StoreError,
+    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
+    Reply, Selection, Store, StoreError,
 };
 use crate::model::{EventId, Key, Millis, NodeId};
 
@@ -111,6 +111,17 @@ impl Store for MemoryStore {
 
     fn counts(&self) -> Reply<Counts> {
         self.read(State::counts)
+    }
+    fn durability(&self) -> Reply<Durability> {
+        let volatile = Durability::Volatile {
+            reason: "the store is in the memory of this process, and a restart forgets what waits for its delivery"
+                .into(),
+            fix: "set spec.store.type to Redis or Local".into(),
+        };
+        self.read(|_| volatile)
+    }
+    fn destroy(&self, epoch: Epoch) -> Reply<()> {
+        self.write(epoch, |state| *state = State { epoch: state.epoch, closed: true, ..State::default() })
     }
     fn close(&self) -> Reply<()> {
         Box::pin(ready(self.now(|state| {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Entry, Epoch, Known, NodeState, Pending, Reply,
-    Selection, Store,
+    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
+    Reply, Selection, Store,
 };
 use crate::{
     meters::{Call, Fault, Shared},
@@ -105,6 +105,13 @@ impl Store for Metered {
     }
     fn counts(&self) -> Reply<Counts> {
         self.read(self.store.counts())
+    }
+    fn durability(&self) -> Reply<Durability> {
+        self.read(self.store.durability())
+    }
+    fn destroy(&self, epoch: Epoch) -> Reply<()> {
+        // Not timed, like `close`: afterwards nobody is there to see it.
+        self.store.destroy(epoch)
     }
     fn close(&self) -> Reply<()> {
         // Not timed: a close takes as long as what was enqueued before it.

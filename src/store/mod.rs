@@ -159,6 +159,17 @@ pub struct Counts {
     pub last_delivered: Option<Millis>,
 }
 
+/// Whether what a store has acknowledged outlives a crash of what holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Durability {
+    Durable,
+    /// It does not, for people: why, and what to do about it.
+    Volatile {
+        reason: String,
+        fix: String,
+    },
+}
+
 /// A page of something that is listed in an order: pass `after` of the last page to get the next.
 pub type DueCursor = (Deadline, Key);
 
@@ -211,6 +222,10 @@ pub trait Store: Send + Sync + 'static {
     fn discard_ledger(&self, epoch: Epoch) -> Reply<u64>;
 
     fn counts(&self) -> Reply<Counts>;
+    /// Whether what is acknowledged outlives a crash of what holds it. Fails where it must not be trusted at all.
+    fn durability(&self) -> Reply<Durability>;
+    /// Removes all there is of the listener, for good, and closes. Refused to an older owner, who changes nothing.
+    fn destroy(&self, epoch: Epoch) -> Reply<()>;
     /// Finishes what was enqueued, makes it durable, and lets go of locks and files. Later calls fail with `Closed`.
     fn close(&self) -> Reply<()>;
 }

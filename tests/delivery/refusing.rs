@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use redis_expiry_operator::{
     model::{EventId, Key, Millis, NodeId},
     store::{
-        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Entry, Epoch, Known, NodeState, Pending, Reply,
-        Selection, Store, StoreError, memory::MemoryStore,
+        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
+        Reply, Selection, Store, StoreError, memory::MemoryStore,
     },
 };
 
@@ -79,6 +79,12 @@ impl Store for Refusing {
     }
     fn counts(&self) -> Reply<Counts> {
         self.inner.counts()
+    }
+    fn durability(&self) -> Reply<Durability> {
+        self.inner.durability()
+    }
+    fn destroy(&self, epoch: Epoch) -> Reply<()> {
+        self.inner.destroy(epoch)
     }
     fn close(&self) -> Reply<()> {
         self.inner.close()

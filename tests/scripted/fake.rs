@@ -138,6 +138,10 @@ impl Fake {
     pub fn script(&self, key: &str, frames: &[Frame]) {
         self.state().script.entry(key.into()).or_default().push_back(frames.to_vec());
     }
+    /// Somebody is subscribed to the pattern.
+    pub fn subscribed(&self, pattern: &str) -> bool {
+        self.state().subscribers.iter().any(|subscriber| subscriber.pattern == pattern)
+    }
     pub fn times_asked(&self, command: &str) -> usize {
         self.state().asked.iter().filter(|asked| asked.starts_with(command)).count()
     }
@@ -266,6 +270,12 @@ impl State {
             ["PSUBSCRIBE", pattern] => {
                 self.subscribers.push(Subscriber { connection, pattern: (*pattern).into(), out: out.clone() });
                 format!(">3\r\n{}{}:1\r\n", bulk("psubscribe"), bulk(pattern))
+            }
+            ["PUNSUBSCRIBE", pattern] => {
+                let left =
+                    |subscriber: &Subscriber| subscriber.connection == connection && subscriber.pattern == *pattern;
+                self.subscribers.retain(|subscriber| !left(subscriber));
+                format!(">3\r\n{}{}:0\r\n", bulk("punsubscribe"), bulk(pattern))
             }
             ["SSUBSCRIBE", _] if !self.sharded => "-ERR unknown command\r\n".into(),
             ["SSUBSCRIBE", channel] => format!(">3\r\n{}{}:1\r\n", bulk("ssubscribe"), bulk(channel)),

@@ -17,6 +17,13 @@ pub trait Fresh {
     type Store: Store;
     fn store(&self) -> &Self::Store;
     async fn reopen(&mut self);
+    /// Opens it anew where it was closed already.
+    async fn again(&mut self);
+    /// What there is of it once it was destroyed, but for what is to be there.
+    async fn left(&self) -> Vec<String>;
+    fn durable(&self) -> bool {
+        true
+    }
 }
 
 pub struct Sqlite {
@@ -61,6 +68,13 @@ impl Fresh for Sqlite {
         self.store().close().await.unwrap();
         self.open();
     }
+    async fn again(&mut self) {
+        self.open();
+    }
+    async fn left(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap();
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+    }
 }
 
 pub struct Memory(MemoryStore);
@@ -78,6 +92,15 @@ impl Fresh for Memory {
     }
     /// It does not outlive its process; what it says of a reopened store, it says of itself.
     async fn reopen(&mut self) {}
+    async fn again(&mut self) {
+        self.0 = MemoryStore::new();
+    }
+    async fn left(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn durable(&self) -> bool {
+        false
+    }
 }
 
 /// The first owner of a test's store; epoch 0 is never refused before somebody took one.
@@ -189,6 +212,18 @@ pub struct Holding {
     nodes: Vec<NodeState>,
     texts: [Option<String>; 2],
     counts: Counts,
+}
+
+impl Holding {
+    pub fn is_empty(&self) -> bool {
+        let unknown = self.known.iter().all(|(_, known)| *known == Known::default());
+        unknown
+            && self.due.is_empty()
+            && self.outbox.is_empty()
+            && self.letters.is_empty()
+            && self.nodes.is_empty()
+            && self.texts == [None, None]
+    }
 }
 
 pub async fn holding(store: &impl Store, keys: &[Key], now: Millis) -> Holding {

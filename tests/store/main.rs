@@ -98,6 +98,8 @@ suite! {
         node_states_are_remembered_replaced_and_forgotten
         named_texts_are_kept
         a_discarded_ledger_leaves_the_outbox_and_the_dead_letters
+        a_destroyed_store_leaves_nothing_and_an_older_owner_cannot_destroy_it
+        a_store_says_whether_it_is_durable
         a_closed_store_finishes_what_was_enqueued_and_takes_no_more
     }
 }

@@ -2,11 +2,12 @@
 
 use redis_expiry_operator::{
     model::{Key, Millis, NodeId, Slot, SlotSet},
-    store::{Epoch, NodeState, Reply, Selection, Store, StoreError, meta},
+    store::{Counts, Durability, Epoch, NodeState, Reply, Selection, Store, StoreError, meta},
 };
 
 use crate::given::{
-    FIRST, Fresh, all_due, apply, dead_letter, delivered, entry, holding, id, letters, names, outbox, record, settle,
+    FIRST, Fresh, all_due, apply, dead_letter, delivered, entry, holding, id, letters, mark_absent, names, outbox,
+    record, retry, settle,
 };
 
 fn node(name: &str, config_epoch: u64) -> NodeState {
@@ -114,6 +115,42 @@ pub async fn a_discarded_ledger_leaves_the_outbox_and_the_dead_letters(mut fresh
     assert_eq!(apply(store, vec![record("a", 7)]).await, [true]);
 }
 
+pub async fn a_destroyed_store_leaves_nothing_and_an_older_owner_cannot_destroy_it(mut fresh: impl Fresh) {
+    let store = fresh.store();
+    let older = store.take_epoch().await.unwrap();
+    let owner = store.take_epoch().await.unwrap();
+    let many = (0..2_500).map(|number| record(&format!("k{number}"), 5 + number));
+    let changes: Vec<_> = many.chain(["a", "b", "c"].map(|key| settle(key, None, 5, 9))).collect();
+    store.apply(owner, changes).durable.await.unwrap();
+    store.apply(owner, vec![mark_absent("k1", entry(6))]).durable.await.unwrap();
+    store.delivered(owner, vec![retry(id("a", 5), 1, 99), dead_letter(id("b", 5), 9)]).await.unwrap();
+    store.remember_node(owner, node("n", 1)).await.unwrap();
+    store.set_meta(owner, meta::PATTERN, "k*".to_owned()).await.unwrap();
+    let refused = store.destroy(older).await;
+    assert!(matches!(refused, Err(StoreError::Fenced { mine, newest }) if mine == older && newest == owner));
+    assert_eq!(store.counts().await.unwrap().tracked, 2_500);
+    store.destroy(owner).await.unwrap();
+    assert!(closed(store.counts().await));
+    assert_eq!(fresh.left().await, Vec::<String>::new());
+    fresh.again().await;
+    let store = fresh.store();
+    let keys: Vec<Key> = ["a", "k1"].map(Key::from).into();
+    let nothing = holding(store, &keys, Millis(9)).await;
+    let empty = Counts::default();
+    assert_eq!((store.counts().await.unwrap(), nothing.is_empty()), (empty, true), "{nothing:?}");
+    let owner = store.take_epoch().await.unwrap();
+    assert_eq!(store.apply(owner, vec![record("a", 7), settle("b", None, 5, 9)]).done.await.unwrap(), [true, true]);
+    assert_eq!(names(&outbox(store).await), ["b"]);
+}
+
+pub async fn a_store_says_whether_it_is_durable(fresh: impl Fresh) {
+    let durability = fresh.store().durability().await.unwrap();
+    assert_eq!(matches!(durability, Durability::Durable), fresh.durable(), "{durability:?}");
+    if let Durability::Volatile { reason, fix } = durability {
+        assert!(!reason.is_empty() && !fix.is_empty());
+    }
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "what was answered is not looked at again")]
 fn closed<T>(answer: Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::Closed))
@@ -140,4 +177,5 @@ pub async fn a_closed_store_finishes_what_was_enqueued_and_takes_no_more(fresh: 
     assert!(closed(store.meta(meta::PATTERN).await));
     assert!(closed(store.set_meta(FIRST, meta::PATTERN, String::new()).await));
     assert!(closed(store.discard_ledger(FIRST).await) && closed(store.counts().await) && closed(store.close().await));
+    assert!(closed(store.destroy(FIRST).await) && closed(store.durability().await));
 }

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::{
-    api::{Header, HeaderSource, RefKind, WebhookSpec},
+    api::{Header, HeaderSource, RefKind, WebhookSpec, reason},
     plan::Secret,
 };
 
@@ -60,17 +60,17 @@ fn name(check: &mut Check<'_>, field: &str, name: &str, authenticated: bool) -> 
 }
 
 fn value(check: &mut Check<'_>, field: &str, header: &Header) -> Option<Vec<u8>> {
-    let (field, value) = match (&header.value, &header.value_from) {
-        (Some(value), None) => (format!("{field}.value"), value.clone().into_bytes()),
+    let (field, value, reason) = match (&header.value, &header.value_from) {
+        (Some(value), None) => (format!("{field}.value"), value.clone().into_bytes(), reason::INVALID_SPEC),
         (None, Some(HeaderSource { secret_key_ref: Some(reference), config_map_key_ref: None })) => {
             let field = format!("{field}.valueFrom.secretKeyRef");
             let value = check.referenced(&field, RefKind::Secret, reference)?;
-            (field, value)
+            (field, value, RefKind::Secret.invalid())
         }
         (None, Some(HeaderSource { secret_key_ref: None, config_map_key_ref: Some(reference) })) => {
             let field = format!("{field}.valueFrom.configMapKeyRef");
             let value = check.referenced(&field, RefKind::ConfigMap, reference)?;
-            (field, value)
+            (field, value, RefKind::ConfigMap.invalid())
         }
         (None, Some(_)) => {
             let fix = "set secretKeyRef or configMapKeyRef";
@@ -82,20 +82,20 @@ fn value(check: &mut Check<'_>, field: &str, header: &Header) -> Option<Vec<u8>>
             return None;
         }
     };
-    is_plain(check, &field, &value).then_some(value)
+    is_plain(check, reason, &field, &value).then_some(value)
 }
 
 /// Whether HTTP allows it as a header's value. The value is not shown.
-pub(super) fn is_plain(check: &mut Check<'_>, field: &str, value: &[u8]) -> bool {
+pub(super) fn is_plain(check: &mut Check<'_>, reason: &'static str, field: &str, value: &[u8]) -> bool {
     let allowed = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
     if value.len() > LONGEST_VALUE {
         let found = format!("has a value of {} bytes", value.len());
-        check.problem(field, found, format!("at most {LONGEST_VALUE} are allowed"));
+        check.problem_of(reason, field, found, format!("at most {LONGEST_VALUE} are allowed"));
         return false;
     }
     if !value.iter().all(|byte| allowed(*byte)) {
         let fix = "remove it; a line break at the end alone is taken off";
-        check.problem(field, "has a value with a control character or a line break in it", fix);
+        check.problem_of(reason, field, "has a value with a control character or a line break in it", fix);
         return false;
     }
     true

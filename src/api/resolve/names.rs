@@ -1,11 +1,14 @@
 //! Names as Kubernetes allows them. They become parts of paths, so nothing else may pass.
 
-use super::Check;
-use crate::api::{KeyRef, Metadata};
+use kube::api::ObjectMeta;
 
-pub(super) fn metadata(check: &mut Check<'_>, metadata: &Metadata) {
-    if !is_subdomain(&metadata.name) {
-        check.problem("metadata.name", format!("is {:?}", metadata.name), SUBDOMAIN);
+use super::Check;
+use crate::api::KeyRef;
+
+pub(super) fn metadata(check: &mut Check<'_>, metadata: &ObjectMeta) {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    if !is_subdomain(name) {
+        check.problem("metadata.name", format!("is {name:?}"), SUBDOMAIN);
     }
     if let Some(namespace) = &metadata.namespace
         && !is_label(namespace)
@@ -38,7 +41,7 @@ pub(super) fn reference(check: &mut Check<'_>, field: &str, reference: &KeyRef) 
 const SUBDOMAIN: &str =
     "use at most 253 lower-case letters, digits, - and ., beginning and ending with a letter or digit";
 
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     text.len() <= 63 && is_part(text)
 }
 

@@ -3,7 +3,10 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::Check;
-use crate::{api::Signing, plan::Secret};
+use crate::{
+    api::{Signing, reason},
+    plan::Secret,
+};
 
 const PREFIX: &[u8] = b"whsec_";
 const MAKE_ONE: &str = "make one with: printf 'whsec_%s' \"$(head -c 32 /dev/urandom | base64 -w 0)\"";
@@ -18,7 +21,7 @@ pub(super) fn keys(check: &mut Check<'_>, signing: Option<&Signing>) -> Vec<Secr
         let Some(value) = check.secret(&field, reference) else { continue };
         match key(&value) {
             Ok(key) => keys.push(Secret(key)),
-            Err(found) => check.problem(field, found, MAKE_ONE),
+            Err(found) => check.problem_of(reason::SECRET_INVALID, field, found, MAKE_ONE),
         }
     }
     keys

@@ -33,6 +33,7 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     refuse(breaker, "spec.delivery.circuitBreaker", "", "remove it");
     let gone = format!("{:?} ", delivery.on_gone);
     refuse(delivery.on_gone != OnGone::Pause, "spec.delivery.onGone", &gone, "use Pause");
+    // The Redis store has everything but its wiring.
     let store = spec.store.as_ref();
     let in_redis = store.is_some_and(|store| store.store_type == StoreType::Redis);
     refuse(in_redis, "spec.store.type", "Redis ", "use Local or Memory");

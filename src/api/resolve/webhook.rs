@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Check, headers, signing};
+use super::{Check, headers, names, signing};
 use crate::{
-    api::{Timeouts, WebhookSpec},
+    api::{Platform, ServiceRef, ServiceScheme, Timeouts, WebhookSpec, reason},
     plan::{Secret, WebhookPlan},
 };
 
@@ -25,7 +25,7 @@ pub(super) fn webhook(check: &mut Check<'_>, spec: &WebhookSpec) -> Option<Webho
     let bearer = spec.auth.as_ref().and_then(|auth| {
         let field = "spec.webhook.auth.bearer.secretKeyRef";
         let token = check.secret_text(field, &auth.bearer.secret_key_ref);
-        let token = token.filter(|token| headers::is_plain(check, field, token.as_bytes()));
+        let token = token.filter(|token| headers::is_plain(check, reason::SECRET_INVALID, field, token.as_bytes()));
         token.map(|token| Secret(token.into_bytes()))
     });
     let signing_keys = signing::keys(check, spec.signing.as_ref());
@@ -58,20 +58,27 @@ fn url(check: &mut Check<'_>, spec: &WebhookSpec) -> Option<String> {
     match (&spec.url, &spec.url_secret_ref, &spec.service_ref) {
         (Some(url), None, None) => {
             let found = format!("is {url:?}, ");
-            valid_url(check, "spec.webhook.url", &found, url)
+            valid_url(check, reason::INVALID_SPEC, "spec.webhook.url", &found, url)
         }
         (None, Some(reference), None) => {
             let field = "spec.webhook.urlSecretRef";
             let url = check.secret_text(field, reference)?;
             // It is not shown: a URL that lies in a Secret carries a token.
-            valid_url(check, field, "refers to a URL ", &url)
+            valid_url(check, reason::SECRET_INVALID, field, "refers to a URL ", &url)
         }
-        (None, None, Some(_)) => {
-            check.problem("spec.webhook.serviceRef", "needs Kubernetes to find the Service", "use url");
-            None
-        }
+        (None, None, Some(service)) => match check.around.platform {
+            Platform::Kubernetes => service_url(check, service),
+            Platform::Process => {
+                check.problem("spec.webhook.serviceRef", "needs Kubernetes to find the Service", "use url");
+                None
+            }
+        },
         (None, None, None) => {
-            check.problem("spec.webhook", "does not say whom to tell", "set url or urlSecretRef");
+            let fix = match check.around.platform {
+                Platform::Kubernetes => "set url, urlSecretRef or serviceRef",
+                Platform::Process => "set url or urlSecretRef",
+            };
+            check.problem("spec.webhook", "does not say whom to tell", fix);
             None
         }
         _ => {
@@ -81,10 +88,37 @@ fn url(check: &mut Check<'_>, spec: &WebhookSpec) -> Option<String> {
     }
 }
 
-fn valid_url(check: &mut Check<'_>, field: &str, found: &str, text: &str) -> Option<String> {
+/// `scheme://name.namespace.svc:port/path`.
+fn service_url(check: &mut Check<'_>, service: &ServiceRef) -> Option<String> {
+    let ServiceRef { name, port, path, scheme } = service;
+    let field = "spec.webhook.serviceRef";
+    if !names::is_label(name) {
+        let fix = "use at most 63 lower-case letters, digits and -, beginning and ending with a letter or digit";
+        check.problem(format!("{field}.name"), format!("is {name:?}"), fix);
+        return None;
+    }
+    if !path.starts_with('/') {
+        check.problem(format!("{field}.path"), format!("is {path:?}"), "begin it with a /");
+        return None;
+    }
+    let (scheme, usual) = match scheme {
+        ServiceScheme::Http => ("http", 80),
+        ServiceScheme::Https => ("https", 443),
+    };
+    let port = port.unwrap_or(usual);
+    if port == 0 {
+        check.problem(format!("{field}.port"), "is 0", "choose 1 to 65535");
+        return None;
+    }
+    let url = format!("{scheme}://{name}.{}.svc:{port}{path}", check.namespace);
+    valid_url(check, reason::INVALID_SPEC, field, &format!("is {url:?}, "), &url)
+}
+
+fn valid_url(check: &mut Check<'_>, reason: &'static str, field: &str, found: &str, text: &str) -> Option<String> {
     const MOST: usize = 2048;
     if text.len() > MOST {
-        check.problem(field, format!("is {} bytes long", text.len()), format!("at most {MOST} are allowed"));
+        let found = format!("is {} bytes long", text.len());
+        check.problem_of(reason, field, found, format!("at most {MOST} are allowed"));
         return None;
     }
     let wrong = match Url::parse(text) {
@@ -103,7 +137,7 @@ fn valid_url(check: &mut Check<'_>, field: &str, found: &str, text: &str) -> Opt
     match wrong {
         None => Some(text.to_owned()),
         Some((why, fix)) => {
-            check.problem(field, format!("{found}{why}"), fix);
+            check.problem_of(reason, field, format!("{found}{why}"), fix);
             None
         }
     }

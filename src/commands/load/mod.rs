@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    api::{Surroundings, document, resolve::resolve},
+    api::{Platform, Surroundings, document, resolve::resolve},
     model::ListenerId,
     plan::Plan,
 };
@@ -59,7 +59,7 @@ impl Files {
     /// Reads everything anew: all listeners, or everything that is wrong. Blocks.
     pub fn load(&self) -> Result<Vec<Declared>, LoadError> {
         let secrets = FileSecrets::new(self.secrets_dir.clone());
-        let around = Surroundings { secrets: &secrets, state_dir: &self.state_dir };
+        let around = Surroundings { secrets: &secrets, platform: Platform::Process, state_dir: &self.state_dir };
         let mut problems = Vec::new();
         let mut found: BTreeMap<ListenerId, Declared> = BTreeMap::new();
         for file in self.files(&mut problems) {

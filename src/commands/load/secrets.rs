@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::api::{KeyRef, RefKind, Secrets};
+use crate::api::{KeyRef, NoValue, RefKind, Secrets, reason};
 
 /// Reads `DIR/<name>/<key>`, else `DIR/<namespace>/<name>/<key>`, else an environment variable.
 pub struct FileSecrets {
@@ -28,12 +28,9 @@ impl FileSecrets {
 }
 
 impl Secrets for FileSecrets {
-    fn read(&self, kind: RefKind, namespace: &str, reference: &KeyRef) -> Result<Vec<u8>, String> {
+    fn read(&self, kind: RefKind, namespace: &str, reference: &KeyRef) -> Result<Vec<u8>, NoValue> {
         let KeyRef { name, key } = reference;
-        let what = match kind {
-            RefKind::Secret => "Secret",
-            RefKind::ConfigMap => "ConfigMap",
-        };
+        let what = kind.as_str();
         if let Some(directory) = &self.directory {
             for path in [directory.join(name).join(key), directory.join(namespace).join(name).join(key)] {
                 match file(&path) {
@@ -41,9 +38,8 @@ impl Secrets for FileSecrets {
                     Ok(Some(value)) => return Ok(value),
                     Err(error) => {
                         let path = path.display();
-                        return Err(format!(
-                            "refers to key {key} of {what} {name}, and {path} cannot be read: {error}"
-                        ));
+                        let why = format!("refers to key {key} of {what} {name}, and {path} cannot be read: {error}");
+                        return Err(NoValue { reason: reason::REFERENCE_UNREADABLE, why });
                     }
                 }
             }
@@ -56,7 +52,9 @@ impl Secrets for FileSecrets {
             Some(directory) => format!("neither in {}", directory.join(name).join(key).display()),
             None => "neither in a file (no --secrets-dir is given)".to_owned(),
         };
-        Err(format!("refers to key {key} of {what} {name}, which is {files} nor in the environment as {variable}"))
+        let why =
+            format!("refers to key {key} of {what} {name}, which is {files} nor in the environment as {variable}");
+        Err(NoValue { reason: kind.key_missing(), why })
     }
 }
 
@@ -135,10 +133,10 @@ mod tests {
     fn what_is_nowhere_is_said_to_be_in_neither_place() {
         let folder = tempfile::tempdir().unwrap();
         let reference = reference("redis.auth-1", "pass.word");
-        let error = secrets(Some(folder.path()), &[]).read(RefKind::Secret, "shop", &reference).unwrap_err();
+        let error = secrets(Some(folder.path()), &[]).read(RefKind::Secret, "shop", &reference).unwrap_err().why;
         assert!(error.contains("redis.auth-1/pass.word"), "{error}");
         assert!(error.contains("REDIS_EXPIRY_SECRET_REDIS_AUTH_1_PASS_WORD"), "{error}");
-        let error = secrets(None, &[]).read(RefKind::ConfigMap, "shop", &reference).unwrap_err();
+        let error = secrets(None, &[]).read(RefKind::ConfigMap, "shop", &reference).unwrap_err().why;
         assert!(error.contains("no --secrets-dir") && error.contains("REDIS_EXPIRY_CONFIGMAP_"), "{error}");
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api, clock,
-    listener::{OnDeploymentChange, Snapshots, Supervisor},
+    listener::{Fencing, OnDeploymentChange, Snapshots, Supervisor},
     telemetry::{
         admin::{self, Running},
         http::{self, Served},
@@ -42,6 +42,8 @@ const READS: &str = "the files are read again and again";
 /// A change waits for listeners to end, and for what they have under way: tens of seconds, with many of them.
 const READS_WITHIN: Duration = Duration::from_secs(120);
 const TICKS_WITHIN: Duration = Duration::from_secs(15);
+/// A listener that another process has taken is taken back after so long: the other may have been a mistake, and is gone.
+const TAKEN_BACK: Duration = Duration::from_secs(30);
 /// A bad file, as for `check`.
 const BAD_FILE: u8 = 2;
 
@@ -103,7 +105,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let web_at = web.as_ref().map(TcpListener::local_addr).transpose()?;
-    let supervisor = Arc::new(Supervisor::new(on_deployment_change.into()));
+    let supervisor = Arc::new(Supervisor::new(on_deployment_change.into(), Fencing::Wait(TAKEN_BACK)));
     let mut shown = Shown { output, snapshots: supervisor.snapshots(), told: Snapshots::new() };
     let path = admin::socket(&files.state_dir).display().to_string();
     shown.say(

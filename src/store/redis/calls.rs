@@ -1,13 +1,14 @@
 //! The store's calls: each enqueues before it returns.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use redis::Value;
+use tokio::sync::oneshot;
 
 use super::{
     RedisStore, epoch,
     id::{pack, unpack},
-    jobs::{Args, Job},
+    jobs::{Args, Job, Write, text},
     names::{Kind, partition_of},
     ops,
     pages::{Query, Reading},
@@ -15,16 +16,18 @@ use super::{
     queues::{all, of},
     record::{self, PLACE},
     reply,
-    script::{COUNTS, KNOWN},
+    script::{COUNTS, HEAD, KNOWN},
 };
 use crate::{
     model::{EventId, Key, Millis, NodeId},
     store::{
-        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Entry, Epoch, Known, NodeState, Pending, Reply,
-        Seen, Selection, Store, StoreError,
+        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
+        Reply, Seen, Selection, Store, StoreError,
     },
 };
 
+/// How long it is remembered that a deleted listener had later owners: one that hung meanwhile must not bring it back.
+const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// As many keys as one script looks up.
 const LOOKED_UP: usize = 512;
 
@@ -208,6 +211,33 @@ impl Store for RedisStore {
         let partitions = 0..self.partitions();
         let parts = self.shared.queues.read(&COUNTS, partitions.map(|partition| (partition, Args::new())));
         Box::pin(async move { Ok(all(parts?).await?.iter().fold(Counts::default(), |counts, part| sum(counts, part))) })
+    }
+    fn durability(&self) -> Reply<Durability> {
+        // TODO piece 4
+        let probe = self.shared.queues.read(&HEAD, [(0, Args::new())]);
+        Box::pin(async { all(probe?).await.map(|_| Durability::Volatile { reason: "?".into(), fix: "?".into() }) })
+    }
+    fn destroy(&self, epoch: Epoch) -> Reply<()> {
+        let emptied = self.everywhere(epoch, &vec!["destroy_some".into()]);
+        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(&self.shared.link));
+        Box::pin(async move {
+            emptied.await?;
+            // What is called behind this is refused.
+            let (mut jobs, mut buried, mut closed) = (Vec::new(), Vec::new(), Vec::new());
+            for partition in 0..shared.queues.partitions() {
+                let args = vec!["bury".into(), text(REMEMBERED.as_millis())];
+                let ((answer, told), (close, end)) = (oneshot::channel(), oneshot::channel());
+                jobs.push((partition, Job::Write(Write { epoch, args, answer })));
+                jobs.push((partition, Job::Close(close)));
+                buried.push(told);
+                closed.push(end);
+            }
+            shared.queues.put(jobs)?;
+            let buried = all(buried).await;
+            all(closed).await?;
+            link.close().await;
+            buried.map(drop)
+        })
     }
     fn close(&self) -> Reply<()> {
         let parts = self.fan(Job::Close);

@@ -1,7 +1,8 @@
 //! One process at a time.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -10,22 +11,35 @@ use crate::store::StoreError;
 
 /// A lock on a file beside the store. The kernel lets go of it when the process dies, however it dies.
 ///
-/// The file is left behind at the end: removing it would let two processes hold two locks of one name.
+/// The file is left behind at the end, unless the store is removed: whoever had opened it meanwhile finds that it is no
+/// longer the one of that name, and tries again.
 pub(super) struct Lock(File);
 
 impl Lock {
     pub fn take(path: &Path) -> Result<Self, StoreError> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(beside(path, ".lock"))
-            .map_err(|error| of_io(&error, path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_path_buf() }),
-            Err(TryLockError::Error(error)) => Err(of_io(&error, path)),
+        let name = beside(path, ".lock");
+        loop {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&name)
+                .map_err(|error| of_io(&error, path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.to_path_buf() }),
+                Err(TryLockError::Error(error)) => return Err(of_io(&error, path)),
+            }
+            let locked = file.metadata().map_err(|error| of_io(&error, path))?;
+            if fs::metadata(&name).is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
+                return Ok(Self(file));
+            }
         }
+    }
+
+    /// Lets go of it, and leaves nothing behind.
+    pub fn remove(self, path: &Path) -> Result<(), StoreError> {
+        fs::remove_file(beside(path, ".lock")).map_err(|error| of_io(&error, path))
     }
 }
 

@@ -32,8 +32,8 @@ use self::{
     thread::{Apply, Call, Job, QUEUE, Question, serve},
 };
 use super::{
-    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Entry, Epoch, Known, NodeState, Pending, Reply,
-    Selection, Store, StoreError,
+    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
+    Reply, Selection, Store, StoreError,
 };
 use crate::model::{EventId, Key, Millis, NodeId};
 
@@ -197,6 +197,14 @@ impl Store for SqliteStore {
 
     fn counts(&self) -> Reply<Counts> {
         self.read(Database::counts)
+    }
+    /// A commit is on the disk when it is told to be.
+    fn durability(&self) -> Reply<Durability> {
+        self.read(|_| Ok(Durability::Durable))
+    }
+    fn destroy(&self, epoch: Epoch) -> Reply<()> {
+        let (answer, reply) = oneshot::channel();
+        replying(self.enqueue(Job::Destroy(epoch, answer)), reply)
     }
     fn close(&self) -> Reply<()> {
         let (answer, reply) = oneshot::channel();

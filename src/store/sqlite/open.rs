@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -58,6 +59,17 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Database, (Syncing
         .and_then(|syncing| Ok((syncing, Folding::start(folding)?)))
         .map_err(|error| of_io(&error, path))?;
     Ok((database, beside))
+}
+
+/// Removes the file and all that belongs to it, the lock last.
+pub(super) fn remove(path: &Path, lock: Lock) -> Result<(), StoreError> {
+    for file in [beside(path, "-wal"), beside(path, "-shm"), path.to_path_buf()] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(of_io(&error, path)),
+            _ => {}
+        }
+    }
+    lock.remove(path)
 }
 
 enum Opening {

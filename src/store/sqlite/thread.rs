@@ -19,7 +19,7 @@ use tokio::sync::{
     oneshot,
 };
 
-use super::{database::Database, failure::Failure, folding::Folding, syncing::Syncing, unfiled::Unfiled};
+use super::{database::Database, failure::Failure, folding::Folding, open::remove, syncing::Syncing, unfiled::Unfiled};
 use crate::store::{Change, Epoch, StoreError};
 
 /// The jobs that may wait.
@@ -40,6 +40,8 @@ pub(super) enum Job {
     Read(Box<dyn Read>),
     Write(Box<dyn Write>),
     Close(Answer<()>),
+    /// Removes the files.
+    Destroy(Epoch, Answer<()>),
 }
 
 pub(super) trait Read: Send {
@@ -150,7 +152,7 @@ pub(super) fn serve(
         let mut next = match group.next(&mut jobs) {
             Next::Job(job) => Some(job),
             Next::Nothing => None,
-            Next::Over => return drop(group.close()),
+            Next::Over => return drop(group.close(Files::Stay)),
         };
         if next.is_none() {
             group.file();
@@ -162,7 +164,11 @@ pub(super) fn serve(
                     read.answer(Ok(&group.database));
                 }
                 Job::Write(write) => group.execute(write),
-                Job::Close(answer) => return close(group, &mut jobs, answer),
+                Job::Close(answer) => return close(group, Files::Stay, &mut jobs, answer),
+                Job::Destroy(epoch, answer) => match group.database.fence(epoch) {
+                    Ok(()) => return close(group, Files::Go, &mut jobs, answer),
+                    Err(failure) => drop(answer.send(Err(failure.named(&group.database.path)))),
+                },
             }
             next = if group.weight < MAX_WEIGHT { jobs.try_recv().ok() } else { None };
         }
@@ -174,14 +180,21 @@ pub(super) fn serve(
     }
 }
 
-fn close(group: Group, jobs: &mut mpsc::Receiver<Job>, answer: Answer<()>) {
-    let closed = group.close();
+/// What becomes of the files at the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Files {
+    Stay,
+    Go,
+}
+
+fn close(group: Group, files: Files, jobs: &mut mpsc::Receiver<Job>, answer: Answer<()>) {
+    let closed = group.close(files);
     jobs.close();
     while let Ok(job) = jobs.try_recv() {
         match job {
             Job::Read(read) => read.answer(Err(StoreError::Closed)),
             Job::Write(write) => write.told()(Err(StoreError::Closed)),
-            Job::Close(answer) => drop(answer.send(Err(StoreError::Closed))),
+            Job::Close(answer) | Job::Destroy(_, answer) => drop(answer.send(Err(StoreError::Closed))),
         }
     }
     let _ = answer.send(closed);
@@ -315,13 +328,16 @@ impl Group {
         }
     }
 
-    /// What was done is on the disk, and the files are closed.
-    fn close(mut self) -> Result<(), StoreError> {
+    /// What was done is on the disk, and the files are closed; or they are removed.
+    fn close(mut self, files: Files) -> Result<(), StoreError> {
         self.commit();
         let synced = self.syncing.end();
         self.folding.end();
         let Database { connection, path, lock, .. } = self.database;
         let closed = connection.close().map_err(|(_, error)| Failure::from(error).named(&path));
+        if files == Files::Go {
+            return remove(&path, lock);
+        }
         drop(lock);
         synced.and(closed)
     }

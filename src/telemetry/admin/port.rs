@@ -43,7 +43,7 @@ impl Parked for Running {
 
     fn act<'a>(&'a self, listener: &'a ListenerId, action: Action) -> Acting<'a> {
         Box::pin(async move {
-            let dead_letters = self.0.upgrade()?.dead_letters(listener).await?;
+            let dead_letters = self.0.upgrade()?.dead_letters(listener)?;
             Some(match action {
                 Action::List(limit) => dead_letters.list(limit).await.map(Answer::Letters),
                 Action::Replay(which) => dead_letters.replay(which).await.map(Answer::Count),

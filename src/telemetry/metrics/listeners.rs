@@ -7,7 +7,7 @@ use super::{
     names::{self, Family},
 };
 use crate::{
-    listener::{Snapshot, Snapshots},
+    listener::{Hold, Snapshot, Snapshots},
     meters::{Call, Counter, Histogram, Label, Meters, Table},
     model::{ListenerId, Millis},
 };
@@ -35,7 +35,8 @@ impl Listeners<'_, '_, '_> {
         self.gauge(&names::MASTERS, |of| float(of.masters))?;
         self.gauge(&names::SUBSCRIBED_MASTERS, |of| float(of.subscribed_masters))?;
         self.gauge(&names::TOPOLOGY_FAILING, |of| flag(of.topology_error.is_some()))?;
-        self.counter(&names::TOPOLOGY_ERRORS, |meters| &meters.topology_errors)
+        self.counter(&names::TOPOLOGY_ERRORS, |meters| &meters.topology_errors)?;
+        self.gauge(&names::PATTERNS, |of| float(of.patterns))
     }
 
     fn ledger(&mut self) -> fmt::Result {
@@ -71,7 +72,8 @@ impl Listeners<'_, '_, '_> {
         }
         self.page.histograms(&names::STORE_CALL, samples)?;
         self.table(&names::STORE_ERRORS, |meters| &meters.store.errors)?;
-        self.gauge(&names::STORE_FAILING, |of| flag(of.store_error.is_some()))?;
+        let failing = self.snapshots.iter().filter_map(|(id, of)| Some(with(id, &[category(of)?], 1.0)));
+        self.page.gauges(&names::STORE_ERROR, failing.collect())?;
         self.gauge(&names::HELD_KEYS, |of| float64(meters(of).ledger.held.get()))?;
         self.gauge(&names::HELD_OUTCOMES, |of| float64(meters(of).delivery.unstored.get()))
     }
@@ -122,6 +124,14 @@ impl Listeners<'_, '_, '_> {
 
 fn meters(snapshot: &Snapshot) -> &Meters {
     snapshot.meters.as_deref().unwrap_or(&NONE)
+}
+
+/// What the store fails with now, whether it was opened or not.
+fn category(snapshot: &Snapshot) -> Option<&'static str> {
+    match &snapshot.hold {
+        Some(Hold::Store { category, .. }) => Some(category),
+        Some(Hold::DeploymentChanged { .. }) | None => snapshot.store_category,
+    }
 }
 
 /// A sample of a listener, with more labels.

@@ -88,6 +88,10 @@ pub const SUBSCRIBED_MASTERS: Family =
 pub const TOPOLOGY_FAILING: Family =
     gauge("redis_expiry_topology_failing", "1 if the topology cannot be read or a slot has no owner");
 pub const TOPOLOGY_ERRORS: Family = counter("redis_expiry_topology_errors", "How often that began");
+pub const PATTERNS: Family = gauge(
+    "redis_expiry_patterns",
+    "Patterns that are subscribed to on each node of the deployment; more than 20 cost the nodes noticeably",
+);
 
 // Its nodes.
 pub const NODE_SUBSCRIBED: Family = labelled(
@@ -114,7 +118,7 @@ pub const SETTLED: Family = labelled(
     &["namespace", "name", "evidence"],
 );
 pub const LATENESS: Family = histogram(
-    "redis_expiry_settle_lateness_seconds",
+    "redis_expiry_lateness_seconds",
     "From the deadline, by the clock of the node that owns the key, to the settle",
 );
 pub const GAPS: Family =
@@ -146,9 +150,9 @@ pub const STORE_ERRORS: Family = labelled(
     counter("redis_expiry_store_errors", "Calls that the store refused, by category"),
     &["namespace", "name", "category"],
 );
-pub const STORE_FAILING: Family = gauge(
-    "redis_expiry_store_failing",
-    "1 while the store takes nothing: events are delivered from memory and held there",
+pub const STORE_ERROR: Family = labelled(
+    gauge("redis_expiry_store_error", "1 while the store takes nothing, or cannot be opened, by category; else absent"),
+    &["namespace", "name", "category"],
 );
 pub const HELD_KEYS: Family = gauge("redis_expiry_held_keys", "Keys held in memory because the store takes nothing");
 pub const HELD_OUTCOMES: Family = gauge(
@@ -221,6 +225,7 @@ pub const ALL: &[Family] = &[
     SUBSCRIBED_MASTERS,
     TOPOLOGY_FAILING,
     TOPOLOGY_ERRORS,
+    PATTERNS,
     NODE_SUBSCRIBED,
     NODE_NOTIFICATIONS,
     NODE_CLOCK_OFFSET,
@@ -237,7 +242,7 @@ pub const ALL: &[Family] = &[
     DROPPED_BY_PATTERN,
     STORE_CALL,
     STORE_ERRORS,
-    STORE_FAILING,
+    STORE_ERROR,
     HELD_KEYS,
     HELD_OUTCOMES,
     OUTBOX,

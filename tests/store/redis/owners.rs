@@ -54,6 +54,28 @@ async fn of_many_that_take_the_epoch_at_once_each_has_its_own() {
 }
 
 #[tokio::test]
+async fn a_destroyed_listener_is_not_brought_back_by_an_owner_that_hung_meanwhile() {
+    let mut redis = Redis::fresh().await;
+    let older = redis.store().take_epoch().await.unwrap();
+    let records = |name: &str| (0..100).map(|number| record(&format!("{name}{number}"), 5)).collect::<Vec<_>>();
+    redis.store().apply(older, records("old")).durable.await.unwrap();
+    let new = redis.another().await;
+    let newer = new.take_epoch().await.unwrap();
+    new.destroy(newer).await.unwrap();
+    assert_eq!(redis.left().await, Vec::<String>::new());
+    let late = redis.store().apply(older, records("late")).durable.await.unwrap_err();
+    assert_eq!(late, StoreError::Fenced { mine: older, newest: newer });
+    assert!(all_due(redis.store(), 1_000).await.is_empty());
+    assert_eq!(redis.left().await, Vec::<String>::new());
+    // A listener of that name that is made later begins with nothing, and is the owner.
+    redis.again().await;
+    let newest = redis.store().take_epoch().await.unwrap();
+    assert!(newest > newer);
+    redis.store().apply(newest, records("again")).durable.await.unwrap();
+    assert_eq!(all_due(redis.store(), 1_000).await.len(), 100);
+}
+
+#[tokio::test]
 async fn an_epoch_that_is_taken_has_its_place_among_the_calls() {
     let redis = Redis::fresh().await;
     let store = redis.store();

@@ -84,6 +84,24 @@ impl Fresh for Redis {
         self.store().close().await.unwrap();
         self.open().await;
     }
+    async fn again(&mut self) {
+        self.open().await;
+    }
+    /// What tells later owners from earlier ones stays for an hour.
+    async fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for key in self.keys() {
+            let owner = shared().await.owner(redis_expiry_operator::model::slot_of(key.as_bytes()).0).await.unwrap();
+            let lifetime: i64 = owner.query(redis::cmd("PTTL").arg(&key)).await.unwrap();
+            let stays = key.ends_with("}head") && (1..=60 * 60 * 1_000).contains(&lifetime);
+            left.extend((lifetime != -2 && !stays).then_some(key));
+        }
+        left
+    }
+    /// Without replicas, and nothing is written to disk.
+    fn durable(&self) -> bool {
+        false
+    }
 }
 
 /// Waits until `check` says so.

@@ -24,6 +24,7 @@ if seq >= mine then return { head[1], head[2], 'ahead', '' } end
 local absents = call('SCARD', ABSENT) > 1
 local letters = call('ZCARD', PARKED) > 1
 local delivered = head[5]
+local buried
 local CHUNK = 1000
 
 -- Whether the entry of a key is the one that was seen: its deadline ('' for none) and whether it was absent.
@@ -239,6 +240,36 @@ local does = {
         end
         return #keys .. '+' .. #old, 0
     end,
+    destroy_some = function()
+        local counts = {}
+        for n, set in ipairs({ DUE, MEMORY, UNTRIED, TRIED, PARKED }) do
+            local old = call('ZRANGEBYSCORE', set, '-inf', '(+inf', 'LIMIT', 0, CHUNK)
+            counts[n] = #old
+            if #old > 0 then
+                call('ZREM', set, unpack(old))
+                if set == DUE then call('SREM', ABSENT, unpack(old)) end
+                if set == PARKED then call('HDEL', LETTERS, unpack(old)) end
+                if set == UNTRIED or set == TRIED then
+                    call('ZREM', set == TRIED and SETTLED or PUT_OFF, unpack(old))
+                    for m, member in ipairs(old) do old[m] = string.sub(member, 17) end
+                    call('HDEL', OUTBOX, unpack(old))
+                end
+            end
+        end
+        return table.concat(counts, '+'), 0
+    end,
+    -- By now they hold little. Of the head stays what refuses an older owner who does not know yet, for a while.
+    bury = function(i)
+        for n = 2, #KEYS do call('PEXPIRE', KEYS[n], '-1') end
+        local stays = { schema = true, partitions = true, seq = true, epoch = true, writer = true, answers = true }
+        local fields = {}
+        for _, field in ipairs(call('HKEYS', HEAD)) do
+            if not stays[field] then fields[#fields + 1] = field end
+        end
+        if #fields > 0 then call('HDEL', HEAD, unpack(fields)) end
+        delivered, buried = nil, ARGV[i]
+        return 1, 1
+    end,
     set = function(i)
         call('HSET', HEAD, ARGV[i], ARGV[i + 1])
         return 1, 2
@@ -269,10 +300,13 @@ for job = 1, tonumber(ARGV[6]) do
     at = till
 end
 
-local old = call('ZRANGEBYSCORE', MEMORY, '-inf', '(' .. ARGV[5], 'LIMIT', 0, CHUNK)
-if #old > 0 then call('ZREM', MEMORY, unpack(old)) end
+if not buried then
+    local old = call('ZRANGEBYSCORE', MEMORY, '-inf', '(' .. ARGV[5], 'LIMIT', 0, CHUNK)
+    if #old > 0 then call('ZREM', MEMORY, unpack(old)) end
+end
 local told = table.concat(answers, ',')
 -- Last: Redis refuses a script for want of memory only before its first write, and one that begins with removals is to pass.
 call('HSET', HEAD, 'seq', ARGV[2], 'writer', ARGV[3], 'answers', told)
 if delivered and delivered ~= head[5] then call('HSET', HEAD, 'delivered', delivered) end
+if buried then call('PEXPIRE', HEAD, buried) end
 return { head[1], head[2], 'done', told }
