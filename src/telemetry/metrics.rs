@@ -15,12 +15,14 @@ use prometheus_client::{
 
 use crate::{listener::Snapshots, meters::Operator, model::Millis};
 
+mod document;
 mod listeners;
 pub mod names;
 mod nodes;
 mod page;
 mod process;
 
+pub use document::document;
 pub use page::Format;
 use page::{Page, Sample};
 pub use process::Process;

@@ -97,11 +97,11 @@ fn every_family_is_shown_once_in_both_formats_and_under_its_name() {
         let typed: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let found: Vec<&str> = typed.iter().filter_map(|line| line.split(' ').next()).collect();
         let unique: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
-        assert_eq!((unique.len(), unique), (found.len(), names::ALL.iter().map(name).collect()));
+        assert_eq!((unique.len(), unique), (found.len(), names::all().map(name).collect()));
         assert_eq!(page.ends_with("# EOF\n"), format == Format::OpenMetrics);
     }
     let run = render(Input { operator: None, process: None, ..input() }, Format::Text);
-    for family in names::ALL {
+    for family in names::all() {
         assert_eq!(
             run.contains(&format!("# TYPE {} ", family.shown_name())),
             family.shown == Shown::Always,
@@ -112,7 +112,7 @@ fn every_family_is_shown_once_in_both_formats_and_under_its_name() {
 
 #[test]
 fn names_are_as_prometheus_wants_them() {
-    for family in names::ALL {
+    for family in names::all() {
         let name = family.name;
         assert!(name.starts_with("redis_expiry_") || name.starts_with("process_"), "{name}");
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
