@@ -16,8 +16,10 @@
 pub mod api;
 pub mod clock;
 pub mod commands;
+pub mod controller;
 pub mod delivery;
 pub mod deployment;
+pub mod dial;
 pub mod ledger;
 pub mod listener;
 pub mod meters;

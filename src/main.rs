@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use redis_expiry_operator::{
-    commands::{check, crd, dead_letters, demo, run},
+    commands::{check, controller, crd, dead_letters, demo, run},
     telemetry::logs,
 };
 
@@ -22,6 +22,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The operator: runs the listeners of a Kubernetes cluster, as one of several replicas that share them.
+    Controller(controller::Arguments),
     /// Runs listeners until it is told to stop.
     Run(run::Arguments),
     /// Starts a local Redis Cluster and an order service, creates orders, kills a master, and shows that nothing is lost.
@@ -39,11 +41,12 @@ fn main() -> ExitCode {
     // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The demo breaks things on purpose; what its clients say to that would bury the show.
-    let quiet = matches!(arguments.command, Command::Demo(_)).then_some("error");
+    let quiet = matches!(&arguments.command, Command::Demo(it) if it.part.is_none()).then_some("error");
     let ended = logs::install(arguments.log.as_deref().or(quiet)).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
             match arguments.command {
+                Command::Controller(arguments) => Box::pin(controller::controller(arguments)).await,
                 Command::Run(arguments) => run::run(arguments).await,
                 Command::Check(arguments) => Box::pin(check::check(arguments)).await,
                 Command::Demo(arguments) => demo::demo(arguments).await,

@@ -128,7 +128,6 @@ pub struct Operator {
     /// Replicas with a live Lease, as this one sees them.
     pub replicas: Gauge,
     pub reconciles: Table<Outcome>,
-    pub lease_renewals: Table<Outcome>,
 }
 
 /// Shared by a listener's stages.

@@ -10,8 +10,10 @@ use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod fault;
 mod slot;
 
+pub use fault::{Failure, Fault, FaultCategory, NotificationFault};
 pub use slot::{SLOTS, Slot, SlotSet, slot_of};
 
 /// A Redis key: any bytes, cheap to clone.

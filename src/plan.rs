@@ -104,6 +104,10 @@ pub enum StorePlan {
     Local {
         path: PathBuf,
     },
+    /// A Redis, the watched one or another: stores that name the same one share their connections.
+    Redis {
+        redis: RedisPlan,
+    },
 }
 
 impl Plan {

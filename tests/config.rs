@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails, fails its test")]
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use redis_expiry_operator::{
+    api::{KeyRef, NoValue, Platform, RefKind, Secrets, Surroundings, document, resolve::resolve},
     commands::load::{Files, LoadError},
     model::{Address, ListenerId},
     plan::{IdTemplate, Inferred, KeyspaceEvents, Plan, Secret, StorePlan},
@@ -269,7 +274,6 @@ fn the_example_of_the_design_is_read_and_what_is_not_enforced_yet_is_refused_all
         "spec.webhook.tls is not enforced by this version yet; ",
         "spec.delivery.rateLimit is not enforced by this version yet; ",
         "spec.delivery.responseRules is not enforced by this version yet; ",
-        "spec.store.type Redis is not enforced by this version yet; use Local or Memory",
     ];
     for (problem, refused) in problems.iter().zip(refused) {
         assert!(problem.starts_with(&format!("document 1: {refused}")), "{problem}\n{refused}");
@@ -277,8 +281,50 @@ fn the_example_of_the_design_is_read_and_what_is_not_enforced_yet_is_refused_all
     assert_eq!(problems.len(), refused.len(), "{problems:#?}");
 }
 
+#[test]
+fn a_store_in_redis_lies_in_the_watched_one_or_in_another() {
+    let folder = Folder::with(&with("spec.store", "{type: Redis}"));
+    let plan = folder.load(&["listener.yaml"]).unwrap().remove(0);
+    assert_eq!(plan.store, StorePlan::Redis { redis: plan.redis.clone() });
+    let auth =
+        "usernameSecretRef: {name: redis-auth, key: username}, passwordSecretRef: {name: redis-auth, key: password}";
+    let map = "addressMap: [{announced: \"a:1\", dial: \"b:2\"}]";
+    let store = format!("{{type: Redis, redis: {{addresses: [\"ledger:6379\"], {auth}, {map}}}}}");
+    let folder = Folder::with(&with("spec.store", &store));
+    let plan = folder.load(&["listener.yaml"]).unwrap().remove(0);
+    let StorePlan::Redis { redis } = plan.store else { panic!("it is not in Redis") };
+    assert_eq!(redis.addresses, [Address::new("ledger", 6379)]);
+    assert_eq!(redis.address_map, [(Address::new("a", 1), Address::new("b", 2))]);
+    assert_eq!((redis.username.as_deref(), redis.password), (Some("rx"), Some(Secret(b"correct horse".to_vec()))));
+    assert_eq!((plan.redis.username, plan.redis.password), (None, None), "the other's credentials are its own");
+}
+
+#[test]
+fn where_nothing_is_said_the_store_is_in_redis_in_kubernetes_and_a_file_elsewhere() {
+    let (mut listeners, errors) = document::parse(MINIMAL);
+    assert!(errors.is_empty());
+    let mut listener = listeners.remove(0).1;
+    listener.spec.store = None;
+    let secrets = Nothing;
+    let store = |platform| {
+        let around = Surroundings { secrets: &secrets, platform, state_dir: Path::new("state") };
+        resolve(&listener, around).unwrap()
+    };
+    let plan = store(Platform::Kubernetes);
+    assert_eq!(plan.store, StorePlan::Redis { redis: plan.redis.clone() });
+    assert!(matches!(store(Platform::Process).store, StorePlan::Local { .. }));
+}
+
+struct Nothing;
+
+impl Secrets for Nothing {
+    fn read(&self, _: RefKind, _: &str, _: &KeyRef) -> Result<Vec<u8>, NoValue> {
+        unreachable!("the example names none")
+    }
+}
+
 /// Field, value, and what the message must have.
-const INVALID: [(&str, &str, &str); 86] = [
+const INVALID: [(&str, &str, &str); 91] = [
     ("apiVersion", "redisexpiry.io/v1", "apiVersion is \"redisexpiry.io/v1\": only redisexpiry.io/v1alpha1"),
     ("kind", "Secret", "kind is \"Secret\": only RedisExpiryListener"),
     ("metadata.name", "Order_Timeouts", "metadata.name is \"Order_Timeouts\"; use at most 253 lower-case"),
@@ -399,7 +445,28 @@ const INVALID: [(&str, &str, &str); 86] = [
     (
         "spec.store",
         "{type: Local, redis: {addresses: [\"a:1\"]}}",
-        "spec.store.redis is not enforced by this version yet; remove it",
+        "spec.store.redis is set, and spec.store.type is Local; remove it, or use type Redis",
+    ),
+    ("spec.store", "{type: Redis, redis: {addresses: [a]}}", "spec.store.redis.addresses[0] is \"a\"; write host:port"),
+    (
+        "spec.store",
+        "{type: Redis, redis: {addresses: [\"a:1\"], usernameSecretRef: {name: redis-auth, key: username}}}",
+        "spec.store.redis.usernameSecretRef is without a password",
+    ),
+    (
+        "spec.store",
+        "{type: Redis, redis: {addresses: [\"a:1\"], mode: Standalone}}",
+        "spec.store.redis.mode Standalone is not enforced by this version yet; only Cluster is",
+    ),
+    (
+        "spec.store",
+        "{type: Redis, redis: {addresses: [\"a:1\"], tls: {}}}",
+        "spec.store.redis.tls is not enforced by this version yet; remove it",
+    ),
+    (
+        "spec.store",
+        "{type: Redis, redis: {addresses: [\"a:1\"], keyspaceEvents: Enable}}",
+        "spec.store.redis.keyspaceEvents: unknown field",
     ),
 ];
 

@@ -10,13 +10,17 @@
 
 mod support;
 
+#[path = "faults/in_redis.rs"]
+mod in_redis;
+
 use std::time::Duration;
 
 use redis_expiry_operator::{
-    commands::demo::cluster::{Data, Failover, Node},
+    commands::demo::cluster::{Data, Failover},
     model::SlotSet,
 };
 use support::{
+    faults::{self, flags, wait},
     now,
     receiver::Mode,
     scenario::{Scenario, Setup, address},
@@ -24,41 +28,14 @@ use support::{
     wire::ask,
 };
 
-async fn wait(milliseconds: u64) {
-    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_and_restarted_five_times_once_inside_a_burst() {
-    let mut run = Scenario::start("killed five times", Setup::default()).await;
-    for round in 0..5 {
-        if round == 2 {
-            run.generator.burst(800, Duration::from_millis(300)).await;
-            wait(1_150).await;
-        }
-        let from = now();
-        run.listener.kill().await;
-        wait(300).await;
-        run.listener.start_again();
-        let ready = run.listener.wait_ready(from).await;
-        run.window(from, ready, &SlotSet::all(), Kind::Gap);
-        run.counts(from, ready);
-        wait(900).await;
-    }
-    run.judge().await;
+    faults::killed_and_restarted_five_times_once_inside_a_burst(Setup::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminated_and_restarted() {
-    let mut run = Scenario::start("terminated", Setup::default()).await;
-    let from = now();
-    run.listener.terminate().await;
-    wait(300).await;
-    run.listener.start_again();
-    let ready = run.listener.wait_ready(from).await;
-    run.window(from, ready, &SlotSet::all(), Kind::Gap);
-    run.counts(from, ready);
-    run.judge().await;
+    faults::terminated_and_restarted(Setup::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,24 +67,12 @@ async fn one_connection_is_cut() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_is_killed() {
-    let mut run = Scenario::start("master killed", Setup::default()).await;
-    let (master, slots) = run.masters().await.remove(0);
-    let from = now();
-    run.cluster.kill(&master).unwrap();
-    let until = run.recovered(from, &slots, Kind::Loss).await;
-    run.demoted(&master, until);
-    run.judge().await;
+    faults::a_master_is_killed(Setup::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_takes_over_as_planned() {
-    let mut run = Scenario::start("planned failover", Setup::default()).await;
-    let (master, slots) = run.masters().await.remove(0);
-    let replica = run.cluster.replicas_of(&master).await.unwrap().remove(0);
-    let from = now();
-    run.cluster.failover(&replica, Failover::Planned).await.unwrap();
-    run.recovered(from, &slots, Kind::Handover).await;
-    run.judge().await;
+    faults::a_replica_takes_over_as_planned(Setup::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,20 +117,7 @@ async fn a_master_hangs_until_it_is_replaced_and_thaws() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_is_added_and_slots_move_to_it_under_load() {
-    let mut run = Scenario::start("slots moved", Setup::default()).await;
-    let masters = run.masters().await;
-    let from = now();
-    let added = run.cluster.add_master().await.unwrap();
-    let mut keys = 0;
-    // At once, when the listener has hardly heard of the new master; then again, when it is subscribed to it.
-    for ((master, slots), kind) in masters.iter().zip([Kind::Gap, Kind::Handover]) {
-        let from = if kind == Kind::Gap { from } else { now() };
-        let moved: SlotSet = slots.iter().take(300).collect();
-        keys += run.cluster.move_slots(master, &added, moved.iter().map(|slot| slot.0)).await.unwrap();
-        run.recovered(from, &moved, kind).await;
-    }
-    assert!(keys > 10, "only {keys} keys were there to move");
-    run.judge().await;
+    faults::a_master_is_added_and_slots_move_to_it_under_load(Setup::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,20 +136,7 @@ async fn a_master_restarts_empty() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener() {
-    let setup = Setup { keyspace_events: "Enable", ..Setup::default() };
-    let mut run = Scenario::start("notifications restored", setup).await;
-    let (master, slots) = run.masters().await.remove(0);
-    let from = now();
-    run.cluster.config_set(&master, "notify-keyspace-events", "").await.unwrap();
-    let give_up = now().plus(10_000);
-    while flags(&master).await.is_empty() {
-        assert!(now() < give_up, "the listener did not set the flags again\n{}", run.listener.tail());
-        wait(20).await;
-    }
-    run.recovered(from, &slots, Kind::Gap).await;
-    let set = flags(&master).await;
-    assert!(set.contains('K') && ["g$xe", "A"].iter().any(|all| all.chars().all(|flag| set.contains(flag))), "{set}");
-    run.judge().await;
+    faults::notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener(Setup::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,11 +153,6 @@ async fn notifications_are_cleared_on_one_node_and_the_listener_says_so_and_goes
     run.window(from, ready, &slots, Kind::Gap);
     run.counts(from, ready);
     run.judge().await;
-}
-
-async fn flags(node: &Node) -> String {
-    let reply = ask(&address(node), &["CONFIG", "GET", "notify-keyspace-events"]).await.unwrap();
-    reply.array().get(1).map(support::wire::Reply::text).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,13 +192,7 @@ async fn the_receiver_hangs_for_a_while() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_receiver_is_down_for_20_seconds() {
-    let mut run = Scenario::start("receiver down", Setup::default()).await;
-    let from = now();
-    run.receiver.down();
-    wait(20_000).await;
-    run.receiver.up().await;
-    run.counts(from, now());
-    run.judge().await;
+    faults::the_receiver_is_down_for_20_seconds(Setup::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

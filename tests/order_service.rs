@@ -184,7 +184,7 @@ async fn what_is_not_there_cannot_be_ordered_and_a_refused_order_changes_nothing
         assert_eq!(order(wrong).await.0, StatusCode::BAD_REQUEST);
     }
     assert_eq!((shop.stock("tea").await, shop.stock("mug").await), ((10, 0), (5, 0)));
-    assert!(shop.database.orders(Listing::Newest, 10).await.unwrap().is_empty());
+    assert!(shop.database.orders(Listing::Newest, "", 10).await.unwrap().is_empty());
 
     // Thirty at once for five mugs: five get one.
     let mut answers = Vec::new();
@@ -214,7 +214,7 @@ async fn a_webhook_that_is_not_signed_by_us_changes_nothing() {
     let (unsigned, _) = shop.post("/internal/order-timeouts", &json!({"data": {"orderId": order}})).await;
     assert_eq!(unsigned, StatusCode::UNAUTHORIZED);
     assert_eq!(shop.database.order(&order).await.unwrap().unwrap().status, Status::Unpaid);
-    assert!(shop.database.webhook_events(10).await.unwrap().is_empty());
+    assert!(shop.database.webhook_events(None, 10).await.unwrap().is_empty());
     // Signed, and about nothing we know: done, or the operator would try for a day.
     let unknown = shop.webhook("evt_2", "nobody", SECRET).await;
     assert_eq!(unknown, (StatusCode::OK, json!({"outcome": "unknown", "repeated": false})));
@@ -241,7 +241,7 @@ async fn of_payment_and_timeout_at_the_same_moment_exactly_one_wins() {
                     (u32::from(paid), 0)
                 } else {
                     let event = format!("evt_{id}_{}", runner / 4);
-                    let (outcome, repeated) = database.time_out(&event, &id, 1001).await.unwrap();
+                    let (outcome, repeated) = database.time_out(&event, &id, None, 1001).await.unwrap();
                     (0, u32::from(outcome == TimedOut::Cancelled && !repeated))
                 }
             });

@@ -38,6 +38,8 @@ impl Database {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        // Savepoints spill into temporary files, and a container may have no place for them.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.set_prepared_statement_cache_capacity(64);
         for statement in sql::SCHEMA {
@@ -96,8 +98,14 @@ impl Database {
 
     /// A webhook says that the order's key has expired: if it is still unpaid, cancels it and puts its stock back.
     /// The second value: whether this event has come before; then nothing changes and the first outcome is told.
-    pub async fn time_out(&self, event: &str, id: &str, now: Millis) -> anyhow::Result<(TimedOut, bool)> {
-        let (event, id) = (event.to_owned(), id.to_owned());
+    pub async fn time_out(
+        &self,
+        event: &str,
+        id: &str,
+        evidence: Option<&str>,
+        now: Millis,
+    ) -> anyhow::Result<(TimedOut, bool)> {
+        let (event, id, evidence) = (event.to_owned(), id.to_owned(), evidence.map(str::to_owned));
         // Where several write at once, the same event may come twice at once; the loser fails on the primary key, which
         // undoes its part, and the sender's next attempt finds the row.
         self.writer
@@ -121,7 +129,7 @@ impl Database {
                         Some(Status::Paid | Status::Cancelled) => TimedOut::Settled,
                     }
                 };
-                it.prepare_cached(sql::ADD_EVENT)?.execute(params![event, id, outcome.as_str(), now])?;
+                it.prepare_cached(sql::ADD_EVENT)?.execute(params![event, id, outcome.as_str(), evidence, now])?;
                 Ok((outcome, false))
             })
             .await
@@ -167,16 +175,23 @@ impl Database {
         self.writer.run(move |it| find(it, &id)).await
     }
 
-    pub async fn orders(&self, listing: Listing, limit: u32) -> anyhow::Result<Vec<Order>> {
-        let statement = match listing {
-            Listing::Newest => sql::ORDERS,
-            Listing::Due => sql::ORDERS_DUE,
-            Listing::Settled => sql::ORDERS_SETTLED,
-        };
+    /// At most `limit` orders. `after` is where [`Listing::Id`] goes on from; the others begin at their beginning.
+    pub async fn orders(&self, listing: Listing, after: &str, limit: u32) -> anyhow::Result<Vec<Order>> {
+        let after = after.to_owned();
         self.writer
             .run(move |it| {
-                let raw: Vec<Raw> =
-                    it.prepare_cached(statement)?.query_map([limit], Raw::read)?.collect::<Result<_, _>>()?;
+                let statement = it.prepare_cached(match listing {
+                    Listing::Newest => sql::ORDERS,
+                    Listing::Due => sql::ORDERS_DUE,
+                    Listing::Settled => sql::ORDERS_SETTLED,
+                    Listing::Id => sql::ORDERS_BY_ID,
+                });
+                let mut statement = statement?;
+                let rows = match listing {
+                    Listing::Id => statement.query_map(params![after, limit], Raw::read)?,
+                    Listing::Newest | Listing::Due | Listing::Settled => statement.query_map([limit], Raw::read)?,
+                };
+                let raw: Vec<Raw> = rows.collect::<Result<_, _>>()?;
                 raw.into_iter().map(|raw| raw.order(it)).collect()
             })
             .await
@@ -212,20 +227,24 @@ impl Database {
             .await
     }
 
-    /// The webhooks that came, the latest first.
-    pub async fn webhook_events(&self, limit: u32) -> anyhow::Result<Vec<WebhookEvent>> {
+    /// The webhooks that came: the latest first, or by id those behind `after`.
+    pub async fn webhook_events(&self, after: Option<String>, limit: u32) -> anyhow::Result<Vec<WebhookEvent>> {
         self.writer
             .run(move |it| {
-                let mut statement = it.prepare_cached(sql::EVENTS)?;
-                let mut rows = statement.query([limit])?;
+                let mut statement = it.prepare_cached(if after.is_some() { sql::EVENTS_BY_ID } else { sql::EVENTS })?;
+                let mut rows = match after {
+                    Some(after) => statement.query(params![after, limit])?,
+                    None => statement.query([limit])?,
+                };
                 let mut events = Vec::new();
                 while let Some(row) = rows.next()? {
                     events.push(WebhookEvent {
                         id: row.get(0)?,
                         order_id: row.get(1)?,
                         outcome: TimedOut::parse(&row.get::<_, String>(2)?)?,
-                        received_at: row.get(3)?,
-                        deliveries: row.get(4)?,
+                        evidence: row.get(3)?,
+                        received_at: row.get(4)?,
+                        deliveries: row.get(5)?,
                     });
                 }
                 Ok(events)

@@ -11,8 +11,10 @@
 
 pub mod arming;
 pub mod database;
+pub mod front;
 pub mod keys;
 mod records;
+pub mod serve;
 pub mod service;
 mod sql;
 pub mod verify;

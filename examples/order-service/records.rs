@@ -21,7 +21,7 @@ pub enum Status {
 }
 
 /// Whether Redis holds a key that will expire for the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Armed {
     No,
@@ -30,7 +30,7 @@ pub enum Armed {
     Confirmed,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
     pub id: String,
@@ -60,9 +60,11 @@ pub enum Listing {
     Due,
     /// The paid and cancelled ones, the latest first.
     Settled,
+    /// All, by their ids: page by page with `after`.
+    Id,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
     pub sku: String,
     pub name: String,
@@ -70,7 +72,7 @@ pub struct Product {
     pub sold: i64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub unpaid: i64,
     pub paid: i64,
@@ -109,12 +111,14 @@ pub enum TimedOut {
 }
 
 /// A webhook that came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookEvent {
     pub id: String,
     pub order_id: String,
     pub outcome: TimedOut,
+    /// Whether the key was heard to expire (`Witnessed`) or that was concluded (`Inferred`), if the webhook said so.
+    pub evidence: Option<String>,
     /// The first delivery.
     pub received_at: Millis,
     pub deliveries: u32,

@@ -44,7 +44,7 @@ pub fn now() -> Millis {
     Millis::try_from(since_1970().as_millis()).unwrap_or(Millis::MAX)
 }
 
-fn since_1970() -> Duration {
+pub(super) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -199,6 +199,7 @@ struct Event {
 #[serde(rename_all = "camelCase")]
 struct EventData {
     order_id: String,
+    evidence: Option<String>,
 }
 
 async fn timed_out(State(it): State<Service>, headers: HeaderMap, body: Bytes) -> Answer {
@@ -213,10 +214,11 @@ async fn timed_out(State(it): State<Service>, headers: HeaderMap, body: Bytes) -
     )?;
     let event: Event = serde_json::from_slice(&body)
         .map_err(|error| told(StatusCode::BAD_REQUEST, format!("not an event of ours: {error}")))?;
-    let (outcome, repeated) = it.database.time_out(id, &event.data.order_id, now()).await?;
+    let EventData { order_id, evidence } = &event.data;
+    let (outcome, repeated) = it.database.time_out(id, order_id, evidence.as_deref(), now()).await?;
     match outcome {
-        TimedOut::Unknown => warn!(order = event.data.order_id, "A timeout of an unknown order."),
-        TimedOut::Early => warn!(order = event.data.order_id, "A timeout ahead of the deadline; arming again."),
+        TimedOut::Unknown => warn!(order = order_id, "A timeout of an unknown order."),
+        TimedOut::Early => warn!(order = order_id, "A timeout ahead of the deadline; arming again."),
         TimedOut::Cancelled | TimedOut::Settled => {}
     }
     // A repetition too: what the sender wants to know is that it is done.
@@ -233,24 +235,29 @@ async fn order(State(it): State<Service>, Path(id): Path<String>) -> Answer<Resp
 struct Filter {
     #[serde(default)]
     list: Listing,
+    /// For `list=id`: the last id of the page before.
+    #[serde(default)]
+    after: String,
     limit: Option<u32>,
 }
 
 async fn orders(State(it): State<Service>, Query(filter): Query<Filter>) -> Answer {
     let limit = filter.limit.unwrap_or(100).min(1000);
-    let orders = it.database.orders(filter.list, limit).await?;
+    let orders = it.database.orders(filter.list, &filter.after, limit).await?;
     // With our clock, so that a page counts down by it and not by the reader's.
     Ok(Json(json!({"now": now(), "counts": it.database.counts().await?, "orders": orders})))
 }
 
 #[derive(Deserialize)]
-struct Limit {
+struct Page {
+    /// By id, and only those behind this one; the latest first without it.
+    after: Option<String>,
     limit: Option<u32>,
 }
 
-async fn webhooks(State(it): State<Service>, Query(query): Query<Limit>) -> Answer {
-    let limit = query.limit.unwrap_or(100).min(1000);
-    Ok(Json(json!({"webhooks": it.database.webhook_events(limit).await?})))
+async fn webhooks(State(it): State<Service>, Query(page): Query<Page>) -> Answer {
+    let limit = page.limit.unwrap_or(100).min(1000);
+    Ok(Json(json!({"webhooks": it.database.webhook_events(page.after, limit).await?})))
 }
 
 async fn stock(State(it): State<Service>) -> Answer {

@@ -33,6 +33,7 @@ pub const SCHEMA: &[&str] = &[
         id VARCHAR(128) PRIMARY KEY,
         order_id VARCHAR(32) NOT NULL,
         outcome VARCHAR(16) NOT NULL,
+        evidence VARCHAR(16),
         received_at BIGINT NOT NULL,
         deliveries INTEGER NOT NULL
     )",
@@ -60,6 +61,8 @@ pub const ORDERS_DUE: &str = "SELECT id, status, created_at, deadline, armed, ar
 pub const ORDERS_SETTLED: &str =
     "SELECT id, status, created_at, deadline, armed, armed_at, arms, settled_at FROM orders
     WHERE settled_at IS NOT NULL ORDER BY settled_at DESC, id LIMIT $1";
+pub const ORDERS_BY_ID: &str = "SELECT id, status, created_at, deadline, armed, armed_at, arms, settled_at FROM orders
+    WHERE id > $1 ORDER BY id LIMIT $2";
 pub const COUNTS: &str = "SELECT status, COUNT(*) FROM orders GROUP BY status";
 
 /// These two race, and the row decides: whichever comes second changes nothing.
@@ -81,10 +84,12 @@ pub const TO_ARM: &str = "SELECT id, deadline FROM orders WHERE status = 'unpaid
 
 pub const REPEATED: &str = "UPDATE webhook_events SET deliveries = deliveries + 1 WHERE id = $1";
 pub const EVENT: &str = "SELECT outcome FROM webhook_events WHERE id = $1";
-pub const ADD_EVENT: &str = "INSERT INTO webhook_events (id, order_id, outcome, received_at, deliveries)
-    VALUES ($1, $2, $3, $4, 1)";
-pub const EVENTS: &str = "SELECT id, order_id, outcome, received_at, deliveries FROM webhook_events
+pub const ADD_EVENT: &str = "INSERT INTO webhook_events (id, order_id, outcome, evidence, received_at, deliveries)
+    VALUES ($1, $2, $3, $4, $5, 1)";
+pub const EVENTS: &str = "SELECT id, order_id, outcome, evidence, received_at, deliveries FROM webhook_events
     ORDER BY received_at DESC, id LIMIT $1";
+pub const EVENTS_BY_ID: &str = "SELECT id, order_id, outcome, evidence, received_at, deliveries FROM webhook_events
+    WHERE id > $1 ORDER BY id LIMIT $2";
 
 #[cfg(test)]
 mod tests {

@@ -39,8 +39,8 @@ words! {
 
         // Ready.
         LISTENING = "Listening";
+        // Delivering too.
         SUSPENDED = "Suspended";
-        NOT_CLAIMED = "NotClaimed";
 
         // Accepted.
         VALID = "Valid";
@@ -91,6 +91,7 @@ words! {
         STORE_DENIED = "StoreDenied";
         STORE_OUT_OF_MEMORY = "StoreOutOfMemory";
         STORE_REFUSED = "StoreRefused";
+        STORE_EGRESS_REFUSED = "StoreEgressRefused";
         STORE_UNSYNCED = "StoreUnsynced";
         STORE_UNAVAILABLE = "StoreUnavailable";
         STORE_CLOSED = "StoreClosed";

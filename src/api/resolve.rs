@@ -5,8 +5,8 @@
 
 use std::{fmt, path::Path, time::Duration as StdDuration};
 
-use super::{Inferred, KeyRef, RedisExpiryListener, RefKind, Secrets, StoreSpec, StoreType, reason};
-use crate::plan::{self, Glob, IdTemplate, Plan, StorePlan};
+use super::{Inferred, KeyRef, RedisExpiryListener, RefKind, Secrets, StoreType, reason};
+use crate::plan::{self, Glob, IdTemplate, Plan, RedisPlan, StorePlan};
 
 mod connection;
 mod delivery;
@@ -73,10 +73,10 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
     }
     let webhook = webhook::webhook(&mut check, &spec.webhook);
     let delivery = delivery::delivery(&mut check, &spec.delivery);
-    let store = store(&mut check, listener, spec.store.as_ref());
+    let store = store(&mut check, listener, &redis);
     // Whatever is refused leaves a problem, so a part that could not be made is never left out silently.
-    match (pattern, id_template, webhook, store) {
-        (Some(pattern), Some(id_template), Some(webhook), Some(store)) if check.problems.is_empty() => Ok(Plan {
+    match (pattern, id_template, webhook) {
+        (Some(pattern), Some(id_template), Some(webhook)) if check.problems.is_empty() => Ok(Plan {
             listener: listener.id(),
             suspend: spec.suspend,
             redis,
@@ -95,20 +95,30 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
     }
 }
 
-/// `None`: it was refused as not enforced yet.
-fn store(check: &mut Check<'_>, listener: &RedisExpiryListener, spec: Option<&StoreSpec>) -> Option<StorePlan> {
+/// Where the ledger of one that watches `watched` lies.
+fn store(check: &mut Check<'_>, listener: &RedisExpiryListener, watched: &RedisPlan) -> StorePlan {
+    let spec = listener.spec.store.as_ref();
     let default = match check.around.platform {
         Platform::Kubernetes => StoreType::Redis,
         Platform::Process => StoreType::Local,
     };
-    match spec.map_or(default, |spec| spec.store_type) {
-        StoreType::Memory => Some(StorePlan::Memory),
+    let store_type = spec.map_or(default, |spec| spec.store_type);
+    let other = spec.and_then(|spec| spec.redis.as_ref());
+    if other.is_some() && store_type != StoreType::Redis {
+        let found = format!("is set, and spec.store.type is {store_type:?}");
+        check.problem("spec.store.redis", found, "remove it, or use type Redis");
+    }
+    match store_type {
+        StoreType::Memory => StorePlan::Memory,
         StoreType::Local => {
             // A namespace has no dot, so two listeners never share a file.
             let file = format!("{}.{}.db", check.namespace, listener.id().name());
-            Some(StorePlan::Local { path: check.around.state_dir.join(file) })
+            StorePlan::Local { path: check.around.state_dir.join(file) }
         }
-        StoreType::Redis => None,
+        StoreType::Redis => {
+            let redis = other.map_or_else(|| watched.clone(), |other| connection::store(check, other));
+            StorePlan::Redis { redis }
+        }
     }
 }
 

@@ -58,7 +58,7 @@ impl JsonSchema for HostPort {
         text(
             261,
             Rule::new(concat!(
-                "self.matches('^([-._a-zA-Z0-9]+|[[][-._%:a-zA-Z0-9]+[]]):[0-9]{1,5}$') && ",
+                r"self.matches('^([-._a-zA-Z0-9]+|\\[[-._%:a-zA-Z0-9]+\\]):[0-9]{1,5}$') && ",
                 "int(self.substring(self.lastIndexOf(':') + 1)) >= 1 && ",
                 "int(self.substring(self.lastIndexOf(':') + 1)) <= 65535"
             ))
@@ -74,6 +74,7 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// The store's default in Kubernetes.
+#[expect(clippy::unnecessary_wraps, reason = "it is the default of an optional field")]
 pub(super) fn redis_store() -> Option<StoreSpec> {
     Some(StoreSpec { store_type: StoreType::Redis, redis: None })
 }

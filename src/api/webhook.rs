@@ -62,8 +62,9 @@ pub struct WebhookSpec {
         validation = Rule::new(
             "self.all(header, self.exists_one(other, other.name.lowerAscii() == header.name.lowerAscii()))"
         )
+        // Not FieldValueDuplicate, with which the API server leaves the message out.
         .message("a header is there twice, for upper and lower case are the same in a name: remove one")
-        .reason(Reason::FieldValueDuplicate)
+        .reason(Reason::FieldValueInvalid)
     )]
     pub headers: Vec<Header>,
     /// How we say who we are.

@@ -19,6 +19,7 @@ use super::{
     unstored::Unstored,
 };
 use crate::{
+    dial::Dialler,
     meters::Shared,
     model::{EventId, Millis},
     store::{Epoch, Pending, Reply, Store, StoreError},
@@ -83,6 +84,7 @@ enum Happened {
 
 pub struct Driver {
     settings: Settings,
+    dialler: Dialler,
     /// `None`: nothing can be sent with the settings, and `unusable` says why.
     endpoint: Option<Arc<Endpoint>>,
     unusable: Option<String>,
@@ -115,17 +117,19 @@ pub struct Driver {
 impl Driver {
     pub fn new(
         settings: Settings,
+        dialler: Dialler,
         store: Arc<dyn Store>,
         epoch: Epoch,
         inbox: Arc<Inbox>,
         publisher: watch::Sender<Snapshot>,
         meters: Shared,
     ) -> anyhow::Result<Self> {
-        let endpoint = Some(Arc::new(Endpoint::new(settings.clone(), None)?));
+        let endpoint = Some(Arc::new(Endpoint::new(settings.clone(), &dialler, None)?));
         let clock = Clock::start();
         let now = clock.now();
         Ok(Self {
             settings,
+            dialler,
             endpoint,
             unusable: None,
             generation: 0,
@@ -224,7 +228,7 @@ impl Driver {
                 info!(listener = %settings.listener, "The webhook has changed: delivery goes on.");
             }
         }
-        match Endpoint::new(settings.clone(), self.endpoint.as_deref()) {
+        match Endpoint::new(settings.clone(), &self.dialler, self.endpoint.as_deref()) {
             Ok(endpoint) => {
                 self.endpoint = Some(Arc::new(endpoint));
                 self.unusable = None;

@@ -8,9 +8,14 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
     redirect,
 };
+use url::Host;
 
 use super::{Settings, outcome::Answer, queue::Waiting, request, signing::Signer};
-use crate::{meters::Attempt, model::Millis};
+use crate::{
+    dial::{self, Dialler, Refused},
+    meters::Attempt,
+    model::{Failure, FaultCategory, Millis},
+};
 
 /// What is read of an answer. Reading it to its end lets the connection be used again; one longer than this is not worth it.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -23,6 +28,8 @@ const HTTP2_PING: Duration = Duration::from_secs(10);
 pub struct Endpoint {
     settings: Settings,
     url: Url,
+    /// An address that the URL has in place of a name, and that must not be dialled: the client does not ask of those.
+    refused: Option<Refused>,
     client: Client,
     fixed_headers: HeaderMap,
     signer: Signer,
@@ -30,18 +37,23 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// `before`: the endpoint in use, whose connections are kept where the settings allow it.
-    pub fn new(settings: Settings, before: Option<&Self>) -> anyhow::Result<Self> {
+    pub fn new(settings: Settings, dialler: &Dialler, before: Option<&Self>) -> anyhow::Result<Self> {
         let webhook = &settings.webhook;
         // The URL may carry a token: the error does not show it.
         let url = Url::parse(&webhook.url).context("webhook.url is not a URL")?;
         anyhow::ensure!(matches!(url.scheme(), "http" | "https"), "webhook.url is neither http nor https");
+        let refused = match url.host() {
+            Some(Host::Ipv4(address)) => dialler.judge(address.into()).err(),
+            Some(Host::Ipv6(address)) => dialler.judge(address.into()).err(),
+            Some(Host::Domain(_)) | None => None,
+        };
         let client = match before {
             Some(before) if before.has_client_for(&settings, &url) => before.client.clone(),
-            _ => client(&settings, &url)?,
+            _ => client(&settings, &url, dialler)?,
         };
         let fixed_headers = request::fixed_headers(webhook)?;
         let signer = Signer::new(&webhook.signing_keys);
-        Ok(Self { settings, url, client, fixed_headers, signer })
+        Ok(Self { settings, url, refused, client, fixed_headers, signer })
     }
 
     fn has_client_for(&self, settings: &Settings, url: &Url) -> bool {
@@ -52,6 +64,13 @@ impl Endpoint {
 
     /// POSTs once and says what came back. Takes at most the request timeout.
     pub async fn attempt(&self, waiting: &Waiting, now: Millis) -> Answer {
+        if let Some(refused) = self.refused {
+            return Answer::None {
+                sort: Attempt::EgressRefused,
+                failure: Failure::EgressRefused,
+                why: refused.to_string(),
+            };
+        }
         let body = request::body(&self.settings, &waiting.event);
         let attempt = waiting.attempts.saturating_add(1);
         let headers = request::headers(&self.fixed_headers, &self.signer, &waiting.event, &body, attempt, now);
@@ -69,15 +88,12 @@ impl Endpoint {
                 read_away(response).await;
                 answer
             }
-            Err(error) => {
-                let (sort, why) = self.explain(&error);
-                Answer::None(sort, why)
-            }
+            Err(error) => self.explain(&error),
         }
     }
 
     /// Never with the URL, which may carry a token.
-    fn explain(&self, error: &reqwest::Error) -> (Attempt, String) {
+    fn explain(&self, error: &reqwest::Error) -> Answer {
         let webhook = &self.settings.webhook;
         if error.is_timeout() {
             let why = if error.is_connect() {
@@ -85,31 +101,31 @@ impl Endpoint {
             } else {
                 format!("no answer within {:?}", webhook.request_timeout)
             };
-            return (Attempt::Timeout, why);
+            return Answer::None { sort: Attempt::Timeout, failure: Failure::Unreachable, why };
         }
         let mut innermost: &dyn Error = error;
-        while let Some(source) = wrapped(innermost) {
+        while let Some(source) = dial::within(innermost) {
             innermost = source;
         }
+        let failure = match dial::category(error) {
+            FaultCategory::EgressRefused => Failure::EgressRefused,
+            FaultCategory::Tls => Failure::Tls,
+            _ if innermost.is::<reqwest::Error>() => Failure::Other,
+            _ => Failure::Unreachable,
+        };
         let io = innermost.downcast_ref::<io::Error>();
-        match io.map(io::Error::kind) {
+        let (sort, why) = match io.map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => (Attempt::ConnectionRefused, "connection refused".to_owned()),
             Some(io::ErrorKind::ConnectionReset) => (Attempt::Connect, "the connection was reset".to_owned()),
+            _ if failure == Failure::EgressRefused => (Attempt::EgressRefused, innermost.to_string()),
             _ if error.is_dns() => (Attempt::Dns, format!("the host name does not resolve: {innermost}")),
             _ if innermost.is::<rustls::Error>() => (Attempt::Tls, format!("TLS: {innermost}")),
             // reqwest's own errors show the URL; those below it do not.
             _ if innermost.is::<reqwest::Error>() => (Attempt::Other, "the request could not be sent".to_owned()),
-            _ if error.is_connect() => (Attempt::Connect, innermost.to_string()),
-            _ => (Attempt::Other, innermost.to_string()),
-        }
-    }
-}
-
-/// What `error` is made of: an `io::Error` shows what it wraps, but does not name it as its source.
-fn wrapped<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(inner) => Some(inner),
-        None => error.source(),
+            _ if failure == Failure::Tls => (Attempt::Tls, innermost.to_string()),
+            _ => (Attempt::Connect, innermost.to_string()),
+        };
+        Answer::None { sort, failure, why }
     }
 }
 
@@ -122,7 +138,7 @@ async fn read_away(mut response: Response) {
     }
 }
 
-fn client(settings: &Settings, url: &Url) -> anyhow::Result<Client> {
+fn client(settings: &Settings, url: &Url, dialler: &Dialler) -> anyhow::Result<Client> {
     // The only provider compiled in. Where the process chose one already, that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -133,7 +149,9 @@ fn client(settings: &Settings, url: &Url) -> anyhow::Result<Client> {
         .http2_keep_alive_timeout(settings.webhook.connect_timeout)
         .redirect(redirect::Policy::none())
         .referer(false)
-        .no_proxy();
+        // A proxy of the environment would dial for us, and ask nobody.
+        .no_proxy()
+        .dns_resolver(dialler.clone());
     if url.scheme() == "http" {
         // No roots to read, so an image without CA certificates will do, and their memory is saved.
         builder = builder.tls_certs_only([]);

@@ -9,8 +9,9 @@ use tracing::error;
 use self::{driver::Driver, inbox::Inbox};
 
 use crate::{
+    dial::Dialler,
     meters::Shared,
-    model::{Event, ListenerId, Millis},
+    model::{Event, Failure, ListenerId, Millis},
     plan::{DeliveryPlan, Glob, IdTemplate, WebhookPlan},
     store::{Epoch, Store, StoreError},
 };
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub consecutive_failures: u64,
     /// The last failure, for people: "answered 503", "connection refused". Cleared by a 2xx.
     pub last_error: Option<String>,
+    /// The same for programs.
+    pub last_failure: Option<Failure>,
     /// Why nothing is sent though it could be: "the receiver answered 410".
     pub paused: Option<String>,
     pub last_delivered: Option<Millis>,
@@ -66,11 +69,17 @@ pub struct Delivery {
 
 impl Delivery {
     /// Starts with what lies in the outbox. Needs a tokio runtime.
-    pub fn start(settings: Settings, store: Arc<dyn Store>, epoch: Epoch, meters: Shared) -> anyhow::Result<Self> {
+    pub fn start(
+        settings: Settings,
+        dialler: Dialler,
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        meters: Shared,
+    ) -> anyhow::Result<Self> {
         let inbox = Arc::new(Inbox::new(driver::CAPACITY.fresh));
         let (publisher, snapshot) = watch::channel(Snapshot::default());
         let listener = settings.listener.clone();
-        let driver = Driver::new(settings, store, epoch, inbox.clone(), publisher, meters)
+        let driver = Driver::new(settings, dialler, store, epoch, inbox.clone(), publisher, meters)
             .with_context(|| format!("setting up the webhook of {listener}"))?;
         let mut task = JoinSet::new();
         task.spawn(driver.run());

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::refusals::Refused;
-use crate::{meters::Attempt, model::Millis, plan::DeliveryPlan};
+use crate::{
+    meters::Attempt,
+    model::{Failure, Millis},
+    plan::DeliveryPlan,
+};
 
 /// A receiver that finds fault with the event itself (400, 413, 415, 422) is asked this often ..
 const REFUSALS: u32 = 3;
@@ -22,7 +26,7 @@ pub enum Answer {
         retry_after: Option<String>,
     },
     /// No answer, and why, for people: "connection refused".
-    None(Attempt, String),
+    None { sort: Attempt, failure: Failure, why: String },
 }
 
 /// What sort of answer it is; everything else follows from this and from time.
@@ -44,7 +48,7 @@ impl Answer {
             Self::Status { code: 400 | 413 | 415 | 422, .. } => Class::Refused,
             Self::Status { code: 410, .. } => Class::Gone,
             // 401, 403, 404 too: somebody is fixing a credential or a deploy.
-            Self::Status { .. } | Self::None(..) => Class::Failed,
+            Self::Status { .. } | Self::None { .. } => Class::Failed,
         }
     }
 
@@ -53,7 +57,7 @@ impl Answer {
         match self {
             Self::Status { code: code @ 300..=399, .. } => format!("answered {code}: redirects are not followed"),
             Self::Status { code, .. } => format!("answered {code}"),
-            Self::None(_, why) => why.clone(),
+            Self::None { why, .. } => why.clone(),
         }
     }
 
@@ -61,7 +65,15 @@ impl Answer {
     pub const fn sort(&self) -> Attempt {
         match self {
             Self::Status { code, .. } => Attempt::of_status(*code),
-            Self::None(sort, _) => *sort,
+            Self::None { sort, .. } => *sort,
+        }
+    }
+
+    /// For programs; of an answer that is none of [`Class::Delivered`].
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Status { code, .. } => Failure::Rejected(*code),
+            Self::None { failure, .. } => *failure,
         }
     }
 
@@ -200,12 +212,16 @@ mod tests {
         }
     }
 
-    fn answered(code: u16, retry_after: Option<&str>) -> Answer {
-        Answer::Status { code, retry_after: retry_after.map(str::to_owned) }
+    fn refused() -> Answer {
+        Answer::None {
+            sort: Attempt::ConnectionRefused,
+            failure: Failure::Unreachable,
+            why: "connection refused".to_owned(),
+        }
     }
 
-    fn refused() -> Answer {
-        Answer::None(Attempt::ConnectionRefused, "connection refused".to_owned())
+    fn answered(code: u16, retry_after: Option<&str>) -> Answer {
+        Answer::Status { code, retry_after: retry_after.map(str::to_owned) }
     }
 
     /// The verdict on a first attempt, right after the event was settled.

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{NodeView, View};
 use crate::{
-    model::NodeId,
+    dial::Dialler,
+    model::{Fault, FaultCategory, NodeId},
     nodes::{Ask, Clerk, Connection, Control, Dial, Driver, Guidance, Notifications, Offset},
     plan::RedisPlan,
     topology::{Discovery, Node, Refresh, Sighting, Topology},
@@ -42,6 +43,7 @@ struct Driven {
 
 struct Main {
     plan: RedisPlan,
+    dialler: Dialler,
     guidance: Arc<watch::Sender<Arc<Guidance>>>,
     publish: watch::Sender<Arc<View>>,
     refresh: Refresh,
@@ -51,11 +53,12 @@ struct Main {
     changed: Arc<Notify>,
     topology: Arc<Topology>,
     confirmed: HashMap<NodeId, Instant>,
-    error: Option<String>,
+    error: Option<Fault>,
 }
 
 pub(super) async fn run(
     plan: RedisPlan,
+    dialler: Dialler,
     guidance: Arc<watch::Sender<Arc<Guidance>>>,
     publish: watch::Sender<Arc<View>>,
     refresh: Refresh,
@@ -64,8 +67,10 @@ pub(super) async fn run(
     let stop = stop.child_token();
     let (doubts, doubted) = watch::channel((true, Vec::new()));
     let (tell, mut told) = mpsc::channel(4);
+    let steady = plan.topology_refresh;
     let mut main = Main {
         plan: plan.clone(),
+        dialler: dialler.clone(),
         guidance,
         publish,
         refresh: refresh.clone(),
@@ -77,7 +82,7 @@ pub(super) async fn run(
         confirmed: HashMap::new(),
         error: None,
     };
-    main.tasks.spawn(discover(plan, doubted, tell, refresh, stop.clone()));
+    main.tasks.spawn(discover(Discovery::new(plan, dialler), steady, doubted, tell, refresh, stop.clone()));
     let changed = Arc::clone(&main.changed);
     loop {
         tokio::select! {
@@ -108,14 +113,13 @@ pub(super) async fn run(
 
 /// Reads the topology at the interval of the plan, sooner while something is wrong or somebody asks.
 async fn discover(
-    plan: RedisPlan,
+    mut discovery: Discovery,
+    steady: Duration,
     doubted: watch::Receiver<(bool, Vec<NodeId>)>,
-    tell: mpsc::Sender<Result<Sighting, String>>,
+    tell: mpsc::Sender<Result<Sighting, Fault>>,
     refresh: Refresh,
     stop: CancellationToken,
 ) {
-    let steady = plan.topology_refresh;
-    let mut discovery = Discovery::new(plan);
     let mut known = Arc::new(Topology::default());
     loop {
         let (_, doubts) = doubted.borrow().clone();
@@ -137,14 +141,14 @@ async fn discover(
 }
 
 impl Main {
-    fn sighted(&mut self, sighting: Result<Sighting, String>) {
+    fn sighted(&mut self, sighting: Result<Sighting, Fault>) {
         match sighting {
             Err(error) => self.error = Some(error),
             Ok(Sighting { topology, answers }) => {
                 self.error.clone_from(&topology.error);
                 if !topology.covered() && self.error.is_none() {
-                    self.error =
-                        Some("some slots have no owner; see CLUSTER NODES, and redis-cli --cluster fix".into());
+                    let what = "some slots have no owner; see CLUSTER NODES, and redis-cli --cluster fix";
+                    self.error = Some(FaultCategory::Uncovered.fault(what));
                 }
                 for (asked_at, view) in &answers {
                     for id in topology.confirmed_by(view) {
@@ -187,11 +191,12 @@ impl Main {
     fn drive(&mut self, node: &Node) {
         let stop = self.stop.child_token();
         let (dial, dialled) = watch::channel(node.dial.clone());
-        let control = Arc::new(Control::new(self.plan.clone(), dialled.clone()));
+        let control = Arc::new(Control::new(self.plan.clone(), self.dialler.clone(), dialled.clone()));
         let check = Arc::new(Notify::new());
         let (driver, driving) = Driver::new(
             node.id.clone(),
             self.plan.clone(),
+            self.dialler.clone(),
             dialled.clone(),
             self.guidance.subscribe(),
             self.refresh.clone(),

@@ -11,7 +11,7 @@ use std::sync::{
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{nodes::Guidance, plan::RedisPlan, topology::Refresh};
+use crate::{dial::Dialler, nodes::Guidance, plan::RedisPlan, topology::Refresh};
 
 mod main;
 mod port;
@@ -37,13 +37,13 @@ pub struct Deployment {
 const MANY_PATTERNS: usize = 20;
 
 impl Deployment {
-    pub fn start(plan: RedisPlan) -> Self {
+    pub fn start(plan: RedisPlan, dialler: Dialler) -> Self {
         let guidance = Arc::new(watch::Sender::new(Arc::new(Guidance::default())));
         let (publish, view) = watch::channel(Arc::new(View::default()));
         let refresh = Refresh::default();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_running(plan.clone(), Arc::clone(&guidance), publish, refresh.clone(), stop.clone()));
+        tasks.spawn(keep_running(plan.clone(), dialler, Arc::clone(&guidance), publish, refresh.clone(), stop.clone()));
         Self { plan, guidance, view, refresh, stop, tasks, warned: AtomicBool::new(false) }
     }
 
@@ -89,6 +89,7 @@ impl Deployment {
 /// Begins again, a little later, when the loop has ended though nobody told it to.
 async fn keep_running(
     plan: RedisPlan,
+    dialler: Dialler,
     guidance: Arc<watch::Sender<Arc<Guidance>>>,
     publish: watch::Sender<Arc<View>>,
     refresh: Refresh,
@@ -96,7 +97,8 @@ async fn keep_running(
 ) {
     loop {
         let mut running = JoinSet::new();
-        running.spawn(main::run(plan.clone(), Arc::clone(&guidance), publish.clone(), refresh.clone(), stop.clone()));
+        let (plan, dialler, guidance) = (plan.clone(), dialler.clone(), Arc::clone(&guidance));
+        running.spawn(main::run(plan, dialler, guidance, publish.clone(), refresh.clone(), stop.clone()));
         if let Some(Err(error)) = running.join_next().await {
             tracing::error!(%error, "The deployment failed; it begins again.");
         }

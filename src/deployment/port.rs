@@ -139,12 +139,12 @@ impl Scanner {
     pub async fn scan(&self, node: &NodeId, cursor: &str) -> Result<(String, Vec<Key>), String> {
         let view = Arc::clone(&self.view.borrow());
         let node = view.nodes.get(node).ok_or("the node has left")?;
-        node.control.scan(cursor, &self.pattern).await
+        node.control.scan(cursor, &self.pattern).await.map_err(|fault| fault.to_string())
     }
     /// What tells one state of the node's data from another.
     pub async fn data(&self, node: &NodeId) -> Result<NodeData, String> {
         let view = Arc::clone(&self.view.borrow());
         let node = view.nodes.get(node).ok_or("the node has left")?;
-        node.control.data().await
+        node.control.data().await.map_err(|fault| fault.to_string())
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    model::{Address, NodeId, Slot, SlotSet},
+    model::{Address, Fault, NodeId, Slot, SlotSet},
     nodes::{Connection, Control, Notifications, Offset},
     topology::Topology,
 };
@@ -14,7 +14,7 @@ pub struct View {
     pub topology: Arc<Topology>,
     pub nodes: BTreeMap<NodeId, NodeView>,
     /// What is wrong with the topology, for people.
-    pub error: Option<String>,
+    pub error: Option<Fault>,
 }
 
 /// One of its nodes.
@@ -52,6 +52,10 @@ impl View {
     /// Every slot has an owner.
     pub fn covered(&self) -> bool {
         self.topology.covered()
+    }
+    /// Every slot has an owner, and every master's subscription to `pattern` is open.
+    pub fn heard(&self, pattern: &[u8]) -> bool {
+        self.covered() && self.nodes.values().filter(|node| node.drives).all(|node| node.open(pattern))
     }
     /// How far the clock of the slot's owner is ahead of ours, in microseconds; 0 while it is unknown.
     pub fn offset_of(&self, slot: Slot) -> i64 {

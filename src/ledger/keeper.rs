@@ -453,7 +453,10 @@ impl Keeper {
 
     fn done(&mut self, done: Done) -> Result<(), Stopped> {
         match done {
-            Done::Known(looks, Ok(known)) => self.judged(looks.into_iter().zip(known).collect()),
+            Done::Known(looks, Ok(known)) => {
+                self.answered();
+                self.judged(looks.into_iter().zip(known).collect());
+            }
             Done::Known(looks, Err(error)) => {
                 self.troubled(error)?;
                 // Their evidence is used up: they wait for the store, in flight.
@@ -496,6 +499,7 @@ impl Keeper {
                 self.refuse(works);
             }
             Done::Page(Ok(page)) => {
+                self.answered();
                 let view = Arc::clone(&self.view);
                 self.book.read(page, |key, deadline| fire(&view, key, deadline));
             }
@@ -596,6 +600,13 @@ impl Keeper {
         }
         self.stats.store_error = Some(error);
         Ok(())
+    }
+
+    /// It answers a question: what it refused to write is another matter.
+    fn answered(&mut self) {
+        if self.refused.is_empty() && !self.retrying {
+            self.stats.store_error = None;
+        }
     }
 
     /// Comes back to it when the store may be well again.

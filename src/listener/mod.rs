@@ -12,8 +12,10 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
+use crate::store::redis::Links;
 use crate::{
     deployment::Deployment,
+    dial::Dialler,
     meters::Shared,
     model::ListenerId,
     plan::{Plan, RedisPlan},
@@ -23,13 +25,18 @@ use crate::{
 mod dead_letters;
 mod fencing;
 mod guard;
+mod health;
+mod opening;
 mod pipeline;
 mod snapshot;
+mod successor;
 
+pub use crate::store::{Counts, Durability};
 pub use dead_letters::DeadLetters;
 pub use fencing::Fencing;
 use fencing::Gate;
-use pipeline::{Access, Ending, Pipeline};
+use opening::Opening;
+use pipeline::{Access, Ending, Pipeline, Planned};
 pub use snapshot::{Hold, NodeSnapshot, Role, Snapshot};
 
 /// Every listener's snapshot.
@@ -67,11 +74,14 @@ pub struct Supervisor {
 /// What all listeners share.
 struct Common {
     on_deployment_change: OnDeploymentChange,
+    dialler: Dialler,
     fencing: Fencing,
     make_memory: Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>,
     snapshots: Arc<watch::Sender<Snapshots>>,
     /// Listeners with equal connection settings share one.
     deployments: Mutex<HashMap<RedisPlan, Weak<Deployment>>>,
+    /// So do stores.
+    links: Arc<Links>,
 }
 
 /// Where one listener runs, or is being ended.
@@ -87,14 +97,19 @@ struct Place {
 
 struct Running {
     plan: Plan,
-    plans: watch::Sender<Plan>,
+    plans: watch::Sender<Planned>,
     ending: watch::Sender<Ending>,
     task: JoinSet<()>,
 }
 
 impl Supervisor {
     pub fn new(on_deployment_change: OnDeploymentChange, fencing: Fencing) -> Self {
-        Self::with_memory(on_deployment_change, fencing, || Arc::new(MemoryStore::new()))
+        Self::dialling(Dialler::everything(), on_deployment_change, fencing)
+    }
+
+    /// Reaches nodes, stores and webhooks through `dialler`; the others dial whatever they are told to.
+    pub fn dialling(dialler: Dialler, on_deployment_change: OnDeploymentChange, fencing: Fencing) -> Self {
+        Self::build(dialler, on_deployment_change, fencing, || Arc::new(MemoryStore::new()))
     }
 
     /// With a store of the caller's for the listeners whose store is memory: for tests of what asks it when.
@@ -103,12 +118,23 @@ impl Supervisor {
         fencing: Fencing,
         make_memory: impl Fn() -> Arc<dyn Store> + Send + Sync + 'static,
     ) -> Self {
+        Self::build(Dialler::everything(), on_deployment_change, fencing, make_memory)
+    }
+
+    fn build(
+        dialler: Dialler,
+        on_deployment_change: OnDeploymentChange,
+        fencing: Fencing,
+        make_memory: impl Fn() -> Arc<dyn Store> + Send + Sync + 'static,
+    ) -> Self {
         let common = Common {
             on_deployment_change,
+            dialler,
             fencing,
             make_memory: Box::new(make_memory),
             snapshots: Arc::new(watch::Sender::new(Snapshots::new())),
             deployments: Mutex::default(),
+            links: Arc::default(),
         };
         Self { common: Arc::new(common), places: Mutex::default() }
     }
@@ -130,13 +156,13 @@ impl Supervisor {
     pub async fn ensure(&self, plan: Plan) {
         let place = Arc::clone(lock(&self.places).entry(plan.listener.clone()).or_default());
         let mut running = place.running.lock().await;
+        // Held while one ends: what both use is not to be torn down in between.
+        let deployment = self.common.deployment(&plan.redis);
         if let Some(running) = running.as_mut().filter(|running| same_pipeline(&running.plan, &plan)) {
             running.plan = plan.clone();
-            running.plans.send_replace(plan);
+            running.plans.send_replace(Planned { plan, deployment });
             return;
         }
-        // Held meanwhile: what both use is not to be torn down in between.
-        let deployment = self.common.deployment(&plan.redis);
         // A successor starts when its predecessor has ended: they may share a file.
         if let Some(predecessor) = running.take() {
             predecessor.end(Ending::Within(PATIENCE)).await;
@@ -198,21 +224,24 @@ impl Common {
         if let Some(shared) = deployments.get(plan).and_then(Weak::upgrade) {
             return shared;
         }
-        let deployment = Arc::new(Deployment::start(plan.clone()));
+        let deployment = Arc::new(Deployment::start(plan.clone(), self.dialler.clone()));
         deployments.insert(plan.clone(), Arc::downgrade(&deployment));
         deployment
     }
 
     fn start(self: &Arc<Self>, place: &Place, plan: Plan, deployment: Arc<Deployment>) -> Running {
-        let (plans, planned) = watch::channel(plan.clone());
+        let (plans, planned) = watch::channel(Planned { plan: plan.clone(), deployment });
         let (ending, end) = watch::channel(Ending::Never);
         let (common, gate, access) = (Arc::clone(self), Arc::clone(&place.gate), Arc::clone(&place.access));
         let memory = Arc::clone(lock(&place.memory).get_or_insert_with(&self.make_memory));
         let (ended, meters) = (end.clone(), Arc::clone(&place.meters));
         let make = move || Pipeline {
             plans: planned.clone(),
-            deployment: Arc::clone(&deployment),
-            memory: Arc::clone(&memory),
+            opening: Opening {
+                memory: Arc::clone(&memory),
+                links: Arc::clone(&common.links),
+                dialler: common.dialler.clone(),
+            },
             on_deployment_change: common.on_deployment_change,
             fencing: common.fencing,
             gate: Arc::clone(&gate),
@@ -248,10 +277,11 @@ impl From<Removal> for Ending {
     }
 }
 
-/// What differs can be changed while the listener runs: whom to tell, how, and under which names.
+/// What differs can be changed while the listener runs: whom to tell, how, and under which names; and who we are to Redis.
 fn same_pipeline(old: &Plan, new: &Plan) -> bool {
-    let Plan { suspend, id_template, webhook, delivery, .. } = new.clone();
-    Plan { suspend, id_template, webhook, delivery, ..old.clone() } == *new
+    let Plan { suspend, redis, id_template, webhook, delivery, .. } = new.clone();
+    let redis = RedisPlan { username: redis.username, password: redis.password, ..old.redis.clone() };
+    Plan { suspend, redis, id_template, webhook, delivery, ..old.clone() } == *new
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,31 +5,27 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Fencing, Hold, OnDeploymentChange, Snapshot, Snapshots,
     fencing::{self, Gate},
     guard::Backoff,
+    health::{self, Health},
+    opening::Opening,
     snapshot::{self, Teller},
+    successor::{Successor, heard},
 };
 use crate::{
+    clock,
     delivery::{self, Delivery},
     deployment::{Deployment, View},
     ledger::{self, Keeper, Naming, Stats, Stopped},
     meters::{Fault, Shared},
     model::Millis,
     plan::{Plan, StorePlan},
-    store::{
-        Counts, Epoch, Store, StoreError,
-        metered::Metered,
-        sqlite::{Options, SqliteStore},
-    },
+    store::{Counts, Epoch, Store, StoreError, metered::Metered},
 };
 
 /// Whether a listener is to end.
@@ -50,10 +46,16 @@ pub(super) struct Access {
     pub delivery: Weak<Delivery>,
 }
 
-pub(super) struct Pipeline {
-    pub plans: watch::Receiver<Plan>,
+/// What a listener is to do, and the Redis that it is about.
+#[derive(Clone)]
+pub(super) struct Planned {
+    pub plan: Plan,
     pub deployment: Arc<Deployment>,
-    pub memory: Arc<dyn Store>,
+}
+
+pub(super) struct Pipeline {
+    pub plans: watch::Receiver<Planned>,
+    pub opening: Opening,
     pub on_deployment_change: OnDeploymentChange,
     pub fencing: Fencing,
     pub gate: Arc<Gate>,
@@ -67,8 +69,8 @@ pub(super) struct Pipeline {
 
 /// How long a deleted listener's store may take to be opened and emptied.
 const BURYING: Duration = Duration::from_secs(10);
-/// How often the store is counted and the snapshot made at the least.
-const SNAPSHOT: Duration = Duration::from_secs(1);
+/// How long a snapshot that turns ready waits for its counts.
+const COUNTING: Duration = Duration::from_millis(500);
 /// How often the snapshot is made at the most.
 const APART: Duration = Duration::from_millis(50);
 
@@ -117,7 +119,7 @@ impl Pipeline {
     }
 
     fn plan(&self) -> Plan {
-        self.plans.borrow().clone()
+        self.plans.borrow().plan.clone()
     }
 
     /// What a refused owner is to do depends on who else may be one.
@@ -138,10 +140,10 @@ impl Pipeline {
         }
         let plan = self.plan();
         let burying = async {
-            let (store, epoch) = self.open(&plan).await?;
+            let (store, epoch) = self.opening.open(&plan.listener, &plan.store).await?;
             store.destroy(epoch).await
         };
-        let buried = tokio::time::timeout(BURYING, burying).await;
+        let buried = timeout(BURYING, burying).await;
         let late = |_| Err(StoreError::Unavailable("it took too long".to_owned()));
         if let Err(error) = buried.unwrap_or_else(late) {
             left_behind(&plan, &error);
@@ -152,7 +154,7 @@ impl Pipeline {
         let plan = self.plan();
         let mut end = self.end.clone();
         let opened = tokio::select! {
-            opened = self.open(&plan) => opened,
+            opened = self.opening.open(&plan.listener, &plan.store) => opened,
             () = ending(&mut end) => return Over::Ended,
         };
         let (store, epoch) = match opened {
@@ -163,14 +165,14 @@ impl Pipeline {
             }
         };
         let store: Arc<dyn Store> = Arc::new(Metered::new(store, Arc::clone(&self.meters)));
-        let delivery =
-            match Delivery::start(delivery_settings(&plan), Arc::clone(&store), epoch, Arc::clone(&self.meters)) {
-                Ok(delivery) => Arc::new(delivery),
-                Err(error) => {
-                    close(&plan, &store).await;
-                    return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
-                }
-            };
+        let (dialler, meters) = (self.opening.dialler.clone(), Arc::clone(&self.meters));
+        let delivery = match Delivery::start(delivery_settings(&plan), dialler, Arc::clone(&store), epoch, meters) {
+            Ok(delivery) => Arc::new(delivery),
+            Err(error) => {
+                close(&plan, &store).await;
+                return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
+            }
+        };
         self.grant.send_replace(Some(Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) }));
         let over = self.serve(&plan, &store, epoch, &delivery, started).await;
         self.grant.send_replace(None);
@@ -198,19 +200,6 @@ impl Pipeline {
         over
     }
 
-    async fn open(&self, plan: &Plan) -> Result<(Arc<dyn Store>, Epoch), StoreError> {
-        let store: Arc<dyn Store> = match &plan.store {
-            StorePlan::Memory => Arc::clone(&self.memory),
-            StorePlan::Local { path } => {
-                let path = path.clone();
-                let opening = tokio::task::spawn_blocking(move || SqliteStore::open(&path, &Options::default()));
-                Arc::new(opening.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
-            }
-        };
-        let epoch = store.take_epoch().await?;
-        Ok((store, epoch))
-    }
-
     /// Runs the ledger, keeps the settings and the snapshot current, until something ends.
     async fn serve(
         &mut self,
@@ -220,25 +209,21 @@ impl Pipeline {
         delivery: &Arc<Delivery>,
         started: Millis,
     ) -> Over {
-        let (publish, stats) = watch::channel(Stats::default());
-        let stop = CancellationToken::new();
-        let outlet = Arc::clone(delivery);
-        let keeper = Keeper::run(
-            self.ledger_settings(plan, epoch),
-            self.deployment.join(plan.pattern.as_bytes()),
-            Arc::clone(store),
-            Box::new(move |events| outlet.offer(events)),
-            publish,
-            Arc::clone(&self.meters),
-            stop.clone(),
-        );
-        let mut ledger = JoinSet::new();
-        ledger.spawn(keeper);
+        let mut deployment = Arc::clone(&self.plans.borrow().deployment);
+        let settings = self.ledger_settings(plan, epoch);
+        let mut ledger = Ledger::start(settings.clone(), &deployment, store, delivery, &self.meters);
+        let mut successor: Option<Successor> = None;
+        let (tell, health) = watch::channel(Health::default());
+        let mut watching = JoinSet::new();
+        let shared = matches!(plan.store, StorePlan::Redis { .. });
+        watching.spawn(health::watch(Arc::clone(store), epoch, shared, tell));
         let mut shown = Shown {
-            view: self.deployment.view(),
-            stats,
+            view: deployment.view(),
+            stats: ledger.stats.clone(),
             delivery: delivery.snapshot(),
+            health,
             counts: Counts::default(),
+            counted: 0,
             hold: None,
             ready: false,
             meters: Arc::clone(&self.meters),
@@ -246,8 +231,6 @@ impl Pipeline {
             started,
         };
         let mut delivering = delivery.snapshot();
-        let mut tick = interval(SNAPSHOT);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let over = loop {
             tokio::select! {
                 () = ending(&mut self.end) => break Over::Ended,
@@ -255,7 +238,7 @@ impl Pipeline {
                     let why = delivering.borrow().stopped_by.clone();
                     break Over::Again(why.map_or_else(|| failed(&"delivery has ended"), |error| refused(&error)));
                 }
-                Some(ended) = ledger.join_next() => match ended {
+                Some(ended) = ledger.task.join_next() => match ended {
                     Ok(Ok(())) => break Over::Ended,
                     Ok(Err(Stopped::Foreign(foreign))) => {
                         // What is in the outbox is delivered all the same.
@@ -266,31 +249,46 @@ impl Pipeline {
                     Err(error) => break Over::Again(failed(&error)),
                 },
                 changed = self.plans.changed() => if changed.is_ok() {
-                    let plan = self.plans.borrow_and_update().clone();
-                    delivery.update(delivery_settings(&plan));
+                    let planned = self.plans.borrow_and_update().clone();
+                    delivery.update(delivery_settings(&planned.plan));
+                    let other = !Arc::ptr_eq(&planned.deployment, &deployment);
+                    let works = shown.stats.borrow().ready;
+                    successor = other.then(|| Successor::join(planned.deployment, plan.pattern.as_bytes(), works));
                 },
+                () = heard(successor.as_ref()) => {
+                    // What is under way to the webhook, and the store, are none of its concern.
+                    ledger.end(plan).await;
+                    // Left behind the ledger's joining, or its pattern would be unsubscribed from in between.
+                    let joined = successor.take();
+                    if let Some(next) = &joined {
+                        deployment = Arc::clone(&next.deployment);
+                    }
+                    ledger = Ledger::start(settings.clone(), &deployment, store, delivery, &self.meters);
+                    (shown.view, shown.stats) = (deployment.view(), ledger.stats.clone());
+                    (shown.hold, shown.started) = (None, clock::now());
+                }
                 () = shown.changed() => tokio::time::sleep(APART).await,
-                _ = tick.tick() => if let Ok(counts) = store.counts().await { shown.counts = counts },
+                Some(ended) = watching.join_next() => match ended {
+                    Ok(error) => break Over::Again(refused(&error)),
+                    Err(error) => break Over::Again(failed(&error)),
+                },
             }
+            shown.read_health();
             if shown.turns_ready()
-                && let Ok(counts) = store.counts().await
+                && let Ok(Ok(counts)) = timeout(COUNTING, store.counts()).await
             {
                 shown.counts = counts;
             }
             let mut snapshot = shown.snapshot(plan);
-            snapshot.patterns = self.deployment.patterns();
+            snapshot.patterns = deployment.patterns();
             let snapshot = Arc::new(snapshot);
             self.snapshots.send_if_modified(|snapshots| {
                 let before = snapshots.insert(plan.listener.clone(), Arc::clone(&snapshot));
                 before.as_ref() != Some(&snapshot)
             });
         };
-        stop.cancel();
-        while let Some(ended) = ledger.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(listener = %plan.listener, %error, "The ledger failed.");
-            }
-        }
+        watching.shutdown().await;
+        ledger.end(plan).await;
         over
     }
 
@@ -313,12 +311,57 @@ impl Pipeline {
     }
 }
 
+/// The ledger, running over one deployment.
+struct Ledger {
+    task: JoinSet<Result<(), Stopped>>,
+    stats: watch::Receiver<Stats>,
+    stop: CancellationToken,
+}
+
+impl Ledger {
+    fn start(
+        settings: ledger::Settings,
+        deployment: &Deployment,
+        store: &Arc<dyn Store>,
+        delivery: &Arc<Delivery>,
+        meters: &Shared,
+    ) -> Self {
+        let (publish, stats) = watch::channel(Stats::default());
+        let stop = CancellationToken::new();
+        let outlet = Arc::clone(delivery);
+        let joined = deployment.join(settings.pattern.as_bytes());
+        let mut task = JoinSet::new();
+        task.spawn(Keeper::run(
+            settings,
+            joined,
+            Arc::clone(store),
+            Box::new(move |events| outlet.offer(events)),
+            publish,
+            Arc::clone(meters),
+            stop.clone(),
+        ));
+        Self { task, stats, stop }
+    }
+
+    async fn end(&mut self, plan: &Plan) {
+        self.stop.cancel();
+        while let Some(ended) = self.task.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(listener = %plan.listener, %error, "The ledger failed.");
+            }
+        }
+    }
+}
+
 /// What a snapshot is made of.
 struct Shown {
     view: watch::Receiver<Arc<View>>,
     stats: watch::Receiver<Stats>,
     delivery: watch::Receiver<delivery::Snapshot>,
+    health: watch::Receiver<Health>,
+    /// As new as the last of those in `health`, or newer.
     counts: Counts,
+    counted: u64,
     hold: Option<Hold>,
     /// As last shown.
     ready: bool,
@@ -335,9 +378,17 @@ impl Shown {
             changed = self.view.changed() => changed.is_err(),
             changed = self.stats.changed() => changed.is_err(),
             changed = self.delivery.changed() => changed.is_err(),
+            changed = self.health.changed() => changed.is_err(),
         };
         if ended {
             std::future::pending::<()>().await;
+        }
+    }
+
+    fn read_health(&mut self) {
+        let health = self.health.borrow();
+        if self.counted != health.counted {
+            (self.counts, self.counted) = (health.counts, health.counted);
         }
     }
 
@@ -351,8 +402,15 @@ impl Shown {
         let view = self.view.borrow_and_update();
         let stats = self.stats.borrow_and_update();
         let delivery = self.delivery.borrow_and_update();
+        let health = self.health.borrow();
         let mut snapshot = snapshot::of(plan, &view, &stats, &delivery, self.counts);
         snapshot.started = self.started;
+        snapshot.durability.clone_from(&health.durability);
+        if let Some(error) = health.error.as_ref().filter(|_| snapshot.store_error.is_none()) {
+            snapshot.store_error = Some(error.to_string());
+            snapshot.store_category = Some(error.category());
+            snapshot.ready = false;
+        }
         snapshot.ready &= self.hold.is_none();
         snapshot.hold.clone_from(&self.hold);
         let wrong = snapshot.topology_error.is_some();

@@ -10,7 +10,7 @@ use crate::{
     deployment::{NodeView, View},
     ledger::Stats,
     meters::Shared,
-    model::{Address, ListenerId, Millis, NodeId},
+    model::{Address, Fault, ListenerId, Millis, NodeId, NotificationFault},
     plan::Plan,
     store::{Counts, Durability, StoreError},
 };
@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// Why nothing is detected, if it is so.
     pub hold: Option<Hold>,
     /// What is wrong with the topology, naming the node and the fix; `None` when all is well.
-    pub topology_error: Option<String>,
+    pub topology_error: Option<Fault>,
     /// What is wrong with the store, and its [`crate::store::StoreError::category`].
     pub store_error: Option<String>,
     pub store_category: Option<&'static str>,
@@ -86,6 +86,35 @@ impl Teller {
     }
 }
 
+impl Snapshot {
+    /// What is worth telling at once, and no more: counts that move with every key are left out.
+    pub fn news(&self) -> Self {
+        let delivery = &self.delivery;
+        let delivered = delivery.last_delivered.or(self.counts.last_delivered).map(|_| Millis(0));
+        let mut nodes = self.nodes.clone();
+        for node in &mut nodes {
+            node.clock_offset_ms = None;
+        }
+        Self {
+            nodes,
+            counts: Counts::default(),
+            delivery: delivery::Snapshot {
+                last_delivered: delivered,
+                // From so many on it is not the receiver's hiccup.
+                consecutive_failures: delivery.consecutive_failures.min(3),
+                paused: delivery.paused.clone(),
+                last_failure: delivery.last_failure,
+                ..delivery::Snapshot::default()
+            },
+            resync_found: 0,
+            witnessed: 0,
+            inferred: 0,
+            meters: None,
+            ..self.clone()
+        }
+    }
+}
+
 /// Why a listener does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
@@ -121,8 +150,10 @@ pub struct NodeSnapshot {
     pub notifications: bool,
     /// The node's clock less ours, in milliseconds.
     pub clock_offset_ms: Option<i64>,
-    /// What is wrong and what to do, for people.
-    pub last_error: Option<Arc<str>>,
+    /// Why its pushes may not come; `None` also while nothing is known.
+    pub notification_fault: Option<NotificationFault>,
+    /// What is wrong and what to do: with its connection, else with its notifications.
+    pub last_error: Option<Fault>,
 }
 
 /// Puts the stages' own snapshots together.
@@ -168,6 +199,7 @@ fn node_of(plan: &Plan, id: &NodeId, node: &NodeView, stats: &Stats) -> Option<N
         notify_keyspace_events: node.notifications.flags.clone(),
         notifications: node.notifications.sufficient,
         clock_offset_ms: node.offset.micros().map(|micros| micros / 1_000),
-        last_error: connection.error.clone().or_else(|| node.notifications.error.clone()),
+        notification_fault: node.notifications.fault.clone(),
+        last_error: connection.error.clone().or_else(|| Some(node.notifications.fault.as_ref()?.fault())),
     })
 }

@@ -59,6 +59,8 @@ label! {
         ConnectionRefused = "connection_refused",
         Dns = "dns",
         Tls = "tls",
+        /// The operator may not dial there.
+        EgressRefused = "egress_refused",
         /// Given up or broken off in another way.
         Other = "other",
     }

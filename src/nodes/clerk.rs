@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Dial;
 use crate::{
-    model::{Key, NodeId},
+    dial::Dialler,
+    model::{Fault, FaultCategory, Key, NodeId, NotificationFault},
     plan::{KeyspaceEvents, RedisPlan},
     topology::{connect, explain},
 };
@@ -36,37 +37,38 @@ pub struct NodeData {
 /// The connection, opened when it is first needed and again after an error.
 pub struct Control {
     plan: RedisPlan,
+    dialler: Dialler,
     dial: watch::Receiver<Dial>,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl Control {
-    pub fn new(plan: RedisPlan, dial: watch::Receiver<Dial>) -> Self {
-        Self { plan, dial, connection: Mutex::new(None) }
+    pub fn new(plan: RedisPlan, dialler: Dialler, dial: watch::Receiver<Dial>) -> Self {
+        Self { plan, dialler, dial, connection: Mutex::new(None) }
     }
 
     /// A page of the keys that match: the next cursor ("0" at the end), and keys, some of them perhaps twice.
-    pub async fn scan(&self, cursor: &str, pattern: &[u8]) -> Result<(String, Vec<Key>), String> {
+    pub async fn scan(&self, cursor: &str, pattern: &[u8]) -> Result<(String, Vec<Key>), Fault> {
         let mut command = redis::cmd("SCAN");
         command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
         let (cursor, keys): (String, Vec<Vec<u8>>) = self.call(&command).await?;
         Ok((cursor, keys.into_iter().map(Key::from).collect()))
     }
 
-    pub async fn data(&self) -> Result<NodeData, String> {
+    pub async fn data(&self) -> Result<NodeData, Fault> {
         let server: String = self.call(redis::cmd("INFO").arg("server")).await?;
         let calls: String = self.call(redis::cmd("INFO").arg("commandstats")).await?;
         let run_id = server
             .lines()
             .find_map(|line| line.strip_prefix("run_id:"))
-            .ok_or("INFO server has no run_id; grant +info")?
+            .ok_or_else(|| FaultCategory::Other.fault("INFO server has no run_id; grant +info"))?
             .trim()
             .to_owned();
         let flushes = ["flushall", "flushdb", "swapdb"].iter().map(|command| calls_of(&calls, command)).sum();
         Ok(NodeData { run_id, flushes })
     }
 
-    async fn call<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, String> {
+    async fn call<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Fault> {
         let mut held = self.connection.lock().await.clone();
         let calling = async {
             let mut connection = match held.take() {
@@ -79,22 +81,22 @@ impl Control {
                 _ => Some(connection),
             };
             let value = result.map_err(|error| explain(&error))?;
-            redis::from_redis_value::<T>(value).map_err(|error| error.to_string())
+            redis::from_redis_value::<T>(value).map_err(|error| FaultCategory::Other.fault(error.to_string()))
         };
         let Ok(result) = timeout(PATIENCE, calling).await else {
             *self.connection.lock().await = None;
-            return Err(format!("no answer within {PATIENCE:?}"));
+            return Err(FaultCategory::Unreachable.fault(format!("no answer within {PATIENCE:?}")));
         };
         result
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, String> {
+    async fn connect(&self) -> Result<MultiplexedConnection, Fault> {
         let dial = self.dial.borrow().clone();
-        let mut last = "its address is concealed".to_owned();
+        let mut last = FaultCategory::Concealed.fault("its address is concealed");
         for address in dial {
-            match connect(&self.plan, &address).await {
+            match connect(&self.plan, &self.dialler, &address).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) => last = format!("{address}: {}", explain(&error)),
+                Err(error) => last = explain(&error).at(&address),
             }
         }
         Err(last)
@@ -119,8 +121,8 @@ pub struct Notifications {
     pub sufficient: bool,
     /// How often they were missing for a while: each is a gap.
     pub lapses: u64,
-    /// What to do, for people.
-    pub error: Option<Arc<str>>,
+    /// What is wrong, and what to do.
+    pub fault: Option<NotificationFault>,
 }
 
 /// Watches a node's settings.
@@ -159,10 +161,10 @@ enum Found {
     Flags {
         flags: String,
         repaired: bool,
-        error: Option<String>,
+        fault: Option<NotificationFault>,
     },
     /// CONFIG GET is denied: nobody can tell.
-    Unknown(String),
+    Unknown(NotificationFault),
     /// The node does not answer; its other connection will tell.
     Nothing,
 }
@@ -172,14 +174,14 @@ fn note(before: &mut Notifications, found: Found) -> bool {
     let mut now = before.clone();
     match found {
         Found::Nothing => {}
-        Found::Unknown(error) => {
-            now = Notifications { flags: None, sufficient: true, error: Some(error.into()), ..now };
+        Found::Unknown(fault) => {
+            now = Notifications { flags: None, sufficient: true, fault: Some(fault), ..now };
         }
-        Found::Flags { flags, repaired, error } => {
+        Found::Flags { flags, repaired, fault } => {
             let sufficient = missing(&flags).is_empty();
             // Missing until now, and missing between two checks, is the same: what was pushed meanwhile was not.
             now.lapses += u64::from(sufficient && (repaired || (before.flags.is_some() && !before.sufficient)));
-            now = Notifications { flags: Some(flags), sufficient, error: error.map(Into::into), ..now };
+            now = Notifications { flags: Some(flags), sufficient, fault, ..now };
         }
     }
     let changed = now != *before;
@@ -192,35 +194,40 @@ async fn check(control: &Control, wanted: KeyspaceEvents, address: &str) -> Foun
     get.arg("GET").arg("notify-keyspace-events");
     let flags = match control.call::<Vec<String>>(&get).await {
         Ok(pair) => pair.get(1).cloned().unwrap_or_default(),
-        Err(error) if error.contains("NOPERM") || error.contains("unknown command") => {
-            return Found::Unknown(format!(
-                "notify-keyspace-events of {address} cannot be read ({error}); grant +config|get"
-            ));
+        // Some that are run for others do not know CONFIG.
+        Err(error) if error.category == FaultCategory::Permission || error.message.contains("unknown command") => {
+            let message = format!("notify-keyspace-events of {address} cannot be read ({error}); grant +config|get");
+            return Found::Unknown(NotificationFault::CannotInspect { message: message.into() });
         }
         Err(_) => return Found::Nothing,
     };
     let lacking = missing(&flags);
     if lacking.is_empty() {
-        return Found::Flags { flags, repaired: false, error: None };
+        return Found::Flags { flags, repaired: false, fault: None };
     }
     let complete = union(&flags, &lacking);
-    let fix = format!("run CONFIG SET notify-keyspace-events {complete} on {address}");
+    let command = format!("CONFIG SET notify-keyspace-events {complete}");
+    let fix = format!("run {command} on {address}");
+    let disabled = |flags, message: String| {
+        let fault = NotificationFault::Disabled { command: command.clone(), message: message.into() };
+        Found::Flags { flags, repaired: false, fault: Some(fault) }
+    };
     match wanted {
         KeyspaceEvents::Observe => {
-            let error =
+            let message =
                 format!("notify-keyspace-events is \"{flags}\": {fix}, or set spec.redis.keyspaceEvents: Enable");
-            Found::Flags { flags, repaired: false, error: Some(error) }
+            disabled(flags, message)
         }
         KeyspaceEvents::Enable => {
             let mut set = redis::cmd("CONFIG");
             set.arg("SET").arg("notify-keyspace-events").arg(&complete);
             match control.call::<Value>(&set).await {
-                Ok(_) => Found::Flags { flags: complete, repaired: true, error: None },
+                Ok(_) => Found::Flags { flags: complete, repaired: true, fault: None },
                 Err(error) => {
-                    let error = format!(
+                    let message = format!(
                         "notify-keyspace-events is \"{flags}\" and cannot be set ({error}): {fix}, or grant +config|set"
                     );
-                    Found::Flags { flags, repaired: false, error: Some(error) }
+                    disabled(flags, message)
                 }
             }
         }
@@ -257,7 +264,7 @@ mod tests {
 
     #[test]
     fn flags_that_come_back_are_a_gap_and_flags_there_from_the_start_are_none() {
-        let flags = |flags: &str, repaired| Found::Flags { flags: flags.into(), repaired, error: None };
+        let flags = |flags: &str, repaired| Found::Flags { flags: flags.into(), repaired, fault: None };
         let mut notifications = Notifications::default();
         assert!(note(&mut notifications, flags("AK", false)));
         assert_eq!((notifications.sufficient, notifications.lapses), (true, 0));

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Ask, Dial, Guidance, NoAnswer, Offset, session::Session};
 use crate::{
-    model::{Address, Millis, NodeId},
+    dial::Dialler,
+    model::{Address, Fault, FaultCategory, Millis, NodeId},
     plan::RedisPlan,
     topology::Refresh,
 };
@@ -38,7 +39,7 @@ pub struct Connection {
     pub continuity: u64,
     /// Not suspect.
     pub trusted: bool,
-    pub error: Option<Arc<str>>,
+    pub error: Option<Fault>,
 }
 
 /// A running node.
@@ -52,6 +53,7 @@ pub struct Driver {
 pub struct Setting {
     pub id: NodeId,
     pub plan: RedisPlan,
+    pub dialler: Dialler,
     pub dial: watch::Receiver<Dial>,
     pub guidance: watch::Receiver<Arc<Guidance>>,
     pub refresh: Refresh,
@@ -62,6 +64,7 @@ impl Driver {
     pub fn new(
         id: NodeId,
         plan: RedisPlan,
+        dialler: Dialler,
         dial: watch::Receiver<Dial>,
         guidance: watch::Receiver<Arc<Guidance>>,
         refresh: Refresh,
@@ -72,7 +75,7 @@ impl Driver {
         let continuity = PLACES.fetch_add(1, Ordering::Relaxed) << 32;
         let (publish, connection) = watch::channel(Connection { continuity, ..Connection::default() });
         let offset = Offset::unknown();
-        let setting = Setting { id, plan, dial, guidance, refresh };
+        let setting = Setting { id, plan, dialler, dial, guidance, refresh };
         let task = drive(setting, asked, publish, offset.clone(), stop);
         (Self { asks, connection, offset }, task)
     }
@@ -92,7 +95,7 @@ async fn drive(
         let address = dial.get(turn % dial.len().max(1)).cloned();
         turn += 1;
         let ended = match address {
-            None => "its address is concealed".to_owned(),
+            None => FaultCategory::Concealed.fault("its address is concealed"),
             Some(address) => {
                 let opened = {
                     let opening = std::pin::pin!(Session::open(&setting, address, &publish, &offset));
@@ -115,7 +118,7 @@ async fn drive(
         publish.send_modify(|connection| {
             connection.since = None;
             connection.trusted = false;
-            connection.error = Some(ended.as_str().into());
+            connection.error = Some(ended.clone());
         });
         setting.refresh.request();
         failures = failures.saturating_add(1);

@@ -23,8 +23,8 @@ use super::{
     wire::{self, Push, Reply},
 };
 use crate::{
-    clock,
-    model::{Address, Key, Millis, NodeId, Slot, SlotSet},
+    clock, dial,
+    model::{Address, Fault, FaultCategory, Key, Millis, NodeId, Slot, SlotSet},
     plan::{RedisPlan, STORE_PREFIX},
 };
 
@@ -117,7 +117,7 @@ struct Core<'a> {
     told: Vec<Arc<Tap>>,
     lapses: u64,
     overflow: Option<Overflow>,
-    failed: Option<String>,
+    failed: Option<Fault>,
     /// A look was denied by the ACL.
     denied: bool,
 }
@@ -129,16 +129,16 @@ impl<'a> Session<'a> {
         address: Address,
         publish: &'a watch::Sender<Connection>,
         offset: &'a Offset,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Fault> {
         let opening = async {
-            let stream = TcpStream::connect((&*address.host, address.port)).await.map_err(|error| error.to_string())?;
-            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            let stream = setting.dialler.connect(&address.host, address.port).await.map_err(|error| io(&error))?;
+            stream.set_nodelay(true).map_err(|error| io(&error))?;
             hello(stream, &setting.plan, &setting.id).await
         };
         let (stream, relative) = timeout(OPENING, opening)
             .await
-            .map_err(|_| format!("{address}: no answer within {OPENING:?}"))?
-            .map_err(|error| format!("{address}: {error}"))?;
+            .unwrap_or_else(|_| Err(FaultCategory::Unreachable.fault(format!("no answer within {OPENING:?}"))))
+            .map_err(|fault| fault.at(&address))?;
         let (reader, writer) = stream.into_split();
         publish.send_modify(|connection| {
             connection.address = Some(address);
@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
     }
 
     /// Serves until the connection ends, and says why it did, or until `stop`. Every look that it has taken is answered.
-    pub async fn run(mut self, asked: &mut mpsc::Receiver<Ask>, stop: &CancellationToken) -> Option<String> {
+    pub async fn run(mut self, asked: &mut mpsc::Receiver<Ask>, stop: &CancellationToken) -> Option<Fault> {
         let ended = stop.run_until_cancelled(self.serve(asked)).await;
         for mut batch in self.core.batches.drain(..) {
             batch.give_up(&self.id, &NoAnswer::Disconnected);
@@ -181,7 +181,7 @@ impl<'a> Session<'a> {
         ended
     }
 
-    async fn serve(&mut self, asked: &mut mpsc::Receiver<Ask>) -> String {
+    async fn serve(&mut self, asked: &mut mpsc::Receiver<Ask>) -> Fault {
         self.core.beat();
         self.core.subscribe();
         let mut tick = interval(TICK);
@@ -193,14 +193,14 @@ impl<'a> Session<'a> {
             }
             tokio::select! {
                 read = self.reader.read_buf(&mut self.inbox) => match read {
-                    Ok(0) => return "the node closed the connection".into(),
+                    Ok(0) => return closed(),
                     Ok(_) => if let Err(error) = self.frames() { return error },
-                    Err(error) => return error.to_string(),
+                    Err(error) => return io(&error),
                 },
                 written = self.writer.write(&self.core.outbox), if !self.core.outbox.is_empty() => match written {
-                    Ok(0) => return "the node closed the connection".into(),
+                    Ok(0) => return closed(),
                     Ok(count) => drop(self.core.outbox.drain(..count)),
-                    Err(error) => return error.to_string(),
+                    Err(error) => return io(&error),
                 },
                 Some(ask) = asked.recv(), if self.core.outbox.len() < OUTBOX => {
                     self.core.ask(ask);
@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 changed = self.guidance.changed() => {
-                    if changed.is_err() { return "the deployment has stopped".into() }
+                    if changed.is_err() { return FaultCategory::Other.fault("the deployment has stopped") }
                     self.core.now = self.guidance.borrow_and_update().clone();
                     self.core.guided();
                 }
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
                     // What has arrived is read before anything is called late: the delay may have been ours.
                     if let Err(error) = self.read_what_is_there() { return error }
                     if let Verdict::Dead = self.core.watched() {
-                        return format!("silent for {:?}", super::DEAD_AFTER);
+                        return FaultCategory::Unreachable.fault(format!("silent for {:?}", super::DEAD_AFTER));
                     }
                     self.core.late();
                     if self.core.overflow.as_ref().is_some_and(|overflow| overflow.again) {
@@ -233,19 +233,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn read_what_is_there(&mut self) -> Result<(), String> {
+    fn read_what_is_there(&mut self) -> Result<(), Fault> {
         loop {
             match self.reader.try_read_buf(&mut self.inbox) {
-                Ok(0) => return Err("the node closed the connection".into()),
+                Ok(0) => return Err(closed()),
                 Ok(_) => self.frames()?,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(io(&error)),
             }
         }
     }
 
     /// The next whole frame. Nearly all are numbers and pushes of the keyspace, and those take no parser.
-    fn frame(&mut self) -> Result<Option<Frame>, String> {
+    fn frame(&mut self) -> Result<Option<Frame>, Fault> {
         if self.inbox.is_empty() {
             return Ok(None);
         }
@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
                 return Ok(Some(Frame::Push(push)));
             }
         }
-        let frame = self.codec.decode(&mut self.inbox).map_err(|error| error.to_string())?;
+        let frame = self.codec.decode(&mut self.inbox).map_err(|error| unreadable(&error))?;
         self.between_frames = frame.is_some();
         Ok(frame.map(|value| match value {
             Value::Push { kind, data } => Frame::Push(wire::push(&kind, data, &self.core.prefix)),
@@ -268,7 +268,7 @@ impl<'a> Session<'a> {
     }
 
     /// Applies every whole frame, in order, then wakes the listeners once.
-    fn frames(&mut self) -> Result<(), String> {
+    fn frames(&mut self) -> Result<(), Fault> {
         if self.guidance.has_changed().unwrap_or(false) {
             self.core.now = self.guidance.borrow_and_update().clone();
             self.core.guided();
@@ -378,18 +378,19 @@ impl Core<'_> {
         self.patterns.iter().find(|(found, _)| found == pattern).map_or(Millis(i64::MAX), |(_, since)| *since)
     }
 
-    fn replied(&mut self, value: &Value) -> Result<(), String> {
+    fn replied(&mut self, value: &Value) -> Result<(), Fault> {
         match self.expected.pop_front() {
-            None => return Err(format!("an answer to nothing: {value:?}")),
+            None => return Err(FaultCategory::Other.fault(format!("an answer to nothing: {value:?}"))),
             Some(Expected::Pattern(pattern)) => {
                 let channel = format!("{}{}", self.prefix.escape_ascii(), pattern.escape_ascii());
                 self.failed = Some(match value {
-                    Value::ServerError(error) if error.code() == "NOPERM" => {
-                        format!(
-                            "{error}: grant the ACL user +psubscribe and the channel pattern &{channel}, letter by letter"
-                        )
+                    Value::ServerError(error) if error.code() == "NOPERM" => FaultCategory::Permission.fault(format!(
+                        "{error}: grant the ACL user +psubscribe and the channel pattern &{channel}, letter by letter"
+                    )),
+                    Value::ServerError(error) => {
+                        FaultCategory::of_code(error.code()).fault(format!("PSUBSCRIBE {channel}: {value:?}"))
                     }
-                    other => format!("PSUBSCRIBE {channel}: {other:?}"),
+                    other => FaultCategory::Other.fault(format!("PSUBSCRIBE {channel}: {other:?}")),
                 });
             }
             Some(Expected::SlotChannel) => match value {
@@ -506,11 +507,10 @@ impl Core<'_> {
 
     fn tell_denied(&self, pattern: &[u8]) {
         let question = if self.relative { "pttl" } else { "pexpiretime" };
-        let error: Arc<str> = format!(
+        let error = FaultCategory::Permission.fault(format!(
             "keys cannot be looked at (NOPERM): grant the ACL user +{question} +time and %R~{}",
             pattern.escape_ascii()
-        )
-        .into();
+        ));
         self.publish.send_if_modified(|connection| {
             let changed = connection.error.as_ref() != Some(&error);
             connection.error = Some(error);
@@ -659,8 +659,20 @@ impl Batch {
     }
 }
 
+fn closed() -> Fault {
+    FaultCategory::Unreachable.fault("the node closed the connection")
+}
+
+fn io(error: &std::io::Error) -> Fault {
+    dial::category(error).fault(error.to_string())
+}
+
+fn unreadable(error: &redis::RedisError) -> Fault {
+    FaultCategory::Other.fault(error.to_string())
+}
+
 /// HELLO 3, our name, and the node's: an address may lead elsewhere. Says whether `PTTL` must do.
-async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(TcpStream, bool), String> {
+async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(TcpStream, bool), Fault> {
     let mut out = Vec::new();
     let username = plan.username.as_deref().unwrap_or("default");
     let mut words: Vec<&[u8]> = vec![b"HELLO", b"3"];
@@ -670,35 +682,37 @@ async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(
     wire::command(&mut out, &words);
     wire::command(&mut out, &[b"CLIENT", b"SETNAME", b"redis-expiry-operator"]);
     wire::command(&mut out, &[b"CLUSTER", b"MYID"]);
-    stream.write_all(&out).await.map_err(|error| error.to_string())?;
+    stream.write_all(&out).await.map_err(|error| io(&error))?;
     let mut inbox = BytesMut::new();
     let mut codec = ValueCodec::default();
     let mut replies = Vec::new();
     while replies.len() < 3 {
-        match codec.decode(&mut inbox).map_err(|error| error.to_string())? {
+        match codec.decode(&mut inbox).map_err(|error| unreadable(&error))? {
             Some(value) => replies.push(value),
             None => {
-                if stream.read_buf(&mut inbox).await.map_err(|error| error.to_string())? == 0 {
-                    return Err("the node closed the connection".into());
+                if stream.read_buf(&mut inbox).await.map_err(|error| io(&error))? == 0 {
+                    return Err(closed());
                 }
             }
         }
     }
     if let Value::ServerError(error) = &replies[0] {
-        return Err(match error.code() {
+        let message = match error.code() {
             "NOAUTH" => format!("{error}: set spec.redis.passwordSecretRef (and usernameSecretRef for an ACL user)"),
             "WRONGPASS" => {
                 format!("{error}: check the Secrets of spec.redis.usernameSecretRef and spec.redis.passwordSecretRef")
             }
             "NOPERM" => format!("{error}: grant the ACL user +hello +auth"),
             _ => format!("HELLO 3: {error}"),
-        });
+        };
+        return Err(FaultCategory::of_code(error.code()).fault(message));
     }
     if let Value::BulkString(found) = &replies[2]
         && found != id.as_str().as_bytes()
     {
         let found = found.escape_ascii();
-        return Err(format!("another node answers there: {found} instead of {id}; see spec.redis.addressMap"));
+        let message = format!("another node answers there: {found} instead of {id}; see spec.redis.addressMap");
+        return Err(FaultCategory::Other.fault(message));
     }
     Ok((stream, version(&replies[0]).is_some_and(|major| major < 7)))
 }

@@ -24,13 +24,15 @@ pub enum StoreError {
     )]
     Evicts { node: String, policy: String },
     #[error(
-        "the Redis of the store denies us something ({0}); check spec.store.redis's credentials, and grant its user %RW~rx:* +eval +evalsha +@hash +@sortedset +@set +persist +pexpire +info +cluster|slots +asking"
+        "the Redis of the store denies us something ({0}); check the credentials of spec.store.redis, else of spec.redis (usernameSecretRef, passwordSecretRef), and grant its user %RW~rx:* +eval +evalsha +@hash +@sortedset +@set +persist +pexpire +info +cluster|slots +asking"
     )]
     Denied(String),
     #[error("the Redis of the store is out of memory ({0}); raise maxmemory or delete keys")]
     OutOfMemory(String),
     #[error("the Redis of the store takes no writes ({0}); see the log of that node")]
     Refused(String),
+    #[error("the Redis of the store may not be dialled ({0}); or name another one in spec.store.redis")]
+    EgressRefused(String),
     #[error("the disk did not take what was written to {} ({detail}); look at its health: the store is opened again", path.display())]
     Unsynced { path: PathBuf, detail: String },
     #[error("the store does not answer: {0}")]
@@ -53,6 +55,7 @@ impl StoreError {
             Self::Denied(_) => "Denied",
             Self::OutOfMemory(_) => "OutOfMemory",
             Self::Refused(_) => "Refused",
+            Self::EgressRefused(_) => "EgressRefused",
             Self::Unsynced { .. } => "Unsynced",
             Self::Unavailable(_) => "Unavailable",
             Self::Closed => "Closed",
@@ -68,6 +71,7 @@ impl StoreError {
             | Self::Denied(_)
             | Self::OutOfMemory(_)
             | Self::Refused(_)
+            | Self::EgressRefused(_)
             | Self::Unavailable(_) => true,
             Self::Fenced { .. }
             | Self::Locked { .. }

@@ -72,7 +72,6 @@ impl Collector for Rendered {
             page.gauges(&names::WATCHED, vec![sample(&[], float64(operator.watched.get()))])?;
             page.gauges(&names::REPLICAS, vec![sample(&[], float64(operator.replicas.get()))])?;
             page.counters(&names::RECONCILES, operator.reconciles.read().map(words).collect())?;
-            page.counters(&names::LEASE_RENEWALS, operator.lease_renewals.read().map(words).collect())?;
         }
         process.as_ref().map_or(Ok(()), |process| process.write(&mut page))
     }

@@ -5,7 +5,7 @@
 //! them, and a replica that waits for them is as ready as it can be.
 //!
 //! # Guarantees
-//! - A gate is closed until it is opened; one that is dropped closed stays so.
+//! - A gate is closed until it is opened, and again when it is dropped: who held it saw to it that it is true.
 //! - A heart that is dropped without [`Heart::retire`] is dead, so a task that panics is noticed without a word of its own.
 
 use std::{
@@ -25,6 +25,8 @@ pub struct Probes(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     next: u64,
+    /// It was told to stop, and by what.
+    stopping: Option<String>,
     gates: BTreeMap<u64, Gated>,
     hearts: BTreeMap<u64, Beating>,
 }
@@ -69,11 +71,24 @@ impl Probes {
         Heart { probes: self.clone(), id }
     }
 
+    /// From here on the process is not ready, and that its tasks end is no illness.
+    pub fn stop(&self, reason: impl Into<String>) {
+        self.state().stopping = Some(reason.into());
+    }
+
     pub fn ready(&self) -> Verdict {
-        ready(self.state().gates.values())
+        let state = self.state();
+        let mut verdict = ready(state.gates.values());
+        if let Some(reason) = &state.stopping {
+            verdict.line(false, "it was not told to stop", &format!(": {reason}"));
+        }
+        verdict
     }
     pub fn alive(&self, now: Instant) -> Verdict {
-        alive(self.state().hearts.values(), now)
+        let state = self.state();
+        let mut verdict = alive(state.hearts.values(), now);
+        verdict.good |= state.stopping.is_some();
+        verdict
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,8 +167,9 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        if let Some(Gated { closed: Some(reason), .. }) = self.probes.state().gates.get_mut(&self.id) {
-            reason.push_str(" (and who was to open it has ended)");
+        let ended = "who held it has ended";
+        if let Some(Gated { closed, .. }) = self.probes.state().gates.get_mut(&self.id) {
+            *closed = Some(closed.take().map_or_else(|| ended.to_owned(), |reason| format!("{reason}, and {ended}")));
         }
     }
 }
@@ -206,27 +222,38 @@ mod tests {
     fn ready_only_while_every_gate_is_open_and_each_closed_one_says_why() {
         let probes = Probes::default();
         assert!(probes.ready().good, "nothing is waited for");
-        let (watch, stopping) = (probes.gate("the watch has synced"), probes.gate("not stopping"));
-        stopping.open();
+        let (watch, other) = (probes.gate("the watch has synced"), probes.gate("the files were read"));
+        other.open();
         assert_eq!(
             probes.ready(),
-            Verdict { good: false, lines: "[-] the watch has synced: not yet\n[+] not stopping\n".to_owned() }
+            Verdict { good: false, lines: "[-] the watch has synced: not yet\n[+] the files were read\n".to_owned() }
         );
         watch.open();
         assert!(probes.ready().good);
-        stopping.close("SIGTERM");
-        assert!(!probes.ready().good && probes.ready().lines.contains("[-] not stopping: SIGTERM\n"));
+        other.close("they are gone");
+        assert!(!probes.ready().good && probes.ready().lines.contains("[-] the files were read: they are gone\n"));
     }
 
     #[test]
-    fn a_gate_that_is_dropped_stays_as_it_was() {
+    fn a_gate_that_is_dropped_is_closed() {
         let probes = Probes::default();
         let (open, closed) = (probes.gate("one"), probes.gate("two"));
         open.open();
         drop((open, closed));
         let ready = probes.ready();
         assert!(!ready.good);
-        assert_eq!(ready.lines, "[+] one\n[-] two: not yet (and who was to open it has ended)\n");
+        assert_eq!(ready.lines, "[-] one: who held it has ended\n[-] two: not yet, and who held it has ended\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_told_to_stop_is_not_ready_and_not_ill() {
+        let probes = Probes::default();
+        let heart = probes.heart("the controller", LIMIT);
+        probes.stop("SIGTERM");
+        drop(heart);
+        advance(LIMIT * 9).await;
+        assert!(probes.alive(Instant::now()).good, "{:?}", probes.alive(Instant::now()));
+        assert_eq!(probes.ready(), Verdict { good: false, lines: "[-] it was not told to stop: SIGTERM\n".to_owned() });
     }
 
     #[tokio::test(start_paused = true)]

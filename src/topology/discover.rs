@@ -13,7 +13,8 @@ use tokio::{
 
 use super::{Topology, View, merge, parse_nodes, parse_shards, parse_slots};
 use crate::{
-    model::{Address, NodeId},
+    dial::{self, Dialler},
+    model::{Address, Fault, FaultCategory, NodeId},
     plan::RedisPlan,
 };
 
@@ -44,13 +45,14 @@ pub struct Sighting {
 /// Reads the topology of one cluster.
 pub struct Discovery {
     plan: RedisPlan,
+    dialler: Dialler,
     connections: HashMap<Address, MultiplexedConnection>,
     turn: usize,
 }
 
 impl Discovery {
-    pub fn new(plan: RedisPlan) -> Self {
-        Self { plan, connections: HashMap::new(), turn: 0 }
+    pub fn new(plan: RedisPlan, dialler: Dialler) -> Self {
+        Self { plan, dialler, connections: HashMap::new(), turn: 0 }
     }
 
     /// Asks two nodes, masters first and others each time, `doubted` ones last; more when those do not answer, the seeds
@@ -58,7 +60,7 @@ impl Discovery {
     ///
     /// # Errors
     /// What each node that was asked answered, for people, when none gave a topology.
-    pub async fn look(&mut self, known: &Topology, doubted: &[NodeId]) -> Result<Sighting, String> {
+    pub async fn look(&mut self, known: &Topology, doubted: &[NodeId]) -> Result<Sighting, Fault> {
         let mut candidates = self.candidates(known, doubted);
         let mut answers = Vec::new();
         let mut failures = Vec::new();
@@ -68,7 +70,7 @@ impl Discovery {
             let mut asking = Vec::new();
             for address in wave {
                 let connection = self.connections.get(&address).cloned();
-                asking.push(ask(&self.plan, address, connection));
+                asking.push(ask(&self.plan, &self.dialler, address, connection));
             }
             // Two at most, so no set of futures is needed.
             let results = match asking.len() {
@@ -88,14 +90,13 @@ impl Discovery {
                     }
                     Err(error) => {
                         self.connections.remove(&address);
-                        failures.push(format!("{address}: {error}"));
+                        failures.push(error.at(&address));
                     }
                 }
             }
         }
         if answers.is_empty() {
-            failures.truncate(4);
-            return Err(format!("no node tells the topology: {}", failures.join("; ")));
+            return Err(none(&failures));
         }
         let views: Vec<View> = answers.iter().map(|(_, view)| view.clone()).collect();
         let topology = merge(known, &views, &self.plan.address_map);
@@ -128,23 +129,43 @@ async fn maybe<F: Future>(future: Option<F>) -> Option<F::Output> {
     }
 }
 
-type Answer = Result<(MultiplexedConnection, View), String>;
+/// Of several faults the category is the first one's that is not of a node that is merely away: that one is to be mended.
+fn none(failures: &[Fault]) -> Fault {
+    let mut categories = failures.iter().map(|fault| fault.category);
+    let category = categories.find(|category| *category != FaultCategory::Unreachable);
+    let messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).take(4).collect();
+    let message = format!("no node tells the topology: {}", messages.join("; "));
+    category.unwrap_or(FaultCategory::Unreachable).fault(message)
+}
 
-async fn ask(plan: &RedisPlan, address: Address, connection: Option<MultiplexedConnection>) -> (Address, Answer) {
+type Answer = Result<(MultiplexedConnection, View), Fault>;
+
+async fn ask(
+    plan: &RedisPlan,
+    dialler: &Dialler,
+    address: Address,
+    connection: Option<MultiplexedConnection>,
+) -> (Address, Answer) {
     let asking = async {
         let mut connection = match connection {
             Some(connection) => connection,
-            None => connect(plan, &address).await.map_err(|error| error.to_string())?,
+            None => connect(plan, dialler, &address).await.map_err(|error| explain(&error))?,
         };
         let view = read(&mut connection, &address).await?;
         Ok((connection, view))
     };
-    let answer = timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+    let answer = timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| Err(FaultCategory::Unreachable.fault(format!("no answer within {PATIENCE:?}"))));
     (address, answer)
 }
 
 /// A connection for what needs no barrier. Every call on it ends within the time limits given here.
-pub async fn connect(plan: &RedisPlan, address: &Address) -> redis::RedisResult<MultiplexedConnection> {
+pub async fn connect(
+    plan: &RedisPlan,
+    dialler: &Dialler,
+    address: &Address,
+) -> redis::RedisResult<MultiplexedConnection> {
     let mut settings = RedisConnectionInfo::default();
     if let Some(username) = &plan.username {
         settings = settings.set_username(username);
@@ -156,26 +177,29 @@ pub async fn connect(plan: &RedisPlan, address: &Address) -> redis::RedisResult<
         .into_connection_info()?
         .set_redis_settings(settings);
     let limits = AsyncConnectionConfig::new()
+        .set_dns_resolver(dialler.clone())
         .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(Duration::from_secs(5)));
     Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
 }
 
 /// CLUSTER NODES, else SHARDS, else SLOTS.
-async fn read(connection: &mut MultiplexedConnection, asked: &Address) -> Result<View, String> {
+async fn read(connection: &mut MultiplexedConnection, asked: &Address) -> Result<View, Fault> {
+    let unreadable = |error: String| FaultCategory::Other.fault(error);
     let denied = match redis::cmd("CLUSTER").arg("NODES").query_async::<String>(connection).await {
-        Ok(text) => return parse_nodes(&text, asked),
+        Ok(text) => return parse_nodes(&text, asked).map_err(unreadable),
         Err(error) if error.code() == Some("NOPERM") => error,
         Err(error) => return Err(explain(&error)),
     };
     let epoch = current_epoch(connection).await;
     let shards = redis::cmd("CLUSTER").arg("SHARDS").query_async::<Value>(connection).await;
-    let mut view = match shards {
-        Ok(value) => parse_shards(&value, asked, epoch)?,
-        Err(_) => match redis::cmd("CLUSTER").arg("SLOTS").query_async::<Value>(connection).await {
-            Ok(value) => parse_slots(&value, asked, epoch)?,
-            Err(_) => return Err(format!("{denied}; grant +cluster|nodes, +cluster|shards or +cluster|slots")),
-        },
+    let mut view = if let Ok(value) = shards {
+        parse_shards(&value, asked, epoch).map_err(unreadable)?
+    } else if let Ok(value) = redis::cmd("CLUSTER").arg("SLOTS").query_async::<Value>(connection).await {
+        parse_slots(&value, asked, epoch).map_err(unreadable)?
+    } else {
+        let message = format!("{denied}; grant +cluster|nodes, +cluster|shards or +cluster|slots");
+        return Err(FaultCategory::Permission.fault(message));
     };
     if let Ok(myself) = redis::cmd("CLUSTER").arg("MYID").query_async::<String>(connection).await {
         view.myself = Some(NodeId::from(myself.as_str()));
@@ -192,14 +216,67 @@ async fn current_epoch(connection: &mut MultiplexedConnection) -> u64 {
 }
 
 /// Redis's error with the fix, where it is plain.
-pub fn explain(error: &redis::RedisError) -> String {
+pub fn explain(error: &redis::RedisError) -> Fault {
     let text = error.to_string();
     if text.contains("cluster support disabled") {
-        return "this server is not part of a Redis Cluster (cluster-enabled no); mode Cluster needs one".into();
+        return FaultCategory::NotACluster
+            .fault("this server is not part of a Redis Cluster (cluster-enabled no); mode Cluster needs one");
     }
-    match error.code() {
-        Some("NOAUTH") => format!("{text}: set spec.redis.passwordSecretRef (and usernameSecretRef for an ACL user)"),
-        Some("WRONGPASS") => format!("{text}: check the Secrets of spec.redis.usernameSecretRef and passwordSecretRef"),
-        _ => text,
+    let category = match error.code() {
+        Some(code) => FaultCategory::of_code(code),
+        None if error.kind() == redis::ErrorKind::AuthenticationFailed => FaultCategory::Authentication,
+        None if error.is_io_error() => dial::category(error),
+        None => FaultCategory::Other,
+    };
+    let fix = match category {
+        FaultCategory::Authentication if text.contains("NOAUTH") => {
+            ": set spec.redis.passwordSecretRef (and usernameSecretRef for an ACL user)"
+        }
+        FaultCategory::Authentication => {
+            ": check the Secrets of spec.redis.usernameSecretRef and spec.redis.passwordSecretRef"
+        }
+        _ => "",
+    };
+    category.fault(text + fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Fault {
+        let Value::ServerError(error) = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap() else {
+            unreachable!("an error is an error")
+        };
+        explain(&error.into())
+    }
+
+    #[test]
+    fn what_a_server_says_has_a_category() {
+        for (line, category) in [
+            ("NOAUTH Authentication required.", FaultCategory::Authentication),
+            ("WRONGPASS invalid username-password pair or user is disabled.", FaultCategory::Authentication),
+            ("NOPERM User rel has no permissions to run the 'cluster|nodes' command", FaultCategory::Permission),
+            ("ERR This instance has cluster support disabled", FaultCategory::NotACluster),
+            ("LOADING Redis is loading the dataset in memory", FaultCategory::Other),
+        ] {
+            assert_eq!(of(line).category, category, "{line}");
+        }
+        assert!(of("NOAUTH Authentication required.").message.contains("set spec.redis.passwordSecretRef"));
+        assert!(of("WRONGPASS invalid").message.contains("check the Secrets"));
+    }
+
+    #[test]
+    fn of_several_nodes_the_one_that_is_not_merely_away_says_what_sort_it_is() {
+        let away = || FaultCategory::Unreachable.fault("a: connection refused");
+        let wrong = || FaultCategory::Authentication.fault("b: WRONGPASS");
+        assert_eq!(none(&[away(), away()]).category, FaultCategory::Unreachable);
+        for faults in [[away(), wrong()], [wrong(), away()]] {
+            assert_eq!(none(&faults).category, FaultCategory::Authentication);
+        }
+        assert_eq!(
+            &*none(&[away(), wrong()]).message,
+            "no node tells the topology: a: connection refused; b: WRONGPASS"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::parse::View;
-use crate::model::{Address, NodeId, SLOTS, Slot, SlotSet};
+use crate::model::{Address, Fault, FaultCategory, NodeId, SLOTS, Slot, SlotSet};
 
 /// Who the nodes are and who owns each slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct Topology {
     /// For each slot the index of its owner in `nodes`.
     owners: Vec<Option<u16>>,
     /// What is wrong with it, naming the node and the fix.
-    pub error: Option<String>,
+    pub error: Option<Fault>,
 }
 
 /// A node of the cluster.
@@ -164,7 +164,7 @@ fn finish(nodes: BTreeMap<NodeId, Node>, claims: Vec<Option<(u64, NodeId)>>) -> 
             node.role = Role::Master;
         }
     }
-    let error = concealed(&nodes).or_else(|| duplicate(&nodes));
+    let error = concealed(&nodes).or_else(|| duplicate(&nodes)).map(|error| FaultCategory::Concealed.fault(error));
     Topology { nodes, owners, error }
 }
 
@@ -254,12 +254,14 @@ mod tests {
     #[test]
     fn a_concealed_or_shared_endpoint_is_an_error_that_names_the_node() {
         let concealed = merge(&Topology::default(), &[view(&["a :0@0 master,noaddr - 0 0 1 connected 0-16383"])], &[]);
-        assert!(concealed.error.unwrap().contains("node a conceals"));
+        let fault = concealed.error.unwrap();
+        assert_eq!(fault.category, FaultCategory::Concealed);
+        assert!(fault.message.contains("node a conceals"));
         let shared = merge(
             &Topology::default(),
             &[view(&[&row("a", 1, "master", "-", 1, "0-16383"), &row("b", 1, "slave", "a", 1, "")])],
             &[],
         );
-        assert!(shared.error.unwrap().contains("nodes a and b both announce 127.0.0.1:1"));
+        assert!(shared.error.unwrap().message.contains("nodes a and b both announce 127.0.0.1:1"));
     }
 }

@@ -9,7 +9,8 @@ use std::{
 
 use redis_expiry_operator::{
     delivery::Delivery,
-    model::Millis,
+    dial::Dialler,
+    model::{Failure, Millis},
     plan::{IdTemplate, Secret},
     store::{Epoch, Selection, Store, StoreError},
 };
@@ -21,6 +22,7 @@ use self::{
     setup::{Outbox, event, events, eventually, now, settings, snapshot},
 };
 
+mod egress;
 mod receiver;
 mod refusing;
 mod setup;
@@ -99,7 +101,10 @@ async fn a_failed_event_is_sent_again_with_the_same_id_and_body_until_its_2xx() 
     assert!(seen.iter().all(|request| request.header("webhook-id") == seen[0].header("webhook-id")));
     assert!(seen[1].at - seen[0].at >= Duration::from_millis(10), "not before half the first backoff");
     let told = snapshot(&delivery, "it is healthy again", |now| now.delivered == 1).await;
-    assert_eq!((told.failed_attempts, told.consecutive_failures, told.last_error), (2, 0, None));
+    assert_eq!(
+        (told.failed_attempts, told.consecutive_failures, told.last_error, told.last_failure),
+        (2, 0, None, None)
+    );
 }
 
 #[tokio::test]
@@ -133,6 +138,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     outbox.settle_and_offer(&delivery, vec![event("k")]).await;
     let told = snapshot(&delivery, "it failed twice", |now| now.failed_attempts >= 2).await;
     assert_eq!(told.last_error.as_deref(), Some("answered 302: redirects are not followed"));
+    assert_eq!(told.last_failure, Some(Failure::Rejected(302)));
     assert_eq!(outbox.pending().await.len(), 1);
     assert!(receiver.seen().iter().all(|request| request.path == "/hook"));
 }
@@ -147,6 +153,7 @@ async fn a_receiver_that_hangs_costs_the_request_timeout_and_then_it_is_tried_ag
     outbox.settle_and_offer(&delivery, vec![event("k")]).await;
     let told = snapshot(&delivery, "it failed", |now| now.failed_attempts >= 1).await;
     assert_eq!(told.last_error.as_deref(), Some("no answer within 200ms"));
+    assert_eq!(told.last_failure, Some(Failure::Unreachable));
     receiver.answer_with(|_| answer(200));
     outbox.becomes_empty().await;
 }
@@ -159,6 +166,7 @@ async fn while_nobody_listens_events_wait_and_are_delivered_when_somebody_does()
     outbox.settle_and_offer(&delivery, events("order", 20)).await;
     let told = snapshot(&delivery, "all failed", |now| now.failed_attempts >= 20).await;
     assert_eq!(told.last_error.as_deref(), Some("connection refused"));
+    assert_eq!(told.last_failure, Some(Failure::Unreachable));
     assert_eq!(outbox.pending().await.len(), 20);
     let receiver = Receiver::on(TcpListener::bind(port).await.unwrap(), |_| answer(200));
     outbox.becomes_empty().await;
@@ -300,7 +308,10 @@ async fn settings_that_cannot_be_used_stop_sending_and_say_why_without_the_secre
     assert_eq!(receiver.count(), 0);
     delivery.update(good);
     outbox.becomes_empty().await;
-    assert!(Delivery::start(wrong, outbox.store.clone(), outbox.epoch, std::sync::Arc::default()).is_err());
+    assert!(
+        Delivery::start(wrong, Dialler::everything(), outbox.store.clone(), outbox.epoch, std::sync::Arc::default())
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -399,6 +410,7 @@ async fn a_failure_of_tls_is_called_one() {
     outbox.settle_and_offer(&delivery, vec![event("k")]).await;
     let told = snapshot(&delivery, "it failed", |now| now.last_error.is_some()).await;
     assert!(told.last_error.as_ref().is_some_and(|why| why.starts_with("TLS: ")), "{:?}", told.last_error);
+    assert_eq!(told.last_failure, Some(Failure::Tls));
 }
 
 #[tokio::test]

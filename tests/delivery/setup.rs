@@ -7,6 +7,7 @@ use std::{
 
 use redis_expiry_operator::{
     delivery::{Delivery, Settings, Snapshot},
+    dial::Dialler,
     model::{Event, EventId, Evidence, Key, ListenerId, Millis},
     plan::{DeliveryPlan, Glob, IdTemplate, WebhookPlan},
     store::{Change, DeadLetter, Epoch, Pending, Store, memory::MemoryStore},
@@ -74,7 +75,10 @@ impl<S: Store> Outbox<S> {
         Self { store: Arc::new(store), epoch }
     }
     pub fn deliver(&self, settings: Settings) -> Delivery {
-        Delivery::start(settings, self.store.clone(), self.epoch, Arc::default()).unwrap()
+        self.deliver_through(Dialler::everything(), settings)
+    }
+    pub fn deliver_through(&self, dialler: Dialler, settings: Settings) -> Delivery {
+        Delivery::start(settings, dialler, self.store.clone(), self.epoch, Arc::default()).unwrap()
     }
     pub async fn settle(&self, events: &[Event]) {
         let changes =

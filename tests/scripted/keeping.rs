@@ -8,6 +8,7 @@ use std::{
 use redis_expiry_operator::{
     clock,
     deployment::Deployment,
+    dial::Dialler,
     ledger::{Identity, Keeper, Naming, Settings, Stats, Stopped},
     model::{Event, Evidence, Key, ListenerId, Millis, NodeId},
     plan::{Glob, Inferred, RedisPlan},
@@ -49,7 +50,7 @@ impl Keeping {
     pub async fn start(redis: RedisPlan, with: With) -> Self {
         let With { store, pattern, resync_interval, foreign } = with;
         let epoch = store.take_epoch().await.unwrap();
-        let deployment = Deployment::start(redis);
+        let deployment = Deployment::start(redis, Dialler::everything());
         let naming =
             Naming { listener: ListenerId::new("shop", "orders"), database: 0, inferred: Inferred::Deliver, epoch };
         let pattern = Glob::new(pattern.as_bytes()).unwrap();

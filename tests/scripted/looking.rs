@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use redis_expiry_operator::{
     clock,
     deployment::{Answer, Look, NoAnswer, Sort},
+    dial::Dialler,
     model::{Key, Millis},
     nodes::{Ask, Connection, Driver, Guidance, Tap},
     plan::{KeyspaceEvents, RedisPlan},
@@ -49,7 +50,15 @@ fn topology(fake: &Fake, rows: &[String]) -> Arc<Topology> {
 fn drive(fake: &Fake, guidance: &watch::Sender<Arc<Guidance>>, refresh: &Refresh, tasks: &mut JoinSet<()>) -> Driver {
     let (dialled, dial) = watch::channel(vec![fake.address.clone()]);
     let stop = CancellationToken::new();
-    let (driver, task) = Driver::new(fake.id.into(), plan(&[fake]), dial, guidance.subscribe(), refresh.clone(), stop);
+    let (driver, task) = Driver::new(
+        fake.id.into(),
+        plan(&[fake]),
+        Dialler::everything(),
+        dial,
+        guidance.subscribe(),
+        refresh.clone(),
+        stop,
+    );
     tasks.spawn(async move {
         task.await;
         drop(dialled);

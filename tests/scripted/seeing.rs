@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use redis_expiry_operator::{
     deployment::{Deployment, NodeView, Port, View},
+    dial::Dialler,
     model::Slot,
     plan::{KeyspaceEvents, RedisPlan},
     topology::{Discovery, Topology},
@@ -24,7 +25,7 @@ struct Seeing {
 
 impl Seeing {
     fn start(plan: RedisPlan) -> Self {
-        let deployment = Deployment::start(plan);
+        let deployment = Deployment::start(plan, Dialler::everything());
         let (port, _) = deployment.join(b"k*");
         Self { view: deployment.view(), _port: port, deployment }
     }
@@ -60,7 +61,9 @@ async fn two_nodes_are_asked_and_the_higher_epoch_owns_the_slot() {
     a.knows(&[a.row("master", "-", 1, ALL), b.row("slave", "a", 1, NONE)]);
     b.knows(&[a.row("master,fail", "-", 1, NONE), b.row("master", "-", 2, ALL)]);
     for seeds in [[&a, &b], [&b, &a]] {
-        let sighting = Box::pin(Discovery::new(plan(&seeds)).look(&Topology::default(), &[])).await.unwrap();
+        let sighting = Box::pin(Discovery::new(plan(&seeds), Dialler::everything()).look(&Topology::default(), &[]))
+            .await
+            .unwrap();
         assert!(sighting.topology.owns(&"b".into(), Slot(9)));
         assert_eq!(sighting.answers.len(), 2);
     }

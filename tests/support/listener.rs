@@ -31,6 +31,8 @@ pub struct Settings<'a> {
     pub url: &'a str,
     pub secret: &'a str,
     pub keyspace_events: &'a str,
+    /// `spec.store`.
+    pub store: &'a str,
 }
 
 pub struct Listener {
@@ -73,9 +75,9 @@ spec:
     signing: {{scheme: HMACSHA256, secretKeyRefs: [{{name: webhook-key, key: secret}}]}}
   delivery:
     retry: {{initialBackoff: 200ms, maxBackoff: 2s}}
-  store: {{type: Local}}
+  store: {}
 "#,
-            settings.keyspace_events, settings.url
+            settings.keyspace_events, settings.url, settings.store
         );
         fs::write(directory.join("listener.yaml"), yaml).unwrap();
         let stderr = directory.join("stderr.log");

@@ -177,7 +177,9 @@ fn read(headers: &HeaderMap, body: &[u8], at: Millis, answered: u16) -> Result<R
         "Inferred" => Evidence::Inferred,
         other => return Err(format!("data.evidence is {other}")),
     };
-    if body["type"] != "order.timeout.expired" || data["listener"] != "shop/order-timeouts" {
+    if body["type"] != "order.timeout.expired"
+        || !data["listener"].as_str().is_some_and(|listener| listener.ends_with("/order-timeouts"))
+    {
         return Err("it is of another type or listener".into());
     }
     Ok(Received { at, id, key, deadline: Millis(deadline.as_millisecond()), evidence, answered })

@@ -33,7 +33,10 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 pub struct Scenario {
     name: &'static str,
+    store: Store,
     pub cluster: Cluster,
+    /// The store's, if that is another.
+    pub other: Option<Cluster>,
     pub receiver: Receiver,
     pub listener: Listener,
     pub generator: Generator,
@@ -49,12 +52,30 @@ pub struct Scenario {
 pub struct Setup {
     pub cluster: Options,
     pub keyspace_events: &'static str,
+    pub store: Store,
+}
+
+/// Where the ledger lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In a file.
+    Local,
+    /// In the watched cluster.
+    Watched,
+    /// In another cluster, which has replicas too.
+    Another,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let cluster = Options { notify_keyspace_events: "KA".into(), ..Options::default() };
-        Self { cluster, keyspace_events: "Observe" }
+        Self { cluster, keyspace_events: "Observe", store: Store::Local }
+    }
+}
+
+impl Setup {
+    pub fn with(store: Store) -> Self {
+        Self { store, ..Self::default() }
     }
 }
 
@@ -65,12 +86,25 @@ impl Scenario {
         let began = tokio::time::Instant::now();
         let directory = tempfile::Builder::new().prefix("faults-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let cluster = Cluster::start(setup.cluster).await.unwrap();
+        let other = match setup.store {
+            Store::Another => {
+                let quiet = Options { notify_keyspace_events: String::new(), ..Options::default() };
+                Some(Cluster::start(quiet).await.unwrap())
+            }
+            Store::Local | Store::Watched => None,
+        };
+        let store = match (setup.store, &other) {
+            (Store::Local, _) => "{type: Local}".to_owned(),
+            (_, None) => "{type: Redis}".to_owned(),
+            (_, Some(other)) => format!("{{type: Redis, redis: {{addresses: {:?}}}}}", other.seeds()),
+        };
         let receiver = Receiver::start(SECRET).await;
         let settings = Settings {
             seeds: &cluster.seeds(),
             url: &receiver.url(),
             secret: SECRET,
             keyspace_events: setup.keyspace_events,
+            store: &store,
         };
         let mut listener = Listener::start(directory.path(), &settings);
         listener.wait_ready(Millis(0)).await;
@@ -81,7 +115,9 @@ impl Scenario {
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         Self {
             name,
+            store: setup.store,
             cluster,
+            other,
             receiver,
             listener,
             generator,
@@ -125,6 +161,13 @@ impl Scenario {
     /// Pushes of `slots` may have been missed between the two.
     pub fn window(&mut self, from: Millis, to: Millis, slots: &SlotSet, kind: Kind) {
         self.faults.windows.push(Window { from, to, slots: slots.clone(), kind });
+    }
+
+    /// The store may have taken nothing between the two: what lies in the watched cluster fails with it.
+    pub fn store_held(&mut self, from: Millis, to: Millis) {
+        if self.store != Store::Local {
+            self.window(from, to, &SlotSet::all(), Kind::Held);
+        }
     }
 
     /// What falls due and is paid between the two counts as inside the fault; two and a half seconds at least are looked at.

@@ -18,6 +18,9 @@ pub enum Kind {
     /// Another master takes over with everything, and the listener is subscribed to both: it misses nothing, but may
     /// find a key gone before it hears why.
     Handover,
+    /// The store takes nothing: pushes are heard, but a key whose last change waits for the store is not looked at again until it is
+    /// back. What became of it meanwhile is told by the deadline that was known before.
+    Held,
     /// The listener may miss pushes. The data stayed the same (DESIGN rule 8, *gap*).
     Gap,
     /// The data may have gone back or away (*loss*).
@@ -104,7 +107,7 @@ impl Faults {
 
     /// What DESIGN rule 15 leaves out.
     fn unpromised(&self, life: &Life) -> Option<&'static str> {
-        for window in self.around(life).filter(|window| window.kind != Kind::Handover) {
+        for window in self.around(life).filter(|window| !matches!(window.kind, Kind::Handover | Kind::Held)) {
             let inside = |at: Millis| window.from.plus(-RECORDING_MS) <= at && at <= window.to;
             if inside(life.born.end) && inside(life.deadline) {
                 return Some("its deadline was set and passed inside one gap");
@@ -123,7 +126,7 @@ impl Faults {
             let inside = op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to;
             inside
                 && match window.kind {
-                    Kind::Handover => false,
+                    Kind::Handover | Kind::Held => false,
                     Kind::Gap => life.deadline <= window.to,
                     Kind::Loss => true,
                 }

@@ -1,80 +1,123 @@
-//! `spec.redis`.
+//! `spec.redis`, and `spec.store.redis`, which has the same fields as far as they say how to reach it.
 
 use std::time::Duration;
 
-use super::{Check, MINUTE};
+use super::{Check, MINUTE, SECOND};
 use crate::{
-    api::{KeyspaceEvents, Mode, RedisSpec},
+    api::{AddressMapping, KeyRef, KeyspaceEvents, Mode, RedisSpec, StoreRedisSpec},
     model::Address,
     plan::{self, RedisPlan, Secret},
 };
 
+/// The Redis to watch.
 pub(super) fn redis(check: &mut Check<'_>, spec: &RedisSpec) -> RedisPlan {
-    let addresses = addresses(check, spec);
-    let address_map = address_map(check, spec);
     if spec.database != 0 {
         let why = if spec.mode == Mode::Cluster { "a cluster has only 0" } else { "only 0 is enforced yet" };
         check.problem("spec.redis.database", format!("is {}", spec.database), format!("use 0: {why}"));
     }
-    let username = spec.username_secret_ref.as_ref().and_then(|reference| {
-        if spec.password_secret_ref.is_none() {
-            check.problem("spec.redis.usernameSecretRef", "is without a password", "set passwordSecretRef too");
-        }
-        check.secret_text("spec.redis.usernameSecretRef", reference)
-    });
-    let password = spec.password_secret_ref.as_ref();
-    let password = password.and_then(|reference| check.secret_text("spec.redis.passwordSecretRef", reference));
     check.within("spec.redis.topologyRefresh", spec.topology_refresh.get(), Duration::from_millis(100), MINUTE);
+    let reach = Reach {
+        prefix: "spec.redis",
+        addresses: &spec.addresses,
+        address_map: &spec.address_map,
+        username: spec.username_secret_ref.as_ref(),
+        password: spec.password_secret_ref.as_ref(),
+    };
     RedisPlan {
-        addresses,
-        address_map,
         database: spec.database,
-        username,
-        password: password.map(|text| Secret(text.into_bytes())),
         keyspace_events: match spec.keyspace_events {
             KeyspaceEvents::Observe => plan::KeyspaceEvents::Observe,
             KeyspaceEvents::Enable => plan::KeyspaceEvents::Enable,
         },
         topology_refresh: spec.topology_refresh.get(),
+        ..reach.resolve(check)
     }
 }
 
-fn addresses(check: &mut Check<'_>, spec: &RedisSpec) -> Vec<Address> {
-    let field = "spec.redis.addresses";
-    check.count(field, spec.addresses.len(), 1, 64, "addresses");
-    let mut found: Vec<Address> = Vec::new();
-    for (index, text) in spec.addresses.iter().enumerate() {
-        let field = format!("{field}[{index}]");
-        let Some(address) = address(check, &field, text) else { continue };
-        if found.contains(&address) {
-            check.problem(field, format!("is {text}, which is there already"), "remove one");
-        } else {
-            found.push(address);
-        }
-    }
-    found
+/// Another Redis, for the store.
+pub(super) fn store(check: &mut Check<'_>, spec: &StoreRedisSpec) -> RedisPlan {
+    let reach = Reach {
+        prefix: "spec.store.redis",
+        addresses: &spec.addresses,
+        address_map: &spec.address_map,
+        username: spec.username_secret_ref.as_ref(),
+        password: spec.password_secret_ref.as_ref(),
+    };
+    reach.resolve(check)
 }
 
-fn address_map(check: &mut Check<'_>, spec: &RedisSpec) -> Vec<(Address, Address)> {
-    let field = "spec.redis.addressMap";
-    check.count(field, spec.address_map.len(), 0, 1024, "entries");
-    let mut found: Vec<(Address, Address)> = Vec::new();
-    for (index, mapping) in spec.address_map.iter().enumerate() {
-        let announced = address(check, &format!("{field}[{index}].announced"), &mapping.announced);
-        let dial = address(check, &format!("{field}[{index}].dial"), &mapping.dial);
-        let (Some(announced), Some(dial)) = (announced, dial) else { continue };
-        if found.iter().any(|(other, _)| *other == announced) {
-            let text = &mapping.announced;
-            check.problem(
-                format!("{field}[{index}].announced"),
-                format!("is {text}, which is there already"),
-                "remove one",
-            );
-        } else {
-            found.push((announced, dial));
+/// How a Redis is reached.
+struct Reach<'a> {
+    /// Of the fields.
+    prefix: &'static str,
+    addresses: &'a [String],
+    address_map: &'a [AddressMapping],
+    username: Option<&'a KeyRef>,
+    password: Option<&'a KeyRef>,
+}
+
+impl Reach<'_> {
+    /// What is not said here is as it is by default.
+    fn resolve(&self, check: &mut Check<'_>) -> RedisPlan {
+        let addresses = self.addresses(check);
+        let address_map = self.address_map(check);
+        let username = self.username.and_then(|reference| {
+            let field = self.field("usernameSecretRef");
+            if self.password.is_none() {
+                check.problem(field.as_str(), "is without a password", "set passwordSecretRef too");
+            }
+            check.secret_text(&field, reference)
+        });
+        let password =
+            self.password.and_then(|reference| check.secret_text(&self.field("passwordSecretRef"), reference));
+        RedisPlan {
+            addresses,
+            address_map,
+            database: 0,
+            username,
+            password: password.map(|text| Secret(text.into_bytes())),
+            keyspace_events: plan::KeyspaceEvents::Observe,
+            topology_refresh: SECOND,
         }
     }
-    found
+
+    fn field(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    fn addresses(&self, check: &mut Check<'_>) -> Vec<Address> {
+        let field = self.field("addresses");
+        check.count(&field, self.addresses.len(), 1, 64, "addresses");
+        let mut found: Vec<Address> = Vec::new();
+        for (index, text) in self.addresses.iter().enumerate() {
+            let field = format!("{field}[{index}]");
+            let Some(address) = address(check, &field, text) else { continue };
+            if found.contains(&address) {
+                check.problem(field, format!("is {text}, which is there already"), "remove one");
+            } else {
+                found.push(address);
+            }
+        }
+        found
+    }
+
+    fn address_map(&self, check: &mut Check<'_>) -> Vec<(Address, Address)> {
+        let field = self.field("addressMap");
+        check.count(&field, self.address_map.len(), 0, 1024, "entries");
+        let mut found: Vec<(Address, Address)> = Vec::new();
+        for (index, mapping) in self.address_map.iter().enumerate() {
+            let announced = address(check, &format!("{field}[{index}].announced"), &mapping.announced);
+            let dial = address(check, &format!("{field}[{index}].dial"), &mapping.dial);
+            let (Some(announced), Some(dial)) = (announced, dial) else { continue };
+            if found.iter().any(|(other, _)| *other == announced) {
+                let field = format!("{field}[{index}].announced");
+                check.problem(field, format!("is {}, which is there already", mapping.announced), "remove one");
+            } else {
+                found.push((announced, dial));
+            }
+        }
+        found
+    }
 }
 
 fn address(check: &mut Check<'_>, field: &str, text: &str) -> Option<Address> {

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::api::{
-    Batch, ChangeSource, CircuitBreaker, Mode, OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme, StoreType,
+    Batch, ChangeSource, CircuitBreaker, Mode, OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme,
 };
 
 pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
@@ -33,9 +33,14 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     refuse(breaker, "spec.delivery.circuitBreaker", "", "remove it");
     let gone = format!("{:?} ", delivery.on_gone);
     refuse(delivery.on_gone != OnGone::Pause, "spec.delivery.onGone", &gone, "use Pause");
-    // The Redis store has everything but its wiring.
-    let store = spec.store.as_ref();
-    let in_redis = store.is_some_and(|store| store.store_type == StoreType::Redis);
-    refuse(in_redis, "spec.store.type", "Redis ", "use Local or Memory");
-    refuse(store.is_some_and(|store| store.redis.is_some()), "spec.store.redis", "", "remove it");
+    if let Some(store) = spec.store.as_ref().and_then(|store| store.redis.as_ref()) {
+        let mode = format!("{:?} ", store.mode);
+        refuse(
+            store.mode != Mode::Cluster,
+            "spec.store.redis.mode",
+            &mode,
+            "only Cluster is; use it or remove the field",
+        );
+        refuse(store.tls.is_some(), "spec.store.redis.tls", "", "remove it");
+    }
 }

@@ -7,6 +7,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{finding::Finding, node};
 use crate::{
+    dial::Dialler,
     model::{Address, SLOTS, Slot},
     plan::{Plan, RedisPlan},
     topology::{self, Discovery, Node, Topology},
@@ -21,17 +22,17 @@ pub async fn check(plan: &Plan) -> Vec<Finding> {
     if findings.iter().all(|finding| finding.level == super::Level::Fail) {
         return findings;
     }
-    let mut discovery = Discovery::new(plan.redis.clone());
+    let mut discovery = Discovery::new(plan.redis.clone(), Dialler::everything());
     let topology = match Box::pin(discovery.look(&Topology::default(), &[])).await {
         Ok(sighting) => sighting.topology,
         Err(error) => {
-            findings.push(Finding::fail("cluster", error, ""));
+            findings.push(Finding::fail("cluster", error.to_string(), ""));
             return findings;
         }
     };
     findings.push(coverage(&topology));
     if let Some(error) = &topology.error {
-        findings.push(Finding::fail("cluster", error.as_str(), ""));
+        findings.push(Finding::fail("cluster", error.to_string(), ""));
     }
     findings.extend(nodes(plan, &topology).await);
     findings
@@ -118,7 +119,7 @@ struct Refused {
 /// Connects, and sees whether it may.
 async fn connect(plan: &RedisPlan, address: &Address) -> Result<MultiplexedConnection, Refused> {
     let connecting = async {
-        let mut connection = topology::connect(plan, address).await?;
+        let mut connection = topology::connect(plan, &Dialler::everything(), address).await?;
         // Without a password the connection stands before anything was asked of the node.
         match redis::cmd("PING").query_async::<redis::Value>(&mut connection).await {
             Err(error) if error.code() == Some("NOAUTH") => Err(error),

@@ -3,15 +3,12 @@
 use std::{io, sync::Arc, time::Duration};
 
 use rustls_platform_verifier::ConfigVerifierExt;
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 use url::Url;
 
 use super::finding::Finding;
-use crate::plan::WebhookPlan;
+use crate::{dial::Dialler, plan::WebhookPlan};
 
 const SUBJECT: &str = "webhook";
 
@@ -49,16 +46,8 @@ async fn reachable(plan: &WebhookPlan) -> Finding {
 
 async fn connect(host: &str, port: u16, tls: bool, patience: Duration) -> io::Result<()> {
     let connecting = async {
-        let addresses = lookup_host((host, port)).await?;
-        let mut last = io::Error::other("the name has no address");
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) if tls => return handshake(stream, host).await,
-                Ok(_) => return Ok(()),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let stream = Dialler::everything().connect(host, port).await?;
+        if tls { handshake(stream, host).await } else { Ok(()) }
     };
     let late = || io::Error::other(format!("no answer within {patience:?} (timeouts.connect)"));
     timeout(patience, connecting).await.unwrap_or_else(|_| Err(late()))

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 mod answers;
 pub mod cluster;
+mod customers;
 mod engine;
 mod faults;
 /// The example, and no copy of it: what the demo shows is what a reader of the example gets.
@@ -36,7 +38,9 @@ use engine::Engine;
 use order_service::{
     arming::Patience,
     database::{Counts, Database, Listing},
+    front,
     keys::Keys,
+    serve,
     service::{Service, now},
     verify::Verifier,
 };
@@ -47,7 +51,11 @@ use workload::{PRODUCTS, Record, Shop};
 
 /// Starts a local Redis Cluster and an order service, creates orders, kills a master, and shows that nothing is lost.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    /// One of its parts alone, for a Redis and an operator that run elsewhere.
+    #[command(subcommand)]
+    pub part: Option<Part>,
     /// How many orders.
     #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     pub orders: u32,
@@ -68,6 +76,16 @@ pub struct Arguments {
     pub engine: Option<PathBuf>,
 }
 
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Part {
+    /// The order service: takes orders, lets Redis expire the unpaid ones, and cancels them when a webhook says so.
+    OrderService(serve::Arguments),
+    /// The part of the order service that faces the operator: takes webhooks, checks them and passes them on.
+    Webhooks(front::Arguments),
+    /// Its customers: they order, a third of them pays, and in the end they judge what became of each order.
+    Customers(customers::Arguments),
+}
+
 /// Everything that runs. Dropped, it is gone: in this order.
 struct Stage {
     engine: Engine,
@@ -84,11 +102,24 @@ struct Stage {
     _directory: TempDir,
 }
 
+/// How long an order may be paid, in milliseconds.
+const TTL_MS: RangeInclusive<u64> = 4000..=10_000;
+
 /// How long after the last deadline, and after the last cancellation, an order may still be cancelled before it counts
 /// as lost.
 const GRACE: Duration = Duration::from_secs(15);
 
-pub async fn demo(args: Arguments) -> anyhow::Result<ExitCode> {
+pub async fn demo(mut args: Arguments) -> anyhow::Result<ExitCode> {
+    let ended = match args.part.take() {
+        None => return whole(args).await,
+        Some(Part::Customers(arguments)) => return customers::customers(arguments).await,
+        Some(Part::OrderService(arguments)) => serve::serve(arguments).await,
+        Some(Part::Webhooks(arguments)) => front::serve(arguments).await,
+    };
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+async fn whole(args: Arguments) -> anyhow::Result<ExitCode> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let progress = Progress::new(args.plain);
     let mut verdict = None;
@@ -122,7 +153,7 @@ async fn play(args: &Arguments, progress: &Progress, verdict: &mut Option<bool>)
     if args.keep {
         println!("\nStill running: {} shows the orders. Ctrl-C ends it.", stage.url);
         tokio::select! {
-            () = stage.shop.open(usize::MAX, 3) => {}
+            () = stage.shop.open(usize::MAX, 3, &stage.stop) => {}
             error = stage.failed() => return Err(error),
         }
     }
@@ -180,7 +211,7 @@ impl Stage {
             cluster,
             database,
             answers,
-            shop: Shop::new(url.clone(), Arc::clone(&record))?,
+            shop: Shop::new(url.clone(), Arc::clone(&record), TTL_MS)?,
             record,
             url,
             _watchdog: watchdog,
@@ -200,7 +231,7 @@ impl Stage {
             anyhow::Ok(outage)
         };
         let all = async {
-            let (outage, ()) = tokio::join!(trouble, self.shop.open(orders, args.rate));
+            let (outage, ()) = tokio::join!(trouble, self.shop.open(orders, args.rate, &self.stop));
             let outage = outage?;
             progress.say("the last order is placed; waiting for the last deadline");
             self.settled().await?;
@@ -222,7 +253,7 @@ impl Stage {
 
     /// Waits until no order is unpaid, or those that are have been due for long and nothing moves any more.
     async fn settled(&self) -> anyhow::Result<()> {
-        let orders = self.database.orders(Listing::Newest, u32::MAX).await?;
+        let orders = self.database.orders(Listing::Newest, "", u32::MAX).await?;
         let last = orders.iter().map(|order| order.deadline).max().unwrap_or_default();
         let (mut unpaid, mut moved) = (i64::MAX, Instant::now());
         while unpaid > 0 && (now() < last || moved.elapsed() < GRACE) {
@@ -264,8 +295,8 @@ impl Stage {
 
     async fn judge(&self, outage: Outage) -> anyhow::Result<Report> {
         let facts = Facts {
-            orders: self.database.orders(Listing::Newest, u32::MAX).await?,
-            events: self.database.webhook_events(u32::MAX).await?,
+            orders: self.database.orders(Listing::Newest, "", u32::MAX).await?,
+            events: self.database.webhook_events(None, u32::MAX).await?,
             told: self.record.told(),
             answered: self.answers.first(),
             initial: PRODUCTS.iter().map(|(sku, _, count)| ((*sku).to_owned(), i64::from(*count))).collect(),

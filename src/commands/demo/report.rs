@@ -142,7 +142,7 @@ fn within(outage: &Outage, order: &Order) -> bool {
     (outage.from..=outage.until).contains(&order.deadline) && outage.slots.iter().any(|slots| slots.contains(&slot))
 }
 
-fn lateness(mut all: Vec<Millis>) -> Option<Lateness> {
+pub fn lateness(mut all: Vec<Millis>) -> Option<Lateness> {
     all.sort_unstable();
     // Nearest rank.
     let rank = |percent: usize| all.get((all.len() * percent).div_ceil(100).saturating_sub(1)).copied();
@@ -188,8 +188,9 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Report {
+    /// One line for each count.
+    pub fn totals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: &dyn fmt::Display, note: &str| {
             writeln!(f, "  {name:<28}{:>8}   {note}", value.to_string())
         };
@@ -208,13 +209,11 @@ impl fmt::Display for Report {
         let why = "their key had been deleted: not seen in a gap, or brought back by the failover";
         line("  and of deleted keys", &self.told_of_deleted, why)?;
         let stock = if self.contradictions.is_empty() { "ok" } else { "WRONG" };
-        line("stock and records", &stock, "every unit is on the shelf or in a paid order")?;
-        writeln!(f)?;
-        writeln!(f, "  {:<34}{:>7}{:>10}{:>10}{:>10}", "deadline to 2xx, ms", "orders", "p50", "p99", "max")?;
-        let rows = [("all but the following", self.outside), ("due while their shard had no master", self.during)];
-        for (name, row) in rows.into_iter().filter_map(|(name, row)| Some((name, row?))) {
-            writeln!(f, "  {name:<34}{:>7}{:>10}{:>10}{:>10}", row.count, row.p50, row.p99, row.max)?;
-        }
+        line("stock and records", &stock, "every unit is on the shelf or in a paid order")
+    }
+
+    /// What is wrong with which orders, the first of them.
+    pub fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lists = [("lost", &self.lost), ("never armed", &self.unarmed), ("doubled", &self.doubled)];
         for (name, list) in lists.into_iter().chain([("invented", &self.invented), ("wrong", &self.contradictions)]) {
             for item in list.iter().take(10) {
@@ -222,6 +221,19 @@ impl fmt::Display for Report {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.totals(f)?;
+        writeln!(f)?;
+        writeln!(f, "  {:<34}{:>7}{:>10}{:>10}{:>10}", "deadline to 2xx, ms", "orders", "p50", "p99", "max")?;
+        let rows = [("all but the following", self.outside), ("due while their shard had no master", self.during)];
+        for (name, row) in rows.into_iter().filter_map(|(name, row)| Some((name, row?))) {
+            writeln!(f, "  {name:<34}{:>7}{:>10}{:>10}{:>10}", row.count, row.p50, row.p99, row.max)?;
+        }
+        self.details(f)
     }
 }
 
@@ -246,7 +258,8 @@ mod tests {
         }
     }
     fn event(id: &str, order: &str, outcome: TimedOut) -> WebhookEvent {
-        WebhookEvent { id: id.into(), order_id: order.into(), outcome, received_at: 1003, deliveries: 1 }
+        let (evidence, received_at, deliveries) = (Some("Witnessed".into()), 1003, 1);
+        WebhookEvent { id: id.into(), order_id: order.into(), outcome, evidence, received_at, deliveries }
     }
     fn facts(orders: Vec<Order>, events: Vec<WebhookEvent>, sold: i64) -> Facts {
         let stock = vec![Product { sku: "tea".into(), name: "Tea".into(), available: 10 - sold, sold }];

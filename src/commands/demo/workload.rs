@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -12,11 +13,13 @@ use std::{
 use anyhow::Context as _;
 use rand::{Rng as _, seq::IndexedRandom as _};
 use reqwest::{Client, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::report::Told;
 
@@ -29,9 +32,6 @@ pub const PRODUCTS: [(&str, &str, u32); 6] = [
     ("honey", "Honey, 500 g", 30_000),
     ("tin", "Tea tin", 20_000),
 ];
-
-/// How long an order may be paid.
-const TTL_MS: std::ops::RangeInclusive<u64> = 4000..=10_000;
 
 /// What the customers were told.
 #[derive(Default)]
@@ -67,6 +67,8 @@ pub struct Shop {
     http: Client,
     url: String,
     record: Arc<Record>,
+    /// How long an order may be paid, in milliseconds.
+    ttl: RangeInclusive<u64>,
 }
 
 /// What a customer is going to do.
@@ -77,14 +79,14 @@ struct Customer {
 }
 
 impl Customer {
-    fn any() -> Self {
+    fn any(ttl: &RangeInclusive<u64>) -> Self {
         let mut random = rand::rng();
         let lines: Vec<Value> = PRODUCTS
             .choose_multiple(&mut random, 2)
             .take(1 + usize::from(rand::random_bool(0.4)))
             .map(|(sku, _, _)| json!({"sku": sku, "quantity": rand::random_range(1..=3)}))
             .collect();
-        let ttl = random.random_range(TTL_MS);
+        let ttl = random.random_range(ttl.clone());
         let pays = match random.random_range(0..100) {
             0..31 => Some(ttl * random.random_range(5..95) / 100),
             // At the last moment, to the millisecond: who wins?
@@ -96,24 +98,26 @@ impl Customer {
 }
 
 impl Shop {
-    pub fn new(url: String, record: Arc<Record>) -> anyhow::Result<Self> {
+    pub fn new(url: String, record: Arc<Record>, ttl: RangeInclusive<u64>) -> anyhow::Result<Self> {
         // Nothing here speaks TLS, but the client wants to know how it would. Installed already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().timeout(Duration::from_secs(10)).build().context("making an HTTP client")?;
-        Ok(Self { http, url, record })
+        Ok(Self { http, url, record, ttl })
     }
 
-    /// Lets so many customers come at that rate, and returns when the last has gone.
-    pub async fn open(&self, customers: usize, per_second: u32) {
+    /// Lets so many customers come at that rate, none any more when told so, and returns when the last has gone.
+    pub async fn open(&self, customers: usize, per_second: u32, no_more: &CancellationToken) {
         let mut ticks = interval(Duration::from_secs(1) / per_second.max(1));
         // After a hiccup the customers that were held up come at once.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut inside = JoinSet::new();
         for _ in 0..customers {
-            ticks.tick().await;
+            if no_more.run_until_cancelled(ticks.tick()).await.is_none() {
+                break;
+            }
             let shop = self.clone();
             inside.spawn(async move {
-                if let Err(error) = shop.serve(Customer::any()).await {
+                if let Err(error) = shop.serve(Customer::any(&shop.ttl)).await {
                     shop.record.refuse(&error);
                 }
             });
@@ -143,6 +147,14 @@ impl Shop {
             }
         }
         Ok(())
+    }
+
+    /// What the order service tells of itself.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let answer = self.http.get(format!("{}{path}", self.url)).send().await.context("GET from the order service")?;
+        let answer = answer.error_for_status().context("GET from the order service")?;
+        let body = answer.bytes().await.context("reading the order service's answer")?;
+        serde_json::from_slice(&body).with_context(|| format!("reading the answer to GET {path}"))
     }
 
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {

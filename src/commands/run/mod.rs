@@ -28,7 +28,7 @@ use crate::{
 pub mod report;
 
 mod reload;
-mod signals;
+pub(super) mod signals;
 
 use reload::Signs;
 pub use reload::load;
@@ -84,7 +84,7 @@ impl From<OnChange> for OnDeploymentChange {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<api::Duration>().map(api::Duration::get).map_err(|error| error.to_string())
 }
 
@@ -139,8 +139,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(())
         });
     }
-    let going_on = probes.gate("it was not told to stop");
-    going_on.open();
 
     let signal = loop {
         tokio::select! {
@@ -151,7 +149,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Some(ended) = web_tasks.join_next() => return unexpected(ended),
         }
     };
-    going_on.close(signal.name());
+    probes.stop(signal.name());
 
     shown.say(&Line::new(
         Happening::Stopping,

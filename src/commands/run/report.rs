@@ -190,7 +190,7 @@ fn why_not_ready(now: &Snapshot) -> Option<String> {
         return Some(message.clone());
     }
     if let Some(error) = &now.topology_error {
-        return Some(error.clone());
+        return Some(error.to_string());
     }
     (now.masters > 0).then(|| format!("{}/{} masters subscribed and scanned", now.subscribed_masters, now.masters))
 }

@@ -13,7 +13,7 @@ use crate::{
         queue::Waiting,
     },
     meters::Attempt,
-    model::Millis,
+    model::{Failure, Millis},
     store::{self, Pending, StoreError},
 };
 
@@ -23,7 +23,8 @@ impl Driver {
             Ok(ended) => ended,
             Err(error) if error.is_cancelled() => return,
             Err(error) => {
-                (error.id(), Answer::None(Attempt::Other, "the attempt ended by a fault of this program".to_owned()))
+                let why = "the attempt ended by a fault of this program".to_owned();
+                (error.id(), Answer::None { sort: Attempt::Other, failure: Failure::Other, why })
             }
         };
         let Some(UnderWay { waiting, since, began, generation }) = self.under_way.remove(&id) else { return };
@@ -52,6 +53,7 @@ impl Driver {
             info!(listener = %self.settings.listener, failures = self.snapshot.consecutive_failures, "The webhook answers again.");
             self.snapshot.consecutive_failures = 0;
             self.snapshot.last_error = None;
+            self.snapshot.last_failure = None;
         }
     }
 
@@ -64,7 +66,7 @@ impl Driver {
         let settled_at = waiting.event.settled_at;
         let failed = Failed { answer, attempts, refused, settled_at, now: at, chance: rand::random() };
         let verdict = failed.verdict(&self.settings.delivery);
-        self.count_failure(answer.reason());
+        self.count_failure(answer.reason(), answer.failure());
         match verdict {
             Verdict::Pause => {
                 if current && !self.gone {
@@ -94,13 +96,14 @@ impl Driver {
         }
     }
 
-    fn count_failure(&mut self, reason: String) {
+    fn count_failure(&mut self, reason: String, failure: Failure) {
         if self.snapshot.consecutive_failures == 0 {
             warn!(listener = %self.settings.listener, %reason, "The webhook failed; it is tried again.");
         }
         self.snapshot.failed_attempts += 1;
         self.snapshot.consecutive_failures += 1;
         self.snapshot.last_error = Some(reason);
+        self.snapshot.last_failure = Some(failure);
     }
 
     pub(super) fn stored(&mut self, stored: Result<(), StoreError>) -> Result<(), StoreError> {

@@ -1,12 +1,16 @@
 //! The store's calls: each enqueues before it returns.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use redis::Value;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    RedisStore, epoch,
+    RedisStore, epoch, facts,
     id::{pack, unpack},
     jobs::{Args, Job, Write, text},
     names::{Kind, partition_of},
@@ -16,7 +20,7 @@ use super::{
     queues::{all, of},
     record::{self, PLACE},
     reply,
-    script::{COUNTS, HEAD, KNOWN},
+    script::KNOWN,
 };
 use crate::{
     model::{EventId, Key, Millis, NodeId},
@@ -208,18 +212,27 @@ impl Store for RedisStore {
     }
 
     fn counts(&self) -> Reply<Counts> {
-        let partitions = 0..self.partitions();
-        let parts = self.shared.queues.read(&COUNTS, partitions.map(|partition| (partition, Args::new())));
+        let parts = self.fan(Job::Count);
         Box::pin(async move { Ok(all(parts?).await?.iter().fold(Counts::default(), |counts, part| sum(counts, part))) })
     }
     fn durability(&self) -> Reply<Durability> {
-        // TODO piece 4
-        let probe = self.shared.queues.read(&HEAD, [(0, Args::new())]);
-        Box::pin(async { all(probe?).await.map(|_| Durability::Volatile { reason: "?".into(), fix: "?".into() }) })
+        let (shared, slots) = (Arc::clone(&self.shared), self.slots.clone());
+        let open = self.shared.queues.open();
+        Box::pin(async move {
+            open?;
+            let until = Instant::now() + shared.settings.patience;
+            let mut servers = BTreeMap::new();
+            for slot in slots {
+                let (node, facts) = shared.link.facts(slot, shared.settings.policy_check / 2, until).await?;
+                facts.policy.clone().trusted(&node)?;
+                servers.insert(node, facts);
+            }
+            Ok(facts::durability(&servers.into_iter().collect::<Vec<_>>()))
+        })
     }
     fn destroy(&self, epoch: Epoch) -> Reply<()> {
         let emptied = self.everywhere(epoch, &vec!["destroy_some".into()]);
-        let (shared, link) = (Arc::clone(&self.shared), Arc::clone(&self.shared.link));
+        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             emptied.await?;
             // What is called behind this is refused.
@@ -235,18 +248,12 @@ impl Store for RedisStore {
             shared.queues.put(jobs)?;
             let buried = all(buried).await;
             all(closed).await?;
-            link.close().await;
             buried.map(drop)
         })
     }
     fn close(&self) -> Reply<()> {
         let parts = self.fan(Job::Close);
-        let link = Arc::clone(&self.shared.link);
-        Box::pin(async move {
-            all(parts?).await?;
-            link.close().await;
-            Ok(())
-        })
+        Box::pin(async move { all(parts?).await.map(drop) })
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     jobs::{Decision, Job, Raise, Role, text},
     queues::{Part, Queues, all, of},
     reply,
-    script::{self, HEAD},
+    script::{self, PROBE},
     worker::Worker,
 };
 use crate::store::{Epoch, StoreError};
@@ -27,7 +27,7 @@ pub(super) fn enqueue(queues: &Queues) -> Result<Vec<Part<Epoch>>, StoreError> {
     let (mut jobs, mut epochs, mut parts) = (Vec::new(), Vec::new(), Vec::new());
     for partition in 0..queues.partitions() {
         let (answer, part) = oneshot::channel();
-        jobs.push((partition, Job::Read { script: &HEAD, args: Vec::new(), answer }));
+        jobs.push((partition, Job::Read { script: &PROBE, args: Vec::new(), answer }));
         epochs.push(part);
     }
     let mut first = Some((epochs, told));
@@ -107,6 +107,7 @@ impl Worker {
 
     /// What came before is another owner's to keep.
     fn own(&mut self, epoch: Epoch, seq: u64) {
+        self.counted = None;
         self.taken = epoch;
         // The raise itself is repeated where it is lost.
         self.journal.clear(seq.saturating_sub(1));

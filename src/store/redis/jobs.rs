@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::{oneshot, watch};
 
-use super::script::Script;
+use super::{names::Kind, script::Script};
 use crate::store::{Epoch, StoreError};
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -33,6 +33,19 @@ pub(super) enum Job {
         args: Args,
         answer: Answer<Vec<redis::Value>>,
     },
+    /// A page of a set, by page.lua.
+    Page {
+        set: Kind,
+        args: Args,
+        answer: Answer<Vec<redis::Value>>,
+    },
+    /// Whether the owner still is one and may write.
+    Check {
+        epoch: Epoch,
+        answer: Answer<String>,
+    },
+    /// How much there is.
+    Count(Answer<Vec<redis::Value>>),
     Raise(Raise),
     Close(Answer<()>),
 }

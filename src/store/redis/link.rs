@@ -7,30 +7,28 @@
 //! # Guarantees
 //! - A call ends by the given time. One that ended with an error may have been done all the same, even afterwards.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo,
-    RedisError, RedisResult, Value, aio::MultiplexedConnection, cmd,
-};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep_until, timeout, timeout_at},
-};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection, cmd};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
+    facts::Facts,
+    line::Line,
     refusal::{Refusal, classify},
     routes::Routes,
     script::Script,
-    settings::{Mode, Settings},
+    settings::{Mode, Reach, Settings},
 };
 use crate::{
     model::{Address, Slot},
     store::StoreError,
 };
 
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_millis(750);
 /// Between two attempts: doubled from the first to the second.
 const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(160));
 /// Redirections are followed at once so often in a row.
@@ -44,18 +42,44 @@ pub struct Call<'a> {
     pub args: &'a [Vec<u8>],
 }
 
-/// The connections to the nodes of one Redis, shared by all partitions.
+/// The links of all stores of a process: one for each Redis and credentials, however many listeners it serves.
+#[derive(Default)]
+pub struct Links(Mutex<HashMap<Reach, Weak<Link>>>);
+
+impl Links {
+    pub(super) fn of(&self, settings: &Settings) -> Arc<Link> {
+        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|_, link| link.strong_count() > 0);
+        let reach = settings.reach();
+        if let Some(link) = links.get(&reach).and_then(Weak::upgrade) {
+            return link;
+        }
+        let link = Arc::new(Link::new(settings.clone()));
+        links.insert(reach, Arc::downgrade(&link));
+        link
+    }
+}
+
+/// The connections to the nodes of one Redis, shared by all partitions of all its stores. They end with the last of those.
 pub struct Link {
     settings: Settings,
     routes: Routes,
-    connections: Mutex<HashMap<Address, MultiplexedConnection>>,
-    asking: Mutex<()>,
+    nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// What is shared of a node.
+#[derive(Default)]
+struct Node {
+    line: Line,
+    /// What it said of itself, and when; or that it may not be asked.
+    facts: tokio::sync::Mutex<Option<(Instant, Result<Facts, StoreError>)>>,
 }
 
 impl Link {
     pub fn new(settings: Settings) -> Self {
         let routes = Routes::new(settings.addresses.clone(), settings.address_map.clone());
-        Self { settings, routes, connections: Mutex::default(), asking: Mutex::default() }
+        Self { settings, routes, nodes: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
     /// Runs it on the slot's master, wherever that comes to be, until `until`.
@@ -94,7 +118,7 @@ impl Link {
                 }
                 Refusal::Moved(to) => self.routes.moved(call.slot, to, &address),
                 Refusal::Ask(to) => asking = self.routes.read(to, &address),
-                Refusal::Away(_) => self.routes.doubt(call.slot, &address),
+                Refusal::Away(_) | Refusal::Egress(_) => self.routes.doubt(call.slot, &address),
                 Refusal::NoScript | Refusal::Busy(_) => {}
             }
             hops += 1;
@@ -105,11 +129,12 @@ impl Link {
         Err(refused.into_error())
     }
 
-    /// `INFO memory` of the slot's master, and its address.
-    pub async fn memory_info(&self, slot: Slot, until: Instant) -> Result<(Address, String), StoreError> {
+    /// What the slot's master says of itself, no older than `age`, and its address. Asked once for all who want to know.
+    pub async fn facts(&self, slot: Slot, age: Duration, until: Instant) -> Result<(Address, Facts), StoreError> {
         let mut wait = WAIT.0;
         loop {
-            let refused = match self.memory_info_once(slot, until).await {
+            let late = |_| Err(Refusal::Away("it does not say how it is set up".to_owned()));
+            let refused = match timeout_at(until, self.facts_once(slot, age, until)).await.unwrap_or_else(late) {
                 Ok(found) => return Ok(found),
                 Err(refused) => refused,
             };
@@ -120,14 +145,49 @@ impl Link {
         }
     }
 
-    async fn memory_info_once(&self, slot: Slot, until: Instant) -> Result<(Address, String), Refusal> {
+    async fn facts_once(&self, slot: Slot, age: Duration, until: Instant) -> Result<(Address, Facts), Refusal> {
         let address = self.owner(slot, until).await?;
-        let answer = self.attempt(&address, cmd("INFO").arg("memory"), false, until).await;
-        if matches!(answer, Err(Refusal::Away(_))) {
-            self.routes.doubt(slot, &address);
+        let node = self.node(&address);
+        let mut known = node.facts.lock().await;
+        let facts = match &*known {
+            Some((at, facts)) if at.elapsed() < age => facts.clone(),
+            _ => {
+                let facts = match self.ask_facts(&address, until).await {
+                    Ok(facts) => Ok(facts),
+                    Err(Refusal::Lasting(error)) => Err(error),
+                    Err(refused) => {
+                        if matches!(refused, Refusal::Away(_) | Refusal::Egress(_)) {
+                            self.routes.doubt(slot, &address);
+                        }
+                        return Err(refused);
+                    }
+                };
+                *known = Some((Instant::now(), facts.clone()));
+                facts
+            }
+        };
+        Ok((address, facts.map_err(Refusal::Lasting)?))
+    }
+
+    async fn ask_facts(&self, node: &Address, until: Instant) -> Result<Facts, Refusal> {
+        let mut info = String::new();
+        // One by one: before 7.0, INFO takes one section.
+        for section in ["memory", "persistence", "replication"] {
+            let answer = self.attempt(node, cmd("INFO").arg(section), false, until).await?;
+            let text: String = redis::from_redis_value(answer).map_err(|error| Refusal::Busy(error.to_string()))?;
+            info.push_str(&text);
         }
-        let text = redis::from_redis_value(answer?).map_err(|error| Refusal::Busy(error.to_string()))?;
-        Ok((address, text))
+        let facts = Facts::read(&info, None);
+        if facts.durable() {
+            return Ok(facts);
+        }
+        let saves = match self.attempt(node, cmd("CONFIG").arg("GET").arg("save"), false, until).await {
+            Ok(answer) => redis::from_redis_value::<Vec<String>>(answer).ok(),
+            // It need not be allowed.
+            Err(Refusal::Lasting(_)) => None,
+            Err(refused) => return Err(refused),
+        };
+        Ok(Facts::read(&info, saves.as_deref()))
     }
 
     async fn owner(&self, slot: Slot, until: Instant) -> Result<Address, Refusal> {
@@ -160,58 +220,32 @@ impl Link {
 
     async fn attempt(&self, node: &Address, command: &Cmd, asking: bool, until: Instant) -> Result<Value, Refusal> {
         let silent = || Refusal::Away(format!("{node} does not answer"));
-        let mut connection = timeout_at(until, self.connection(node)).await.unwrap_or_else(|_| Err(silent()))?;
+        let shared = self.node(node);
+        let opening = timeout_at(until, shared.line.open(node, &self.settings)).await;
+        let mut open = opening.unwrap_or_else(|_| Err(silent()))?;
         let limit = until.min(Instant::now() + self.settings.attempt);
-        let answer = timeout_at(limit, send(&mut connection, command, asking)).await;
+        let answer = timeout_at(limit, send(&mut open.connection, command, asking)).await;
         match answer {
             Ok(Ok(Value::ServerError(error))) => Err(classify(&RedisError::from(error), &node.to_string())),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 let refusal = classify(&error, &node.to_string());
                 if matches!(refusal, Refusal::Away(_)) {
-                    self.connections.lock().await.remove(node);
+                    shared.line.end(&open).await;
                 }
                 Err(refusal)
             }
             Err(_) => {
                 // What was sent may still be done.
-                self.connections.lock().await.remove(node);
+                shared.line.end(&open).await;
                 Err(silent())
             }
         }
     }
 
-    async fn connection(&self, node: &Address) -> Result<MultiplexedConnection, Refusal> {
-        if let Some(connection) = self.connections.lock().await.get(node) {
-            return Ok(connection.clone());
-        }
-        // Not under the lock: a hung node must not keep others from theirs.
-        let connecting = timeout(CONNECT, self.connect(node)).await;
-        let silent = |_| Err(Refusal::Away(format!("{node} does not take connections")));
-        let connected =
-            connecting.map_or_else(silent, |made| made.map_err(|error| classify(&error, &node.to_string())));
-        Ok(self.connections.lock().await.entry(node.clone()).or_insert(connected?).clone())
-    }
-
-    async fn connect(&self, node: &Address) -> RedisResult<MultiplexedConnection> {
-        let mut login = RedisConnectionInfo::default();
-        if let Some(username) = &self.settings.username {
-            login = login.set_username(username);
-        }
-        if let Some(password) = &self.settings.password {
-            login = login.set_password(password);
-        }
-        let info =
-            ConnectionAddr::Tcp(node.host.to_string(), node.port).into_connection_info()?.set_redis_settings(login);
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            // Longer than we wait ourselves.
-            .set_response_timeout(Some(self.settings.attempt * 2));
-        Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
-    }
-
-    pub async fn close(self: Arc<Self>) {
-        self.connections.lock().await.clear();
+    fn node(&self, address: &Address) -> Arc<Node> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(nodes.entry(address.clone()).or_default())
     }
 }
 

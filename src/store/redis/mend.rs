@@ -35,6 +35,7 @@ impl Worker {
 
     /// Makes the writes again that are not there any more, in their order.
     pub async fn mend(&mut self) -> Result<(), StoreError> {
+        self.counted = None;
         let (mut seq, mut epoch) = self.init().await?;
         let epoch_lost = epoch < self.taken;
         if epoch_lost {

@@ -37,7 +37,6 @@ use tokio::{task::JoinSet, time::Instant};
 
 use self::{
     journal::Journal,
-    link::Link,
     names::Names,
     places::{Counter, Newest, Whereabouts},
     queues::Queues,
@@ -45,19 +44,22 @@ use self::{
     worker::{Shared, Worker},
 };
 pub use self::{
+    link::Links,
     names::PREFIX,
     settings::{Mode, PARTITIONS, Settings},
 };
 #[cfg(doc)]
 use super::Store;
 use super::{Epoch, StoreError};
-use crate::model::ListenerId;
+use crate::model::{ListenerId, Slot};
 
 mod calls;
 mod epoch;
+mod facts;
 mod id;
 mod jobs;
 mod journal;
+mod line;
 mod link;
 mod mend;
 mod names;
@@ -80,6 +82,8 @@ pub struct RedisStore {
     shared: Arc<Shared>,
     appended: Counter,
     whereabouts: Arc<Whereabouts>,
+    /// Of the partitions.
+    slots: Vec<Slot>,
     /// They end when they are closed, or with the store.
     _tasks: JoinSet<()>,
 }
@@ -91,9 +95,15 @@ impl RedisStore {
     /// [`StoreError::Evicts`] where a master may evict what has no TTL, [`StoreError::Denied`] where a right is missing that a
     /// write would need, [`StoreError::Newer`] for a schema of a later release.
     pub async fn open(settings: Settings, listener: &ListenerId) -> Result<Self, StoreError> {
+        Self::open_over(&Links::default(), settings, listener).await
+    }
+
+    /// As [`Self::open`], over connections that are shared.
+    pub async fn open_over(links: &Links, settings: Settings, listener: &ListenerId) -> Result<Self, StoreError> {
         let names = Names::of(listener, settings.partitions);
+        let slots = names.iter().map(|names| names.slot).collect();
         let shared = Arc::new(Shared {
-            link: Arc::new(Link::new(settings.clone())),
+            link: links.of(&settings),
             queues: Queues::new(names.len()),
             newest: Newest::new(),
             writer: format!("{:016x}", rand::random::<u64>()),
@@ -113,7 +123,7 @@ impl RedisStore {
             tasks.spawn(worker.serve());
         }
         let (appended, whereabouts) = (Counter::from_clock(), Arc::new(Whereabouts::new()));
-        Ok(Self { shared, appended, whereabouts, _tasks: tasks })
+        Ok(Self { shared, appended, whereabouts, slots, _tasks: tasks })
     }
 
     /// How many writes a failover had lost and this process has made again.
@@ -134,8 +144,19 @@ impl Worker {
         let (keep, bytes) = (shared.settings.keep_writes, shared.settings.keep_bytes / shared.queues.partitions());
         let journal = Journal::new(keep, bytes);
         let upkeep = Upkeep::new(now);
-        let mut worker =
-            Self { shared, index, names, journal, seq: 0, next: 1, taken: Epoch(0), upkeep, seen: now, wrote: None };
+        let mut worker = Self {
+            shared,
+            index,
+            names,
+            journal,
+            seq: 0,
+            next: 1,
+            taken: Epoch(0),
+            upkeep,
+            seen: now,
+            wrote: None,
+            counted: None,
+        };
         // Before anything is put where it may be evicted.
         worker.check_policy(now).await?;
         let (seq, _) = worker.init().await?;

@@ -38,6 +38,18 @@ pub(super) enum Kind {
     Letters = 11,
 }
 
+impl Kind {
+    /// Where counts.lua counts it, or what it is a part of.
+    pub const fn count(self) -> usize {
+        match self {
+            Self::Due => 2,
+            Self::Outbox | Self::Untried | Self::PutOff => 3,
+            Self::Tried => 4,
+            Self::Parked | Self::Letters => 5,
+        }
+    }
+}
+
 /// The names of one partition's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Names {

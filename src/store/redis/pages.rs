@@ -12,7 +12,6 @@ use super::{
     names::Kind,
     queues::{Part, of},
     reply,
-    script::PAGE,
     worker::Shared,
 };
 use crate::{model::Millis, store::StoreError};
@@ -74,7 +73,8 @@ impl Reading {
     /// Enqueues the first pages.
     pub fn start(shared: &Arc<Shared>, query: Query, after: Option<(i64, &[u8])>) -> Result<Self, StoreError> {
         let partitions = 0..shared.queues.partitions();
-        let parts = shared.queues.read(&PAGE, partitions.clone().map(|partition| (partition, query.args(after))))?;
+        let parts =
+            shared.queues.pages(query.set, partitions.clone().map(|partition| (partition, query.args(after))))?;
         let stream = |(partition, part)| Stream { partition, part: Some(part), rows: VecDeque::new(), more: true };
         let streams = partitions.zip(parts).map(stream).collect();
         Ok(Self { shared: Arc::clone(shared), query, streams })
@@ -94,7 +94,7 @@ impl Reading {
             let Some(row) = first.rows.pop_front() else { break };
             if first.rows.is_empty() && first.more {
                 let args = self.query.args(Some((row.score, &row.member)));
-                first.part = self.shared.queues.read(&PAGE, [(first.partition, args)])?.pop();
+                first.part = self.shared.queues.pages(self.query.set, [(first.partition, args)])?.pop();
             }
             found.extend(keep(row));
         }

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::jobs::{self, Args, Job, Next};
-use super::script::Script;
+use super::{names::Kind, script::Script};
 use crate::store::StoreError;
 
 /// Jobs that may wait for a partition.
@@ -39,6 +39,11 @@ impl Queues {
 
     pub fn partitions(&self) -> usize {
         self.woken.len()
+    }
+
+    /// Fails where nothing more is taken.
+    pub fn open(&self) -> Result<(), StoreError> {
+        self.put(Vec::new())
     }
 
     /// Puts jobs into the queues of the partitions named, or none of them into any.
@@ -72,6 +77,22 @@ impl Queues {
             .map(|(partition, args)| {
                 let (answer, part) = oneshot::channel();
                 ((partition, Job::Read { script, args, answer }), part)
+            })
+            .unzip();
+        self.put(jobs).map(|()| answers)
+    }
+
+    /// Pages of a set of the partitions named, each with the arguments of page.lua.
+    pub fn pages(
+        &self,
+        set: Kind,
+        parts: impl IntoIterator<Item = (usize, Args)>,
+    ) -> Result<Vec<Part<Vec<redis::Value>>>, StoreError> {
+        let (jobs, answers): (Vec<_>, Vec<_>) = parts
+            .into_iter()
+            .map(|(partition, args)| {
+                let (answer, part) = oneshot::channel();
+                ((partition, Job::Page { set, args, answer }), part)
             })
             .unzip();
         self.put(jobs).map(|()| answers)

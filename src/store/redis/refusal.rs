@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError};
 
-use crate::store::StoreError;
+use crate::{dial, model::FaultCategory, store::StoreError};
 
 /// Why a command was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Refusal {
     Busy(String),
     /// The node is not, or no longer, who should be asked; or it does not answer.
     Away(String),
+    /// The operator may not dial the node. Another one it may.
+    Egress(String),
     /// It stays so until somebody does something.
     Lasting(StoreError),
 }
@@ -31,6 +33,7 @@ impl Refusal {
                 StoreError::Unavailable(format!("its nodes send us to and fro, last to {to}; see CLUSTER NODES"))
             }
             Self::Busy(why) | Self::Away(why) => StoreError::Unavailable(why),
+            Self::Egress(why) => StoreError::EgressRefused(why),
         }
     }
 }
@@ -46,6 +49,9 @@ pub fn classify(error: &RedisError, node: &str) -> Refusal {
     let text = format!("{node}: {error}");
     if error.kind() == ErrorKind::AuthenticationFailed {
         return denied(&text);
+    }
+    if dial::category(error) == FaultCategory::EgressRefused {
+        return Refusal::Egress(text);
     }
     let Some(code) = error.code() else { return Refusal::Away(text) };
     let detail = error.detail().unwrap_or_default();

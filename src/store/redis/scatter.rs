@@ -32,7 +32,9 @@ impl RedisStore {
             let concerned = !args.is_empty() || (nothing && partition == 0);
             answers.push(concerned.then(|| {
                 let (answer, part) = oneshot::channel();
-                jobs.push((partition, Job::Write(Write { epoch, args, answer })));
+                let job =
+                    if nothing { Job::Check { epoch, answer } } else { Job::Write(Write { epoch, args, answer }) };
+                jobs.push((partition, job));
                 part
             }));
         }

@@ -26,4 +26,6 @@ scripts! {
     COUNTS "lua/counts.lua"
     HEAD "lua/head.lua"
     EXPIRE "lua/expire.lua"
+    PROBE "lua/probe.lua"
+    CHECK "lua/check.lua"
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::model::Address;
+use crate::{dial::Dialler, model::Address};
 
 /// How many partitions a listener's store has, unless a test says other. It is part of what lies in Redis: a change is a new
 /// schema. More would spread better and cost more scripts: this gives each of a few masters several.
 pub const PARTITIONS: u16 = 16;
 
 /// What kind of Redis it lies in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     Cluster,
     /// One server: the first of the addresses.
@@ -24,6 +24,8 @@ pub struct Settings {
     pub addresses: Vec<Address>,
     /// Where to dial instead of what a node announces.
     pub address_map: Vec<(Address, Address)>,
+    /// What may be dialled of all that.
+    pub dialler: Dialler,
     pub username: Option<String>,
     pub password: Option<String>,
     pub partitions: u16,
@@ -35,18 +37,34 @@ pub struct Settings {
     pub keep_writes: Duration,
     /// ... of all partitions together, in bytes at most.
     pub keep_bytes: usize,
-    /// How often a partition that was written to lately is asked whether it has lost something.
+    /// How often a partition that was just written to is asked whether it has lost something.
     pub probe: Duration,
-    /// How often the servers' eviction policy is looked at.
+    /// How old may be what the servers say of their eviction policy and persistence.
     pub policy_check: Duration,
 }
 
+/// What two settings have in common that lead to the same connections.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Reach {
+    mode: Mode,
+    addresses: Vec<Address>,
+    address_map: Vec<(Address, Address)>,
+    username: Option<String>,
+    password: Option<String>,
+}
+
 impl Settings {
+    pub(super) fn reach(&self) -> Reach {
+        let Self { mode, addresses, address_map, username, password, .. } = self.clone();
+        Reach { mode, addresses, address_map, username, password }
+    }
+
     pub fn new(mode: Mode, addresses: Vec<Address>) -> Self {
         Self {
             mode,
             addresses,
             address_map: Vec::new(),
+            dialler: Dialler::everything(),
             username: None,
             password: None,
             partitions: PARTITIONS,

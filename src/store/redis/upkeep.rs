@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{jobs::text, script, worker::Worker};
-use crate::store::StoreError;
+use crate::{model::Address, store::StoreError};
 
 /// How long our keys live without us.
 const LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -15,7 +15,7 @@ const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a server does when its memory is used up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Policy {
+pub enum Policy {
     Nothing,
     EvictsVolatile,
     EvictsAll(String),
@@ -32,6 +32,14 @@ impl Policy {
             Some(policy) if policy.starts_with("volatile-") => Self::EvictsVolatile,
             Some(policy) if policy.starts_with("allkeys-") => Self::EvictsAll(policy.to_owned()),
             _ => Self::Unknown,
+        }
+    }
+
+    /// The policy of `node`, unless it is one that a ledger must not be trusted to.
+    pub fn trusted(self, node: &Address) -> Result<Self, StoreError> {
+        match self {
+            Self::EvictsAll(policy) => Err(StoreError::Evicts { node: node.to_string(), policy }),
+            policy => Ok(policy),
         }
     }
 
@@ -73,9 +81,7 @@ impl Worker {
         self.upkeep.next = now + self.shared.settings.policy_check;
         match self.look_after(now).await {
             Ok(()) => {}
-            Err(error @ StoreError::Evicts { .. }) => {
-                tracing::error!(partition = self.index, %error, "The ledger may be evicted.");
-            }
+            // That it may be evicted, or that it is denied to us, is told by `durability` and by whoever writes.
             Err(error) => tracing::debug!(partition = self.index, %error, "The lifetime of keys was not renewed."),
         }
     }
@@ -83,11 +89,10 @@ impl Worker {
     /// The server's policy, unless it is one that the ledger must not be trusted to.
     pub async fn check_policy(&self, now: Instant) -> Result<Policy, StoreError> {
         let until = now + self.shared.settings.patience;
-        match self.shared.link.memory_info(self.names.slot, until).await {
-            Ok((node, info)) => match Policy::read(&info) {
-                Policy::EvictsAll(policy) => Err(StoreError::Evicts { node: node.to_string(), policy }),
-                policy => Ok(policy),
-            },
+        // A little less than until the next look, which is to be of its own.
+        let age = self.shared.settings.policy_check.mul_f64(0.9);
+        match self.shared.link.facts(self.names.slot, age, until).await {
+            Ok((node, facts)) => facts.policy.trusted(&node),
             Err(StoreError::Denied(_)) => Ok(Policy::Unknown),
             Err(error) => Err(error),
         }

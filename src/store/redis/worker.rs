@@ -1,9 +1,12 @@
 //! The task of one partition. It has one script under way at a time: so writes are in order, those that gather meanwhile go
 //! together, and one that got no answer can be sent again without being done twice.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use redis::Value;
@@ -13,7 +16,7 @@ use super::{
     jobs::{Answer, Args, CHUNK, Job, Next, Write, text, written},
     journal::Journal,
     link::{Call, Link},
-    names::Names,
+    names::{Kind, Names},
     places::Newest,
     queues::Queues,
     reply::{self, Done, Outcome},
@@ -50,6 +53,9 @@ pub(super) struct Worker {
     pub seen: Instant,
     /// When something was written last, the epoch included: so long ago, a failover takes nothing back.
     pub wrote: Option<Instant>,
+    /// What the partition's owner has counted since it wrote last, and when: whoever runs a listener counts it each second, and
+    /// one of many that has nothing to do is to cost its Redis nothing.
+    pub counted: Option<(Instant, Vec<Value>)>,
 }
 
 /// Tells the queues that the task has ended, however it came to that.
@@ -61,6 +67,8 @@ impl Drop for Ending<'_> {
     }
 }
 
+/// What was counted is counted again after this, should it not be what we think.
+const COUNTED: Duration = Duration::from_secs(600);
 /// A loss that comes again while it is mended is left to the next call.
 const MENDINGS: usize = 3;
 
@@ -85,6 +93,9 @@ impl Worker {
 
     async fn other(&mut self, job: Job) {
         match job {
+            Job::Check { epoch, answer } => drop(answer.send(self.check(epoch).await)),
+            Job::Page { set, args, answer } => drop(answer.send(self.page(set, &args).await)),
+            Job::Count(answer) => drop(answer.send(self.count().await)),
             Job::Read { script, args, answer } => drop(answer.send(self.read(script, &args).await)),
             Job::Repeated { epoch, args, answer } => drop(answer.send(self.repeat(epoch, &args).await)),
             Job::Raise(raise) => self.raise(raise).await,
@@ -95,7 +106,14 @@ impl Worker {
     /// When to look again though nobody calls.
     fn wake(&self) -> Instant {
         let next = self.upkeep.next();
-        self.wrote.map_or(next, |_| next.min(self.seen + self.shared.settings.probe))
+        self.probing().map_or(next, |probe| next.min(probe))
+    }
+
+    /// When to ask whether what was written is still there: the less often the longer ago it was, for what a failover takes is
+    /// what was written just before it, and there may be many listeners; `None` where there is nothing to lose.
+    fn probing(&self) -> Option<Instant> {
+        let wrote = self.wrote?;
+        Some(self.seen + self.shared.settings.probe.max(self.seen.saturating_duration_since(wrote) / 4))
     }
 
     /// What is done from time to time.
@@ -104,10 +122,10 @@ impl Worker {
         self.journal.trim(now);
         self.wrote =
             self.wrote.filter(|wrote| now.saturating_duration_since(*wrote) <= self.shared.settings.keep_writes);
-        if self.wrote.is_some() && now >= self.seen + self.shared.settings.probe {
+        if self.probing().is_some_and(|probe| now >= probe) {
             // Whatever comes of it: the next is as far away.
             self.seen = now;
-            if let Err(error) = self.read(&script::HEAD, &[]).await {
+            if let Err(error) = self.read(&script::PROBE, &[]).await {
                 tracing::debug!(partition = self.index, %error, "The partition could not be probed.");
             }
         }
@@ -122,6 +140,35 @@ impl Worker {
     /// Whether what a script found is not what was written.
     pub fn is_lost(&self, found: Option<(u64, Epoch)>) -> bool {
         found.is_none_or(|(seq, epoch)| seq < self.seq || epoch < self.taken)
+    }
+
+    async fn check(&mut self, mine: Epoch) -> Result<String, StoreError> {
+        let answer = self.read(&script::CHECK, &[text(mine.0)]).await?;
+        let (_, newest) = reply::head(&answer).ok_or_else(|| reply::unexpected(&answer))?;
+        if newest > mine { Err(StoreError::Fenced { mine, newest }) } else { Ok(String::new()) }
+    }
+
+    fn counted(&self) -> Option<&[Value]> {
+        self.counted.as_ref().filter(|(at, _)| at.elapsed() < COUNTED).map(|(_, counted)| counted.as_slice())
+    }
+
+    async fn page(&mut self, set: Kind, args: &Args) -> Result<Vec<Value>, StoreError> {
+        let none = |counted: &[Value]| counted.get(set.count()).and_then(reply::number) == Some(0);
+        if self.counted().is_some_and(none) {
+            return Ok(vec![Value::Nil, Value::Nil, Value::Int(0)]);
+        }
+        self.read(&script::PAGE, args).await
+    }
+
+    async fn count(&mut self) -> Result<Vec<Value>, StoreError> {
+        if let Some(counted) = self.counted() {
+            return Ok(counted.to_vec());
+        }
+        let answer = self.read(&script::COUNTS, &[]).await?;
+        // Another owner's writes we do not see.
+        let ours = self.taken > Epoch(0) && reply::head(&answer).is_some_and(|(_, epoch)| epoch == self.taken);
+        self.counted = ours.then(|| (Instant::now(), answer.clone()));
+        Ok(answer)
     }
 
     pub async fn read(&mut self, script: &'static Script, args: &[Vec<u8>]) -> Result<Vec<Value>, StoreError> {
@@ -152,6 +199,7 @@ impl Worker {
 
     /// Does a batch once, however often it has to be sent.
     async fn write(&mut self, jobs: Args) -> Result<Outcome, StoreError> {
+        self.counted = None;
         for _ in 0..2 * MENDINGS {
             let mine = self.next;
             self.next += 1;

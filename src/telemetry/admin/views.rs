@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     listener::{Hold, NodeSnapshot, Role, Snapshot, Snapshots},
-    model::{ListenerId, Millis},
+    model::{Failure, ListenerId, Millis, NotificationFault},
     store::DeadLetter,
 };
 
@@ -106,7 +106,8 @@ fn view(snapshot: &Snapshot) -> Value {
             Hold::DeploymentChanged { message } => json!({"reason": "DeploymentChanged", "message": message}),
             Hold::Store { category, message } => json!({"reason": category, "message": message}),
         }),
-        "topologyError": snapshot.topology_error,
+        "topologyError": snapshot.topology_error.as_ref().map(|fault| &fault.message),
+        "topologyErrorCategory": snapshot.topology_error.as_ref().map(|fault| fault.category.as_str()),
         "storeError": snapshot.store_error,
         "tracked": counts.tracked,
         "gaps": snapshot.gaps,
@@ -125,6 +126,7 @@ fn view(snapshot: &Snapshot) -> Value {
             "failedAttempts": delivery.failed_attempts,
             "consecutiveFailures": delivery.consecutive_failures,
             "lastError": delivery.last_error,
+            "lastFailure": delivery.last_failure.map(Failure::as_str),
             "paused": delivery.paused,
         },
         "nodes": snapshot.nodes.iter().map(node).collect::<Vec<_>>(),
@@ -143,6 +145,8 @@ fn node(node: &NodeSnapshot) -> Value {
         "notifyKeyspaceEvents": node.notify_keyspace_events,
         "notifications": node.notifications,
         "clockOffsetMs": node.clock_offset_ms,
-        "lastError": node.last_error.as_deref(),
+        "notificationFault": node.notification_fault.as_ref().map(NotificationFault::as_str),
+        "lastError": node.last_error.as_ref().map(|fault| &fault.message),
+        "lastErrorCategory": node.last_error.as_ref().map(|fault| fault.category.as_str()),
     })
 }

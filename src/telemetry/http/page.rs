@@ -98,7 +98,7 @@ fn problems(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
     let failing = failing.map(|error| format!("{error} ({} failures in a row)", delivery.consecutive_failures));
     [
         ("Holds:", hold),
-        ("Topology:", snapshot.topology_error.clone()),
+        ("Topology:", snapshot.topology_error.as_ref().map(ToString::to_string)),
         ("Store:", snapshot.store_error.clone()),
         ("Nothing is sent:", delivery.paused.clone()),
         ("Webhook:", failing),
@@ -118,13 +118,13 @@ fn node_row(html: &mut String, node: &NodeSnapshot) -> fmt::Result {
         (true, false) => ("warn", "notifications are off"),
         (false, _) => ("bad", "not subscribed"),
     };
-    let error = node.last_error.as_deref().filter(|_| class != "good").unwrap_or_default();
+    let error = node.last_error.as_ref().filter(|_| class != "good").map(ToString::to_string).unwrap_or_default();
     write!(
         html,
         "<tr><td>{}<td>{role}<td class=\"n\">{} slots<td><b class=\"{class}\">{state}</b><td>{}<td class=\"id\">{}",
         Text(&node.address.to_string()),
         node.slots,
-        Text(error),
+        Text(&error),
         Text(node.id.as_str())
     )
 }

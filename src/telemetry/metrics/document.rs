@@ -74,7 +74,6 @@ fn labels(text: &mut String) -> fmt::Result {
         ("role", of("redis_expiry_node_subscribed", vec!["master", "replica"])),
         ("ready", of("redis_expiry_listeners", vec!["true", "false"])),
         ("result", of("redis_expiry_reconciles_total", words::<Outcome>())),
-        ("result", of("redis_expiry_lease_renewals_total", words::<Outcome>())),
     ] {
         debug_assert!(all().any(|known| known.shown_name() == family && known.labels.contains(&label)), "{family}");
         writeln!(text, "| `{label}` | `{family}` | {values} |")?;

@@ -205,12 +205,6 @@ pub const REPLICAS: Family =
     operator(family("redis_expiry_replicas", Kind::Gauge, &[], "Replicas with a live Lease, as this one sees them"));
 pub const RECONCILES: Family =
     operator(family("redis_expiry_reconciles", Kind::Counter, &["result"], "Reconciles, by how they went"));
-pub const LEASE_RENEWALS: Family = operator(family(
-    "redis_expiry_lease_renewals",
-    Kind::Counter,
-    &["result"],
-    "Renewals of this replica's Lease, by how they went",
-));
 pub const CPU: Family = process("process_cpu_seconds", Kind::Counter, "CPU time, of the user and of the system");
 pub const MEMORY: Family = process("process_resident_memory_bytes", Kind::Gauge, "Memory that is resident");
 pub const OPEN_FILES: Family = process("process_open_fds", Kind::Gauge, "Open file descriptors");
@@ -254,7 +248,7 @@ pub const SECTIONS: &[(&str, &[Family])] = &[
         ],
     ),
     ("Its nodes", &[NODE_SUBSCRIBED, NODE_NOTIFICATIONS, NODE_CLOCK_OFFSET]),
-    ("The operator", &[BUILD, LISTENERS, OWNED, WATCHED, REPLICAS, RECONCILES, LEASE_RENEWALS]),
+    ("The operator", &[BUILD, LISTENERS, OWNED, WATCHED, REPLICAS, RECONCILES]),
     ("The process", &[CPU, MEMORY, OPEN_FILES, MOST_FILES, STARTED]),
 ];
 

@@ -4,11 +4,15 @@ use super::{names::Shown, *};
 use crate::{
     listener::{NodeSnapshot, Role, Snapshot},
     meters::{Looked, Meters},
-    model::{Address, Evidence, ListenerId, NodeId},
+    model::{Address, Evidence, Fault, FaultCategory, ListenerId, NodeId},
     store::Counts,
 };
 
 const NOW: Millis = Millis(1_795_328_020_000);
+
+fn canary() -> Fault {
+    Fault { category: FaultCategory::Other, message: "canary".into() }
+}
 
 fn node() -> NodeSnapshot {
     NodeSnapshot {
@@ -21,8 +25,9 @@ fn node() -> NodeSnapshot {
         since: None,
         notify_keyspace_events: None,
         notifications: false,
+        notification_fault: None,
         clock_offset_ms: Some(-1_500),
-        last_error: Some("canary".into()),
+        last_error: Some(canary()),
     }
 }
 
@@ -36,7 +41,7 @@ fn input() -> Input {
         ready: true,
         nodes: vec![node()],
         counts: Counts { pending: 3, oldest_pending: Some(NOW.plus(-61_500)), ..Counts::default() },
-        topology_error: Some("canary".to_owned()),
+        topology_error: Some(canary()),
         meters: Some(meters.into()),
         ..Snapshot::default()
     };

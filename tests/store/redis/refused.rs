@@ -1,12 +1,16 @@
 //! What a server refuses: nothing is done by half, and the error says what to do.
 
 use redis::cmd;
-use redis_expiry_operator::store::{
-    Store, StoreError,
-    redis::{RedisStore, Settings},
+use redis_expiry_operator::{
+    commands::demo::cluster::{Cluster, Options},
+    dial::{Dialler, Egress},
+    store::{
+        Store, StoreError,
+        redis::{RedisStore, Settings},
+    },
 };
 
-use super::setup::{Redis, cluster, listener, settings};
+use super::setup::{Redis, cluster, listener, settings, shared};
 use crate::given::{FIRST, Fresh, apply, delivered, entry, given_events, id, names, outbox, record, settle};
 
 /// What docs and errors tell to grant.
@@ -24,7 +28,7 @@ const RIGHTS: [&str; 11] = [
     "+asking",
 ];
 
-async fn given_user(cluster: &redis_expiry_operator::commands::demo::cluster::Cluster, rights: &[&str]) -> Settings {
+async fn given_user(cluster: &Cluster, rights: &[&str]) -> Settings {
     for node in cluster.nodes() {
         let mut command = cmd("ACL");
         command.arg("SETUSER").arg("rx").arg("reset").arg("on").arg(">sesame").arg(rights);
@@ -111,4 +115,22 @@ async fn a_server_that_takes_no_writes_says_so() {
         cluster.config_set(&node, "min-replicas-to-write", "0").await.unwrap();
     }
     assert_eq!(apply(redis.store(), vec![record("a", 5)]).await, [true]);
+}
+
+#[tokio::test]
+async fn a_node_that_must_not_be_dialled_is_not_and_the_error_says_what_would_allow_it() {
+    let guarded = |cluster: &Cluster, allowed: &[&str]| {
+        let allowed = allowed.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        Settings { dialler: Dialler::new(Egress::guarded(allowed)), ..settings(cluster) }
+    };
+    let cluster = shared().await;
+    let error = RedisStore::open(guarded(cluster, &[]), &listener()).await.err().unwrap();
+    assert!(matches!(error, StoreError::EgressRefused(_)) && error.retryable(), "{error}");
+    assert!(error.to_string().contains("--allow-egress 127.0.0.1/32"), "{error}");
+    RedisStore::open(guarded(cluster, &["127.0.0.0/8"]), &listener()).await.unwrap();
+    // What a node announces is judged as the seeds are.
+    let directives = vec![("cluster-announce-ip".to_owned(), "169.254.7.7".to_owned())];
+    let cluster = Cluster::start(Options { masters: 1, replicas: 0, directives, ..Options::default() }).await.unwrap();
+    let error = RedisStore::open(guarded(&cluster, &["127.0.0.0/8"]), &listener()).await.err().unwrap();
+    assert!(matches!(&error, StoreError::EgressRefused(why) if why.contains("169.254.7.7")), "{error}");
 }

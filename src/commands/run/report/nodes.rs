@@ -24,7 +24,7 @@ pub(super) fn changes(report: &mut Report<'_>, before: &Snapshot, now: &Snapshot
 }
 
 fn new(report: &mut Report<'_>, node: &NodeSnapshot) {
-    let error = node.last_error.as_deref().filter(|_| !node.subscribed);
+    let error = why(node).filter(|_| !node.subscribed);
     let state = match (node.subscribed, error) {
         (true, _) => "subscribed".to_owned(),
         (false, None) => "found, connecting".to_owned(),
@@ -48,12 +48,12 @@ fn change(report: &mut Report<'_>, before: &NodeSnapshot, node: &NodeSnapshot) {
     match (before.subscribed, node.subscribed) {
         (false, true) => say(report, node, "subscribed", "subscribed"),
         (true, false) => {
-            let why = node.last_error.as_deref().unwrap_or("it is silent, or its connection ended");
+            let why = why(node).unwrap_or("it is silent, or its connection ended");
             say(report, node, "lost", &format!("not subscribed: {why}"));
         }
         // Why it can't be reached, when that is first known or is something else now.
         (false, false) if node.last_error.is_some() && before.last_error != node.last_error => {
-            let why = node.last_error.as_deref().unwrap_or_default();
+            let why = why(node).unwrap_or_default();
             say(report, node, "unreachable", &format!("not subscribed: {why}"));
         }
         _ => {}
@@ -66,7 +66,7 @@ fn settings(report: &mut Report<'_>, before: Option<&NodeSnapshot>, node: &NodeS
     let missing = |node: &NodeSnapshot| !node.notifications && node.notify_keyspace_events.is_some();
     match (before.is_some_and(missing), missing(node)) {
         (false, true) => {
-            let message = match node.last_error.as_deref() {
+            let message = match why(node) {
                 Some(error) if error.contains("notify-keyspace-events") => error.to_owned(),
                 _ => {
                     let found = node.notify_keyspace_events.as_deref().unwrap_or_default();
@@ -95,6 +95,11 @@ fn settings(report: &mut Report<'_>, before: Option<&NodeSnapshot>, node: &NodeS
         (Some(_), None) => say(report, node, "clockInStep", "its clock agrees with ours again"),
         _ => {}
     }
+}
+
+/// What is wrong with it.
+fn why(node: &NodeSnapshot) -> Option<&str> {
+    node.last_error.as_ref().map(|fault| &*fault.message)
 }
 
 fn say(report: &mut Report<'_>, node: &NodeSnapshot, state: &str, message: &str) {

@@ -5,7 +5,7 @@ use crate::{
     commands::output::Output,
     delivery,
     listener::{NodeSnapshot, Role},
-    model::{Address, Millis},
+    model::{Address, FaultCategory, Millis},
     store::Counts,
 };
 
@@ -21,6 +21,7 @@ fn node(id: &str, role: Role) -> NodeSnapshot {
         notify_keyspace_events: Some("AK".to_owned()),
         notifications: true,
         clock_offset_ms: Some(3),
+        notification_fault: None,
         last_error: None,
     }
 }
@@ -84,7 +85,7 @@ fn not_ready_says_why() {
         now.ready = false;
         now.subscribed_masters = 0;
         now.nodes[0].subscribed = false;
-        now.nodes[0].last_error = Some("connection refused".into());
+        now.nodes[0].last_error = Some(FaultCategory::Unreachable.fault("connection refused"));
     });
     assert_eq!(
         lost,
@@ -97,11 +98,12 @@ fn not_ready_says_why() {
     assert!(back[1].starts_with("ready: "));
     let [lost, _] = there_and_back(|now| {
         now.ready = false;
-        now.topology_error = Some("slots 0-99 have no owner".to_owned());
+        now.topology_error = Some(FaultCategory::Uncovered.fault("slots 0-99 have no owner"));
     });
     assert_eq!(lost, ["notReady: not ready: slots 0-99 have no owner"]);
     let starting = Snapshot::default();
-    let failing = Snapshot { topology_error: Some("no seed answers".to_owned()), ..Snapshot::default() };
+    let failing =
+        Snapshot { topology_error: Some(FaultCategory::Unreachable.fault("no seed answers")), ..Snapshot::default() };
     assert_eq!(said(starting, failing.clone()), ["notReady: not ready: no seed answers"]);
     assert_eq!(said(failing.clone(), failing), [""; 0], "it is said once");
 }

@@ -1,0 +1,168 @@
+//! What is worth an event: transitions, never a key. The reasons are constants; what must be read is in the conditions, for
+//! an event that is told again within six minutes keeps its first note.
+
+use std::time::Duration;
+
+use kube::{
+    Resource,
+    runtime::events::{Event, EventType},
+};
+use tokio::time::timeout;
+
+use super::{Context, reconcile::Guarded, status};
+use crate::api::{RedisExpiryListenerStatus as Status, condition, reason};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A note has at most 1 kB.
+const LONGEST: usize = 1000;
+
+/// One event to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    pub warning: bool,
+    pub reason: &'static str,
+    pub action: &'static str,
+    pub note: String,
+}
+
+fn normal(reason: &'static str, action: &'static str, note: impl Into<String>) -> Happening {
+    Happening { warning: false, reason, action, note: note.into() }
+}
+fn warning(reason: &'static str, action: &'static str, note: impl Into<String>) -> Happening {
+    Happening { warning: true, reason, action, note: note.into() }
+}
+
+/// What happened from one status to the next. Pure.
+pub fn between(before: &Status, after: &Status, new_gaps: u64) -> Vec<Happening> {
+    let mut happened = Vec::new();
+    let owner = after.owner.as_deref().unwrap_or_default();
+    if before.owner != after.owner {
+        let from = before.owner.as_deref().map(|from| format!(", from {from}")).unwrap_or_default();
+        happened.push(normal("OwnershipAcquired", "Own", format!("{owner} has the listener now{from}.")));
+    }
+    for now in &after.conditions {
+        let old = status::find(before, &now.type_);
+        if old.is_some_and(|old| old.status == now.status && old.reason == now.reason) {
+            continue;
+        }
+        let was = old.map(|old| old.status.as_str());
+        match (now.type_.as_str(), now.status.as_str()) {
+            (condition::CONNECTED, "True") => {
+                let again = before.conditions.iter().any(|c| c.type_ == condition::CONNECTED && c.status == "False");
+                let reason = if again { "Resubscribed" } else { "Subscribed" };
+                happened.push(normal(reason, "Subscribe", now.message.clone()));
+            }
+            (condition::READY, "False") if now.reason == reason::SUSPENDED => {
+                happened.push(normal("Suspended", "Suspend", now.message.clone()));
+            }
+            (condition::READY, "True") if old.is_some_and(|old| old.reason == reason::SUSPENDED) => {
+                happened.push(normal("Resumed", "Resume", "Delivery goes on."));
+            }
+            // The others say why.
+            (condition::READY, _) => {}
+            (condition::DELIVERING, "False") if now.reason == reason::SUSPENDED => {}
+            (condition::DELIVERING, "False") => {
+                happened.push(warning("DeliveryFailed", "Deliver", format!("{}: {}", now.reason, now.message)));
+            }
+            (condition::DELIVERING, "True") if was == Some("False") && now.reason == reason::DELIVERED => {
+                happened.push(normal("DeliveryRecovered", "Deliver", now.message.clone()));
+            }
+            (condition::CONNECTED, "False") if now.reason == reason::SCANNING => {}
+            (kind, "False") => {
+                if let Some(reason) = reason::ALL.iter().find(|reason| **reason == now.reason) {
+                    happened.push(warning(reason, action(kind), now.message.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+    if new_gaps > 0 {
+        let note = format!("{new_gaps} gap(s) in what was heard; what may have been missed is looked for.");
+        happened.push(warning("GapDetected", "Resync", note));
+    }
+    happened
+}
+
+fn action(kind: &str) -> &'static str {
+    match kind {
+        condition::ACCEPTED => "Validate",
+        condition::DURABLE => "Store",
+        condition::NOTIFICATIONS_ENABLED => "Inspect",
+        _ => "Connect",
+    }
+}
+
+/// Tells them; best effort.
+pub async fn publish(context: &Context, object: &Guarded, happened: Vec<Happening>) {
+    let about = object.object_ref(&());
+    for Happening { warning, reason, action, note } in happened {
+        let type_ = if warning { EventType::Warning } else { EventType::Normal };
+        let note = note.chars().take(LONGEST / 4).collect();
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
+        match timeout(PATIENCE, context.recorder.publish(&event, &about)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, reason, "An event was not published."),
+            Err(_) => tracing::debug!(reason, "An event was not published in time."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    use super::*;
+
+    fn status(owner: &str, conditions: &[(&str, &str, &str)]) -> Status {
+        let condition = |(kind, status, reason): &(&str, &str, &str)| Condition {
+            type_: (*kind).to_owned(),
+            status: (*status).to_owned(),
+            reason: (*reason).to_owned(),
+            message: "why".to_owned(),
+            observed_generation: Some(1),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        };
+        Status {
+            owner: Some(owner.to_owned()),
+            conditions: conditions.iter().map(condition).collect(),
+            ..Status::default()
+        }
+    }
+
+    fn reasons(before: &Status, after: &Status) -> Vec<&'static str> {
+        between(before, after, 0).into_iter().map(|happening| happening.reason).collect()
+    }
+
+    #[test]
+    fn only_transitions_are_told() {
+        let pending = status("a", &[(condition::CONNECTED, "Unknown", reason::PENDING)]);
+        let good = status("a", &[(condition::CONNECTED, "True", reason::ALL_NODES_SUBSCRIBED)]);
+        let bad = status("a", &[(condition::CONNECTED, "False", reason::AUTHENTICATION_FAILED)]);
+        assert_eq!(reasons(&Status::default(), &pending), ["OwnershipAcquired"]);
+        assert_eq!(reasons(&pending, &good), ["Subscribed"]);
+        assert_eq!(reasons(&good, &good), Vec::<&str>::new());
+        assert_eq!(reasons(&good, &bad), ["AuthenticationFailed"]);
+        assert_eq!(reasons(&bad, &bad), Vec::<&str>::new());
+        assert_eq!(reasons(&bad, &good), ["Resubscribed"]);
+        let other = status("b", &[(condition::CONNECTED, "True", reason::ALL_NODES_SUBSCRIBED)]);
+        assert_eq!(reasons(&good, &other), ["OwnershipAcquired"]);
+        assert_eq!(between(&good, &good, 2)[0].reason, "GapDetected");
+    }
+
+    #[test]
+    fn suspending_and_failing_have_words_of_their_own() {
+        let with = |ready: (&str, &str), delivering: (&str, &str)| {
+            let (r, d) = (condition::READY, condition::DELIVERING);
+            status("a", &[(r, ready.0, ready.1), (d, delivering.0, delivering.1)])
+        };
+        let good = with(("True", reason::LISTENING), ("True", reason::DELIVERED));
+        let suspended = with(("False", reason::SUSPENDED), ("False", reason::SUSPENDED));
+        let failing = with(("True", reason::LISTENING), ("False", reason::SINK_UNREACHABLE));
+        assert_eq!(reasons(&good, &suspended), ["Suspended"]);
+        assert_eq!(reasons(&suspended, &good), ["Resumed", "DeliveryRecovered"]);
+        assert_eq!(reasons(&good, &failing), ["DeliveryFailed"]);
+        assert_eq!(reasons(&failing, &good), ["DeliveryRecovered"]);
+    }
+}

@@ -1,0 +1,178 @@
+//! What a listener's status says, from how it fares. Pure: what was said before and the time are arguments.
+//!
+//! A status is written when it differs from the one before, so nothing in it may change by itself: times are whole seconds,
+//! a condition keeps its `lastTransitionTime`, counts are taken anew when [`Facts::sample`] says so or something else changes.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::{
+    api::{
+        DeliveryStatus, NodeRole, NodeStatus, Problem, RedisExpiryListenerStatus as Status, condition, reason,
+        status::{LONGEST_ERROR, LONGEST_MESSAGE, MOST_NODES},
+    },
+    listener::{NodeSnapshot, Role, Snapshot},
+    model::{Millis, NodeId},
+};
+
+mod conditions;
+
+use conditions::Verdict;
+
+/// What a status is made of.
+pub struct Facts<'a> {
+    /// Of the spec that `refused` and `suspend` are about.
+    pub generation: Option<i64>,
+    /// Why the spec is not carried out; empty where it is.
+    pub refused: &'a [Problem],
+    pub suspend: bool,
+    /// `None`: it does not run, or has not said anything yet.
+    pub snapshot: Option<&'a Snapshot>,
+    /// It was started a moment ago: what it does not know yet is no news.
+    pub starting: bool,
+    /// Whether the counts may be taken anew.
+    pub sample: bool,
+    /// This replica.
+    pub owner: &'a str,
+    pub now: Timestamp,
+}
+
+/// Since when each node was shown to be subscribed: by the time at which its connection was opened.
+#[derive(Debug, Default)]
+pub struct Shown(BTreeMap<NodeId, (Millis, Time)>);
+
+/// The status that follows `before`.
+pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
+    let mut status = Status { observed_generation: facts.generation, ..Status::default() };
+    // A restart is not news: what was said of the same spec stands until something else is known.
+    let known = facts.snapshot.is_some_and(|snapshot| snapshot.ready || snapshot.hold.is_some() || !facts.starting);
+    let resumes = !known && facts.refused.is_empty() && settled(before, facts.generation);
+    let verdicts = if resumes { None } else { Some(conditions::all(facts)) };
+    status.conditions = match &verdicts {
+        None => before.conditions.clone(),
+        Some(verdicts) => verdicts.iter().map(|(kind, verdict)| condition_of(before, kind, verdict, facts)).collect(),
+    };
+    match facts.snapshot.filter(|_| !resumes) {
+        Some(snapshot) if !snapshot.nodes.is_empty() => {
+            status.nodes = nodes(before, &snapshot.nodes, shown);
+            let (masters, subscribed) = (snapshot.masters, snapshot.subscribed_masters);
+            status.masters = i32::try_from(masters).ok();
+            status.subscribed_masters = i32::try_from(subscribed).ok();
+            status.subscribed = Some(format!("{subscribed}/{masters}"));
+        }
+        _ => {
+            status.nodes.clone_from(&before.nodes);
+            (status.masters, status.subscribed_masters) = (before.masters, before.subscribed_masters);
+            status.subscribed.clone_from(&before.subscribed);
+        }
+    }
+    status.owner = Some(facts.owner.to_owned());
+    (status.tracked, status.delivery) = (before.tracked, before.delivery.clone());
+    if let Some(snapshot) = facts.snapshot.filter(|snapshot| snapshot.ready)
+        && (facts.sample || status != *before)
+    {
+        status.tracked = i64::try_from(snapshot.counts.tracked).ok();
+        status.delivery = Some(delivery(before, snapshot));
+    }
+    status
+}
+
+/// Everything had been said of this generation, and that all is well.
+fn settled(before: &Status, generation: Option<i64>) -> bool {
+    let ready = before.conditions.iter().find(|condition| condition.type_ == condition::READY);
+    ready.is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
+}
+
+fn condition_of(before: &Status, kind: &str, verdict: &Verdict, facts: &Facts<'_>) -> Condition {
+    let old = before.conditions.iter().find(|condition| condition.type_ == kind);
+    let status = verdict.status.as_str();
+    let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.to_owned(),
+        message: shortened(&verdict.message, LONGEST_MESSAGE),
+        observed_generation: facts.generation,
+        last_transition_time: since.unwrap_or_else(|| seconds(facts.now)),
+    }
+}
+
+fn delivery(before: &Status, snapshot: &Snapshot) -> DeliveryStatus {
+    let last = snapshot.delivery.last_delivered.max(snapshot.counts.last_delivered).and_then(time);
+    let before = before.delivery.as_ref().and_then(|delivery| delivery.last_delivered_time.clone());
+    DeliveryStatus {
+        pending: i64::try_from(snapshot.counts.pending).ok(),
+        dead_lettered: i64::try_from(snapshot.counts.dead_letters).ok(),
+        last_delivered_time: last.max(before),
+    }
+}
+
+fn nodes(before: &Status, nodes: &[NodeSnapshot], shown: &mut Shown) -> Vec<NodeStatus> {
+    shown.0.retain(|id, _| nodes.iter().any(|node| node.id == *id));
+    let mut listed: Vec<NodeStatus> = nodes.iter().map(|node| node_of(before, node, shown)).collect();
+    listed.sort_by(|a, b| a.id.cmp(&b.id));
+    listed.truncate(MOST_NODES);
+    listed
+}
+
+fn node_of(before: &Status, node: &NodeSnapshot, shown: &mut Shown) -> NodeStatus {
+    let id = node.id.to_string();
+    let old = before.nodes.iter().find(|old| old.id == id);
+    let opened = node.since.filter(|_| node.subscribed);
+    let since = opened.and_then(|opened| {
+        let fresh = time(opened);
+        let since = match shown.0.get(&node.id) {
+            Some((same, since)) if *same == opened => Some(since.clone()),
+            Some(_) => fresh,
+            // The first connection of this process: the gap before it was resynced, or the node would not be scanned.
+            None => old.filter(|old| old.subscribed == Some(true)).and_then(|old| old.since.clone()).or(fresh),
+        };
+        if let Some(since) = &since {
+            shown.0.insert(node.id.clone(), (opened, since.clone()));
+        }
+        since
+    });
+    NodeStatus {
+        address: Some(node.address.to_string()),
+        role: Some(match node.role {
+            Role::Master => NodeRole::Master,
+            Role::Replica => NodeRole::Replica,
+        }),
+        slots: i32::try_from(node.slots).ok(),
+        subscribed: Some(node.subscribed),
+        since,
+        change_source: node.subscribed.then(|| "KeyspaceEvents".to_owned()),
+        notify_keyspace_events: node.notify_keyspace_events.clone(),
+        last_error: node.last_error.as_ref().map(|fault| shortened(&fault.message, LONGEST_ERROR)),
+        id,
+    }
+}
+
+/// Kubernetes' times have no fractions.
+fn seconds(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+fn time(at: Millis) -> Option<Time> {
+    Timestamp::from_millisecond(at.0).ok().map(seconds)
+}
+
+/// At most `most` characters.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
+}
+
+/// `None` where there is no such condition.
+pub fn find<'a>(status: &'a Status, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Whether it is known to be ready.
+pub fn is_ready(status: &Status) -> bool {
+    find(status, condition::READY).is_some_and(|ready| ready.status == "True" && ready.reason == reason::LISTENING)
+}
+
+#[cfg(test)]
+mod tests;

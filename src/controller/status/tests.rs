@@ -1,0 +1,252 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    listener::{Counts, Durability, Hold},
+    model::{Address, Failure, FaultCategory, NotificationFault},
+};
+
+fn node(id: &str, role: Role) -> NodeSnapshot {
+    NodeSnapshot {
+        id: NodeId::from(id),
+        address: Address::new("10.0.3.7", 6379),
+        role,
+        slots: 5461,
+        subscribed: true,
+        scanned: true,
+        since: Some(Millis(1_795_000_000_999)),
+        notify_keyspace_events: Some("Kg$xe".into()),
+        notifications: true,
+        notification_fault: None,
+        clock_offset_ms: Some(0),
+        last_error: None,
+    }
+}
+
+fn healthy() -> Snapshot {
+    Snapshot {
+        nodes: vec![node("b", Role::Master), node("a", Role::Replica)],
+        masters: 1,
+        subscribed_masters: 1,
+        ready: true,
+        counts: Counts { tracked: 7, pending: 2, ..Counts::default() },
+        ..Snapshot::default()
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_795_328_020 + second).unwrap()
+}
+
+fn facts(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
+    let now = at(now);
+    Facts {
+        generation: Some(3),
+        refused: &[],
+        suspend: false,
+        snapshot,
+        starting: false,
+        sample: false,
+        owner: "operator-a",
+        now,
+    }
+}
+
+fn step(before: &Status, facts: &Facts<'_>) -> Status {
+    next(before, facts, &mut Shown::default())
+}
+
+fn says(status: &Status, kind: &str) -> String {
+    let found = find(status, kind).unwrap();
+    format!("{} {}", found.status, found.reason)
+}
+
+#[test]
+fn on_the_first_visit_every_condition_is_there() {
+    let status = step(&Status::default(), &facts(None, 0));
+    let kinds: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    assert_eq!(kinds, condition::ALL);
+    assert_eq!(says(&status, condition::READY), "Unknown Pending");
+    assert_eq!(says(&status, condition::ACCEPTED), "True Valid");
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+    assert_eq!((status.observed_generation, status.owner.as_deref()), (Some(3), Some("operator-a")));
+}
+
+#[test]
+fn a_healthy_listener_is_ready_and_says_nothing_new_later() {
+    let snapshot = healthy();
+    let mut shown = Shown::default();
+    let first = next(&Status::default(), &facts(Some(&snapshot), 0), &mut shown);
+    for kind in condition::ALL {
+        assert_eq!(find(&first, kind).unwrap().status, "True", "{kind}");
+    }
+    assert_eq!(says(&first, condition::READY), "True Listening");
+    assert_eq!((first.subscribed.as_deref(), first.masters, first.tracked), (Some("1/1"), Some(1), Some(7)));
+    let ids: Vec<&str> = first.nodes.iter().map(|node| node.id.as_str()).collect();
+    assert_eq!(ids, ["a", "b"]);
+    // As it comes back from the API server.
+    let first: Status = serde_json::from_value(serde_json::to_value(&first).unwrap()).unwrap();
+    let busy = Snapshot { counts: Counts { tracked: 9, pending: 4, ..Counts::default() }, ..healthy() };
+    assert_eq!(next(&first, &facts(Some(&busy), 10), &mut shown), first, "counts alone are no reason");
+    let sampled = next(&first, &Facts { sample: true, ..facts(Some(&busy), 30) }, &mut shown);
+    assert_eq!((sampled.tracked, sampled.delivery.unwrap().pending), (Some(9), Some(4)));
+    assert_eq!(sampled.conditions, first.conditions);
+}
+
+#[test]
+fn a_restarted_operator_changes_only_the_owner_of_what_is_well() {
+    let snapshot = healthy();
+    let before = step(&Status::default(), &facts(Some(&snapshot), 0));
+    let starting = Facts { starting: true, owner: "operator-b", ..facts(None, 100) };
+    let after = step(&before, &starting);
+    assert_eq!(after, Status { owner: Some("operator-b".into()), ..before.clone() });
+    let connecting = Snapshot { nodes: Vec::new(), masters: 0, ready: false, ..healthy() };
+    assert_eq!(step(&after, &Facts { snapshot: Some(&connecting), ..starting }), after);
+    // Its own connections are of another time.
+    let mut anew = healthy();
+    for node in &mut anew.nodes {
+        node.since = Some(Millis(1_795_328_999_000));
+    }
+    let done = Facts { starting: true, owner: "operator-b", ..facts(Some(&anew), 101) };
+    assert_eq!(step(&after, &done), after);
+    // That it does not come up is said when it has had its time.
+    let down =
+        Snapshot { topology_error: Some(FaultCategory::Unreachable.fault("no node tells the topology")), ..connecting };
+    let late = Facts { owner: "operator-b", ..facts(Some(&down), 120) };
+    assert_eq!(says(&step(&after, &late), condition::READY), "False ConnectionFailed");
+    // Another spec is another matter.
+    let changed = Facts { generation: Some(4), starting: true, owner: "operator-b", ..facts(None, 100) };
+    assert_eq!(says(&step(&before, &changed), condition::READY), "Unknown Pending");
+}
+
+#[test]
+fn since_is_another_after_a_reconnection() {
+    let mut shown = Shown::default();
+    let first = next(&Status::default(), &facts(Some(&healthy()), 0), &mut shown);
+    let mut again = healthy();
+    again.nodes[0].since = Some(Millis(1_795_000_060_000));
+    let second = next(&first, &facts(Some(&again), 60), &mut shown);
+    assert_eq!(second.nodes[0].since, first.nodes[0].since, "the replica's");
+    assert_eq!(second.nodes[1].since, Some(Time(Timestamp::from_second(1_795_000_060).unwrap())));
+}
+
+#[test]
+fn each_trouble_has_its_reason_and_its_fix() {
+    let with = |change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = healthy();
+        change(&mut snapshot);
+        step(&Status::default(), &facts(Some(&snapshot), 0))
+    };
+    let ready = |change: &dyn Fn(&mut Snapshot)| says(&with(change), condition::READY);
+    let gone = |snapshot: &mut Snapshot| {
+        snapshot.nodes.clear();
+        (snapshot.ready, snapshot.masters) = (false, 0);
+    };
+    let topology = |category: FaultCategory| {
+        move |snapshot: &mut Snapshot| {
+            gone(snapshot);
+            snapshot.topology_error = Some(category.fault("a:1: no"));
+        }
+    };
+    assert_eq!(ready(&topology(FaultCategory::Authentication)), "False AuthenticationFailed");
+    assert_eq!(ready(&topology(FaultCategory::Permission)), "False PermissionDenied");
+    assert_eq!(ready(&topology(FaultCategory::Unreachable)), "False ConnectionFailed");
+    assert_eq!(ready(&topology(FaultCategory::EgressRefused)), "False EgressRefused");
+    assert_eq!(ready(&topology(FaultCategory::NotACluster)), "False TopologyUnknown");
+    assert_eq!(ready(&|snapshot| snapshot.nodes[0].subscribed = false), "False PartiallyConnected");
+    assert_eq!(
+        ready(&|snapshot| {
+            snapshot.nodes[0].scanned = false;
+            (snapshot.ready, snapshot.subscribed_masters) = (false, 0);
+        }),
+        "False Scanning"
+    );
+    let off = with(&|snapshot| {
+        let node = &mut snapshot.nodes[0];
+        (node.notifications, node.notify_keyspace_events) = (false, Some(String::new()));
+        node.notification_fault = Some(NotificationFault::Disabled {
+            command: "CONFIG SET notify-keyspace-events Kg$xe".into(),
+            message: Arc::from("run CONFIG SET notify-keyspace-events Kg$xe on 10.0.3.7:6379"),
+        });
+        (snapshot.subscribed_masters, snapshot.ready) = (0, false);
+    });
+    assert_eq!(says(&off, condition::READY), "False NotificationsDisabled");
+    assert_eq!(says(&off, condition::CONNECTED), "True AllNodesSubscribed");
+    assert!(find(&off, condition::READY).unwrap().message.contains("CONFIG SET notify-keyspace-events Kg$xe"));
+    let blind = with(&|snapshot| {
+        for node in &mut snapshot.nodes {
+            node.notification_fault = Some(NotificationFault::CannotInspect { message: Arc::from("no") });
+        }
+    });
+    assert_eq!(says(&blind, condition::NOTIFICATIONS_ENABLED), "Unknown CannotInspect");
+    assert_eq!(says(&blind, condition::READY), "True Listening");
+    let evicts = Hold::Store { category: "Evicts", message: "allkeys-lru".into() };
+    let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(evicts.clone()), false));
+    assert_eq!(says(&held, condition::READY), "False StoreEvicts");
+    let moved = Hold::DeploymentChanged { message: "another".into() };
+    assert_eq!(ready(&move |snapshot| snapshot.hold = Some(moved.clone())), "False DeploymentChanged");
+    let denied =
+        with(&|snapshot| (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Denied")));
+    assert_eq!(says(&denied, condition::DURABLE), "False StoreDenied");
+    let volatile = Durability::Volatile { reason: "it has no replica".into(), fix: "add one".into() };
+    let volatile = with(&move |snapshot| snapshot.durability = Some(volatile.clone()));
+    assert_eq!(says(&volatile, condition::READY), "False StoreVolatile");
+}
+
+#[test]
+fn the_sinks_mood_is_not_folded_into_ready() {
+    let mut snapshot = healthy();
+    snapshot.delivery.consecutive_failures = 3;
+    snapshot.delivery.last_error = Some("answered 503".into());
+    snapshot.delivery.last_failure = Some(Failure::Rejected(503));
+    let status = step(&Status::default(), &facts(Some(&snapshot), 0));
+    assert_eq!(says(&status, condition::DELIVERING), "False SinkRejected");
+    assert_eq!(says(&status, condition::READY), "True Listening");
+    let suspended = step(&Status::default(), &Facts { suspend: true, ..facts(Some(&healthy()), 0) });
+    assert_eq!(says(&suspended, condition::READY), "False Suspended");
+}
+
+#[test]
+fn what_is_refused_is_said_while_the_listener_goes_on_as_it_was() {
+    let problem = Problem {
+        field: "spec.redis.passwordSecretRef".into(),
+        found: "refers to Secret redis-auth, which is not there".into(),
+        fix: "create it".into(),
+        reason: reason::SECRET_NOT_FOUND,
+    };
+    let problems = [problem];
+    let status = step(&Status::default(), &Facts { refused: &problems, ..facts(Some(&healthy()), 0) });
+    assert_eq!(says(&status, condition::READY), "False SecretNotFound");
+    assert_eq!(says(&status, condition::CONNECTED), "True AllNodesSubscribed");
+    let stopped = step(&Status::default(), &Facts { refused: &problems, ..facts(None, 0) });
+    assert_eq!(says(&stopped, condition::CONNECTED), "Unknown Pending");
+    assert!(find(&stopped, condition::READY).unwrap().message.contains("redis-auth"));
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_its_status_flips() {
+    let good = step(&Status::default(), &facts(Some(&healthy()), 0));
+    let still = step(&good, &Facts { owner: "operator-b", ..facts(Some(&healthy()), 50) });
+    assert_eq!(find(&still, condition::READY), find(&good, condition::READY));
+    let bad = Snapshot {
+        topology_error: Some(FaultCategory::Uncovered.fault("some slots have no owner")),
+        ready: false,
+        ..healthy()
+    };
+    let flipped = step(&good, &facts(Some(&bad), 60));
+    assert_eq!(find(&flipped, condition::CONNECTED).unwrap().last_transition_time, Time(at(60)));
+    assert_eq!(find(&flipped, condition::ACCEPTED).unwrap().last_transition_time, Time(at(0)));
+}
+
+#[test]
+fn messages_have_the_length_that_the_schema_allows() {
+    let long = "ü".repeat(40_000);
+    let bad = Snapshot {
+        topology_error: Some(FaultCategory::Other.fault(long)),
+        ready: false,
+        nodes: Vec::new(),
+        ..healthy()
+    };
+    let status = step(&Status::default(), &facts(Some(&bad), 0));
+    assert_eq!(find(&status, condition::CONNECTED).unwrap().message.chars().count(), LONGEST_MESSAGE);
+}

@@ -1,0 +1,69 @@
+//! What makes a listener be looked at again though its object did not change: its snapshot says something new.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::runtime::reflector::ObjectRef;
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, membership, reconcile::Guarded};
+use crate::listener::{Hold, Snapshots};
+
+/// A listener's changes are looked at so often at most: status is no place for what changes faster.
+const APART: Duration = Duration::from_millis(500);
+
+/// Where the listeners of one scope are reconciled.
+pub struct Outlet {
+    /// `None`: all namespaces.
+    pub namespace: Option<String>,
+    pub tell: mpsc::Sender<ObjectRef<Guarded>>,
+}
+
+/// Tells of changes until `stop`.
+pub async fn run(context: Arc<Context>, outlets: Vec<Outlet>, stop: CancellationToken) {
+    let mut snapshots = context.supervisor.snapshots();
+    let mut roster = context.roster.clone();
+    let mut told = Snapshots::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = snapshots.changed() => if changed.is_err() { return },
+            changed = roster.changed() => if changed.is_err() { return },
+        }
+        let now = snapshots.borrow_and_update().clone();
+        permit(&context, &now);
+        told.retain(|id, _| now.contains_key(id));
+        for (id, snapshot) in &now {
+            let old = told.get(id);
+            if old.is_some_and(|old| Arc::ptr_eq(old, snapshot)) {
+                continue;
+            }
+            let news = old.is_none_or(|old| old.news() != snapshot.news());
+            told.insert(id.clone(), Arc::clone(snapshot));
+            let outlet =
+                outlets.iter().find(|outlet| outlet.namespace.as_deref().is_none_or(|ns| ns == id.namespace()));
+            if let (true, Some(outlet)) = (news, outlet) {
+                let object = ObjectRef::new(id.name()).within(id.namespace());
+                let telling = outlet.tell.send(object);
+                if stop.run_until_cancelled(telling).await.is_none_or(|told| told.is_err()) {
+                    return;
+                }
+            }
+        }
+        if stop.run_until_cancelled(sleep(APART)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// A listener whose store another replica took is taken again when a reading of the membership since then names us.
+fn permit(context: &Context, snapshots: &Snapshots) {
+    let roster = context.roster.borrow().clone();
+    let Some(read_at) = roster.read_at else { return };
+    for (id, snapshot) in snapshots {
+        let fenced = matches!(&snapshot.hold, Some(Hold::Store { category: "Fenced", .. }));
+        if fenced && membership::owner(id.as_str(), &roster.members) == Some(&context.settings.me) {
+            context.supervisor.permit(id, read_at);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The watches, and the loop that drains them.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        controller::{self, Action, Controller},
+        reflector::{self, ObjectRef},
+        watcher::{self, watcher},
+    },
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context,
+    membership::Member,
+    reconcile::{Guarded, ReconcileError, again, reconcile, removed, unwatched},
+    triggers::{self, Outlet},
+};
+use crate::{
+    api::{RedisExpiryListener, RefKind},
+    meters,
+    model::ListenerId,
+};
+
+/// So many listeners may wait to be looked at again.
+const WAITING: usize = 256;
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether every object has been seen once.
+pub type Synced = watch::Receiver<bool>;
+
+type Outcome = Result<(ObjectRef<Guarded>, Action), controller::Error<ReconcileError, watcher::Error>>;
+
+/// Reconciles until `stop`; what runs goes on running. `beat` is called whenever the loop comes round.
+pub async fn run(context: Arc<Context>, synced: watch::Sender<bool>, beat: impl Fn() + Send, stop: CancellationToken) {
+    let scopes: Vec<Option<String>> = match context.settings.namespaces.as_slice() {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect(),
+    };
+    let mut tasks = JoinSet::new();
+    let (mut outlets, mut streams, mut listings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stores = Vec::new();
+    for namespace in scopes {
+        let (tell, told) = mpsc::channel(WAITING);
+        outlets.push(Outlet { namespace: namespace.clone(), tell });
+        let (listing, store, stream) = scope(&context, namespace.as_deref(), told, stop.clone());
+        listings.push(listing);
+        stores.push(store);
+        streams.push(stream);
+    }
+    tasks.spawn(triggers::run(Arc::clone(&context), outlets, stop.clone()));
+    tasks.spawn(async move {
+        for mut scope in listings {
+            // It fails when the watch has ended: then nothing is synced any more.
+            if scope.wait_for(|synced| *synced).await.is_err() {
+                return;
+            }
+        }
+        synced.send_replace(true);
+        synced.closed().await;
+    });
+    let mut all = stream::select_all(streams);
+    let mut tick = tokio::time::interval(AGAIN);
+    loop {
+        tokio::select! {
+            outcome = all.next() => match outcome {
+                None => break,
+                Some(outcome) => handle(&context, &mut tasks, outcome),
+            },
+            _ = tick.tick() => context.meters.watched.set(stores.iter().map(|store| store.len()).sum()),
+            Some(ended) = tasks.join_next() => if let Err(error) = ended {
+                tracing::error!(%error, "A task of the controller failed; the process ends.");
+                return;
+            },
+        }
+        beat();
+    }
+    tasks.shutdown().await;
+}
+
+fn scope(
+    context: &Arc<Context>,
+    namespace: Option<&str>,
+    told: mpsc::Receiver<ObjectRef<Guarded>>,
+    stop: CancellationToken,
+) -> (Synced, reflector::Store<Guarded>, BoxStream<'static, Outcome>) {
+    let client = context.client.clone();
+    let mut config = watcher::Config::default();
+    if let Some(selector) = &context.settings.selector {
+        config = config.labels(selector);
+    }
+    // `Controller::new` passes over deletions. Whether it has synced is told by the events themselves: of those who wait for a
+    // kube `Store` to be ready, one alone is woken.
+    let (reader, writer) = reflector::store();
+    let (tell_synced, synced) = watch::channel(false);
+    let objects = watcher(api::<Guarded>(client.clone(), namespace), config)
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                tell_synced.send_replace(true);
+            }
+        })
+        .touched_objects();
+    let controller = Controller::for_stream(objects, reader.clone());
+    let secrets = Arc::clone(context);
+    let config_maps = Arc::clone(context);
+    let stream = controller
+        .watches(
+            api::<PartialObjectMeta<Secret>>(client.clone(), namespace),
+            watcher::Config::default(),
+            move |object| users(&secrets, RefKind::Secret, &object),
+        )
+        .watches(api::<PartialObjectMeta<ConfigMap>>(client, namespace), watcher::Config::default(), move |object| {
+            users(&config_maps, RefKind::ConfigMap, &object)
+        })
+        .reconcile_on(stream::unfold(told, |mut told| async move { Some((told.recv().await?, told)) }))
+        .reconcile_all_on(members(context))
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(reconcile, again, Arc::clone(context));
+    (synced, reader, stream.boxed())
+}
+
+fn api<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    }
+}
+
+/// The listeners that name an object that has changed.
+fn users<K: Resource>(context: &Context, kind: RefKind, object: &K) -> Vec<ObjectRef<Guarded>> {
+    let namespace = object.namespace().unwrap_or_default();
+    let users = context.references.changed(kind, &namespace, &object.name_any());
+    users.into_iter().map(|id| ObjectRef::new(id.name()).within(id.namespace())).collect()
+}
+
+/// An item whenever other replicas are alive than before.
+fn members(context: &Context) -> impl futures_util::Stream<Item = ()> + Send + 'static {
+    let known: std::collections::BTreeSet<Member> = std::collections::BTreeSet::new();
+    stream::unfold((context.roster.clone(), known), |(mut roster, known)| async move {
+        loop {
+            let now = roster.borrow_and_update().members.clone();
+            if now != known {
+                return Some(((), (roster, now)));
+            }
+            roster.changed().await.ok()?;
+        }
+    })
+}
+
+fn handle(context: &Arc<Context>, tasks: &mut JoinSet<()>, outcome: Outcome) {
+    match outcome {
+        // A failure is logged where it is put off.
+        Ok(_) => context.meters.reconciles.add(meters::Outcome::Ok, 1),
+        Err(controller::Error::ReconcilerFailed(..)) => context.meters.reconciles.add(meters::Outcome::Error, 1),
+        Err(controller::Error::ObjectNotFound(object)) => {
+            let id = ListenerId::new(object.namespace.as_deref().unwrap_or("default"), &object.name);
+            tasks.spawn(gone(Arc::clone(context), id));
+        }
+        Err(error) => tracing::warn!(%error, "Watching failed; it is tried again."),
+    }
+}
+
+/// An object left the watch: deleted, or its labels have changed. Only the API server's word that there is none removes what
+/// is kept.
+async fn gone(context: Arc<Context>, id: ListenerId) {
+    let api = Api::<PartialObjectMeta<RedisExpiryListener>>::namespaced(context.client.clone(), id.namespace());
+    // Made anew meanwhile, it is another object, and its reconciliation knows what to do with the old one.
+    let uid = context.uid(&id);
+    while uid.is_some() && context.uid(&id) == uid {
+        match timeout(PATIENCE, api.get_metadata_opt(id.name())).await {
+            Ok(Ok(None)) => return removed(&context, &id).await,
+            Ok(Ok(Some(object))) => {
+                let labelled = context.settings.selector.is_some();
+                if labelled && object.metadata.deletion_timestamp.is_none() {
+                    unwatched(&context, &id).await;
+                }
+                return;
+            }
+            Ok(Err(error)) => tracing::debug!(listener = %id, %error, "Whether it was deleted is not known yet."),
+            Err(_) => {}
+        }
+        sleep(AGAIN).await;
+    }
+}

@@ -1,0 +1,128 @@
+//! The way out: every connection that a listener causes is opened through a [`Dialler`], to nodes, stores and webhooks.
+//!
+//! # Guarantees
+//! - A name is resolved once for a connection, each of its addresses is judged, and what is dialled is one of those: an
+//!   answer that changes between the two (DNS rebinding) has no "between".
+//! - An address given as such is judged as a name's are.
+
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::net::{TcpStream, lookup_host};
+
+use crate::model::FaultCategory;
+
+mod clients;
+mod egress;
+
+pub use egress::{Cidr, Egress, NotACidr, Refused, Sort};
+
+/// What a resolver answers with: the addresses of a host (a link-local one of IPv6 has a scope), and ports of no meaning.
+pub type Resolving = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
+/// Resolves, judges, dials. Cheap to clone.
+#[derive(Clone)]
+pub struct Dialler {
+    egress: Arc<Egress>,
+    resolver: Arc<dyn Fn(String) -> Resolving + Send + Sync>,
+}
+
+impl Dialler {
+    /// With the system's resolver.
+    pub fn new(egress: Egress) -> Self {
+        Self::with_resolver(egress, |host| Box::pin(system(host)))
+    }
+
+    /// What the resolver answers is judged, so it may be anybody's.
+    pub fn with_resolver(egress: Egress, resolver: impl Fn(String) -> Resolving + Send + Sync + 'static) -> Self {
+        Self { egress: Arc::new(egress), resolver: Arc::new(resolver) }
+    }
+
+    /// For whoever runs it for themselves.
+    pub fn everything() -> Self {
+        Self::new(Egress::everything())
+    }
+
+    /// # Errors
+    /// What sort of address it is, and what would allow it.
+    pub fn judge(&self, address: IpAddr) -> Result<(), Refused> {
+        self.egress.judge(address)
+    }
+
+    /// The addresses of `host`, a name or an address, that may be dialled at `port`: at least one, in the resolver's order.
+    ///
+    /// # Errors
+    /// The resolver's, or [`Refused`] within an `io::Error` (see [`category`]) where none of them may be.
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let found = match host.parse() {
+            Ok(address) => vec![SocketAddr::new(address, port)],
+            Err(_) => (self.resolver)(host.to_owned()).await?,
+        };
+        let mut permitted = Vec::new();
+        let mut refused = None;
+        for mut address in found {
+            address.set_port(port);
+            match self.judge(address.ip()) {
+                Ok(()) => permitted.push(address),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        match refused {
+            _ if !permitted.is_empty() => Ok(permitted),
+            Some(refused) => Err(io::Error::new(io::ErrorKind::PermissionDenied, refused)),
+            None => Err(io::Error::other("the name has no address")),
+        }
+    }
+
+    /// Dials the addresses of `host` that may be, one after the other, until one answers.
+    pub async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let mut failed = io::Error::other("the name has no address");
+        for address in self.resolve(host, port).await? {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+}
+
+async fn system(host: String) -> io::Result<Vec<SocketAddr>> {
+    Ok(lookup_host((host.as_str(), 0)).await?.collect())
+}
+
+/// What sort of fault an error of a connection is, going by what it is made of.
+pub fn category(error: &(dyn Error + 'static)) -> FaultCategory {
+    let mut made_of = Some(error);
+    while let Some(error) = made_of {
+        if error.is::<Refused>() {
+            return FaultCategory::EgressRefused;
+        }
+        if error.is::<rustls::Error>() {
+            return FaultCategory::Tls;
+        }
+        made_of = within(error);
+    }
+    FaultCategory::Unreachable
+}
+
+/// What `error` is made of: an `io::Error` shows what it wraps, but does not name it as its source, and the Redis client
+/// shares its own.
+pub fn within<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    let io = match error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        Some(shared) => shared.downcast_ref::<io::Error>(),
+        None => error.downcast_ref::<io::Error>(),
+    };
+    match io.and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! How a listener's store fares, beside what its ledger and its delivery hear of it: how much it holds, whether it is durable, and
+//! whether it would take a write, though there may be none to make.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::store::{Counts, Durability, Epoch, Store, StoreError};
+
+/// How often the store is counted.
+const COUNT: Duration = Duration::from_secs(1);
+/// How often it is asked whether its owner still is one, and may write ..
+const OWNER: Duration = Duration::from_secs(10);
+/// .. and whether it is durable.
+const DURABLE: Duration = Duration::from_secs(60);
+/// Both, while something is wrong: its end is to be seen soon.
+const TROUBLED: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Health {
+    pub counts: Counts,
+    /// How often they were counted.
+    pub counted: u64,
+    /// `None` until it was asked.
+    pub durability: Option<Durability>,
+    pub error: Option<StoreError>,
+}
+
+/// What was asked last, and when it is asked again.
+struct Asked {
+    error: Option<StoreError>,
+    next: Instant,
+}
+
+impl Asked {
+    fn new(now: Instant) -> Self {
+        Self { error: None, next: now }
+    }
+    fn answered<T>(&mut self, answer: Result<T, StoreError>, every: Duration) -> Option<T> {
+        let wait = if answer.is_ok() { every } else { TROUBLED.min(every) };
+        self.next = Instant::now() + wait;
+        match answer {
+            Ok(value) => {
+                self.error = None;
+                Some(value)
+            }
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+}
+
+/// Until the store will have nothing more from us: then says why. A store that only we have need not be asked whose it is.
+pub(super) async fn watch(
+    store: Arc<dyn Store>,
+    epoch: Epoch,
+    shared: bool,
+    tell: watch::Sender<Health>,
+) -> StoreError {
+    let mut tick = interval(COUNT);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let now = Instant::now();
+    let (mut counting, mut owning, mut lasting) = (Asked::new(now), Asked::new(now + OWNER), Asked::new(now));
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        let counts = counting.answered(store.counts().await, COUNT);
+        if shared && owning.next <= now {
+            // Nothing is changed, and all that a change needs is asked for.
+            owning.answered(store.apply(epoch, Vec::new()).durable.await, OWNER);
+        }
+        let durability = if lasting.next <= now { lasting.answered(store.durability().await, DURABLE) } else { None };
+        let errors = [&owning, &lasting, &counting].into_iter().filter_map(|asked| asked.error.clone());
+        if let Some(last) = errors.clone().find(|error| !error.retryable()) {
+            return last;
+        }
+        let error = errors.into_iter().next();
+        tell.send_if_modified(|health| {
+            let before = health.clone();
+            if let Some(counts) = counts {
+                health.counts = counts;
+                health.counted += 1;
+            }
+            health.durability = durability.or(health.durability.take());
+            health.error = error;
+            *health != before
+        });
+    }
+}

@@ -1,0 +1,51 @@
+//! Opens a listener's store, and becomes its owner.
+
+use std::sync::Arc;
+
+use crate::store::redis::{Links, Mode, RedisStore, Settings};
+use crate::{
+    dial::Dialler,
+    model::ListenerId,
+    plan::{RedisPlan, StorePlan},
+    store::{
+        Epoch, Store, StoreError,
+        sqlite::{Options, SqliteStore},
+    },
+};
+
+/// What a store is opened with.
+pub(super) struct Opening {
+    /// The store of a listener whose store is memory.
+    pub memory: Arc<dyn Store>,
+    pub links: Arc<Links>,
+    /// Opens every connection of the listener that is not its deployment's.
+    pub dialler: Dialler,
+}
+
+impl Opening {
+    pub async fn open(&self, listener: &ListenerId, plan: &StorePlan) -> Result<(Arc<dyn Store>, Epoch), StoreError> {
+        let store: Arc<dyn Store> = match plan {
+            StorePlan::Memory => Arc::clone(&self.memory),
+            StorePlan::Local { path } => {
+                let path = path.clone();
+                let opening = tokio::task::spawn_blocking(move || SqliteStore::open(&path, &Options::default()));
+                Arc::new(opening.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
+            }
+            StorePlan::Redis { redis } => {
+                Arc::new(RedisStore::open_over(&self.links, settings(redis, &self.dialler), listener).await?)
+            }
+        };
+        let epoch = store.take_epoch().await?;
+        Ok((store, epoch))
+    }
+}
+
+fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
+    Settings {
+        dialler: dialler.clone(),
+        address_map: plan.address_map.clone(),
+        username: plan.username.clone(),
+        password: plan.password.as_ref().map(|password| String::from_utf8_lossy(&password.0).into_owned()),
+        ..Settings::new(Mode::Cluster, plan.addresses.clone())
+    }
+}

@@ -1,0 +1,101 @@
+//! The connection to one node, for all who ask it.
+//!
+//! # Guarantees
+//! - One task connects at a time, and those that wait get what came of it: a node that is down is dialled once, not once by
+//!   each partition of each listener.
+//! - Who found a connection broken ends that one, and not the one that another has made since.
+
+use std::time::Duration;
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult,
+    aio::MultiplexedConnection,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::{
+    refusal::{Refusal, classify},
+    settings::Settings,
+};
+use crate::model::Address;
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_millis(750);
+/// A node that took no connection is dialled again after this.
+const APART: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+pub(super) struct Line(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    open: Option<Open>,
+    /// How many there were.
+    made: u64,
+    failed: Option<(Instant, Refusal)>,
+}
+
+/// A connection, and which of those to its node it is.
+#[derive(Clone)]
+pub(super) struct Open {
+    number: u64,
+    pub connection: MultiplexedConnection,
+}
+
+impl Line {
+    pub async fn open(&self, node: &Address, settings: &Settings) -> Result<Open, Refusal> {
+        let mut state = self.0.lock().await;
+        if let Some(open) = &state.open {
+            return Ok(open.clone());
+        }
+        if let Some((at, why)) = &state.failed
+            && at.elapsed() < APART
+        {
+            return Err(why.clone());
+        }
+        let connecting = timeout(CONNECT, connect(node, settings)).await;
+        let silent = |_| Err(Refusal::Away(format!("{node} does not take connections")));
+        let connected =
+            connecting.map_or_else(silent, |made| made.map_err(|error| classify(&error, &node.to_string())));
+        match connected {
+            Ok(connection) => {
+                state.made += 1;
+                let open = Open { number: state.made, connection };
+                state.open = Some(open.clone());
+                Ok(open)
+            }
+            Err(why) => {
+                state.failed = Some((Instant::now(), why.clone()));
+                Err(why)
+            }
+        }
+    }
+
+    /// This one is of no use any more.
+    pub async fn end(&self, broken: &Open) {
+        let mut state = self.0.lock().await;
+        if state.open.as_ref().is_some_and(|open| open.number == broken.number) {
+            state.open = None;
+        }
+    }
+}
+
+async fn connect(node: &Address, settings: &Settings) -> RedisResult<MultiplexedConnection> {
+    let mut login = RedisConnectionInfo::default();
+    if let Some(username) = &settings.username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = &settings.password {
+        login = login.set_password(password);
+    }
+    let info = ConnectionAddr::Tcp(node.host.to_string(), node.port).into_connection_info()?.set_redis_settings(login);
+    let limits = AsyncConnectionConfig::new()
+        .set_dns_resolver(settings.dialler.clone())
+        .set_connection_timeout(Some(CONNECT))
+        // Longer than we wait ourselves.
+        .set_response_timeout(Some(settings.attempt * 2));
+    Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+}

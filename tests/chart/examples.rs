@@ -1,0 +1,143 @@
+//! manifests/examples: what a user copies must work as it stands.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use redis_expiry_operator::commands::load::Files;
+use serde_json::Value;
+
+use super::helm::{documents, read};
+
+/// A Secret's or ConfigMap's value for each `{name, key}` below `value`, laid out as Kubernetes mounts them.
+fn mount(value: &Value, folder: &Path) {
+    match value {
+        Value::Object(fields) => {
+            if let (Some(name), Some(key), 2) = (fields.get("name"), fields.get("key"), fields.len()) {
+                let (name, key) = (name.as_str().unwrap(), key.as_str().unwrap());
+                fs::create_dir_all(folder.join(name)).unwrap();
+                let content = if key == "url" { "https://orders.example/x" } else { "0123456789abcdefghijklmnop" };
+                fs::write(folder.join(name).join(key), content).unwrap();
+            }
+            fields.values().for_each(|inner| mount(inner, folder));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| mount(inner, folder)),
+        _ => {}
+    }
+}
+
+/// Everything that `run` and `check` have against it. `spec.store` is the operator's affair: they use a file.
+fn problems(mut listener: Value) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path().join("secrets");
+    mount(&listener["spec"], &secrets);
+    listener["spec"].as_object_mut().unwrap().remove("store");
+    let file = folder.path().join("listener.yaml");
+    fs::write(&file, listener.to_string()).unwrap();
+    let files = Files { filenames: vec![file], secrets_dir: Some(secrets), state_dir: folder.path().join("state") };
+    files.load().err().map(|error| error.problems).unwrap_or_default()
+}
+
+#[test]
+fn listeners_are_valid() {
+    let mut listeners = documents(&read("manifests/examples/minimal.yaml"));
+    listeners.extend(documents(&read("manifests/examples/full.yaml")));
+    for object in documents(&read("manifests/examples/sidecar.yaml")) {
+        if object["kind"] == "ConfigMap" {
+            listeners.extend(documents(object["data"]["listener.yaml"].as_str().unwrap()));
+        }
+    }
+    assert_eq!(listeners.len(), 3);
+    for listener in listeners {
+        let problems = problems(listener.clone());
+        assert!(problems.is_empty(), "{listener:#}\n{problems:#?}");
+    }
+}
+
+/// Every row of docs/resource.md's table of fields.
+#[test]
+fn the_full_example_has_every_field_that_is_enforced() {
+    let full: Value = serde_norway::from_str(&read("manifests/examples/full.yaml")).unwrap();
+    let text = read("docs/resource.md");
+    let (_, rest) = text.split_once("\n## spec\n").unwrap();
+    let (spec, _) = rest.split_once("\n## ").unwrap();
+    let fields: Vec<&str> =
+        spec.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(field, _)| field).collect();
+    assert!(fields.len() > 25, "{fields:?}");
+    for field in fields {
+        // One of it and urlSecretRef.
+        if field == "webhook.url" {
+            continue;
+        }
+        let pointer = format!("/spec/{}", field.replace('.', "/"));
+        assert!(full.pointer(&pointer).is_some(), "full.yaml has no {field}");
+    }
+}
+
+fn users() -> String {
+    let objects = documents(&read("manifests/examples/acl.yaml"));
+    objects[0]["stringData"]["users.acl"].as_str().unwrap().to_owned()
+}
+
+fn user(name: &str) -> Vec<String> {
+    let text = users();
+    let line = text.lines().find(|line| line.starts_with(&format!("user {name} "))).unwrap();
+    line.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn users_may_what_the_program_says_they_must() {
+    let error = read("src/store/error.rs");
+    let (_, rest) = error.split_once("grant its user ").expect("src/store/error.rs names the store's rights");
+    let (store, _) = rest.split_once('"').unwrap();
+    let check = read("tests/check.rs");
+    let (_, rest) = check.split_once("\"+auth\",").expect("tests/check.rs lists the rights of a watcher");
+    let (watch, _) = rest.split_once("];").unwrap();
+    let watch: Vec<&str> = watch.split('"').filter(|word| word.starts_with(['+', '%'])).collect();
+    assert!(watch.len() > 12, "{watch:?}");
+    for (name, rights) in [
+        ("rx-store", store.split(' ').collect::<Vec<_>>()),
+        ("rx", store.split(' ').collect()),
+        ("rx-watch", watch.clone()),
+        ("rx", watch),
+    ] {
+        let has = user(name);
+        for right in rights {
+            assert!(has.iter().any(|word| word == right), "{name} lacks {right}");
+        }
+        assert!(!has.iter().any(|word| word.contains("@all") && word != "-@all"), "{name} may everything");
+    }
+}
+
+#[test]
+fn redis_takes_the_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.acl");
+    fs::write(&file, users()).unwrap();
+    let mut server = Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--unixsocket"])
+        .arg(folder.path().join("socket"))
+        .arg("--aclfile")
+        .arg(&file)
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("redis-server cannot be run: run `make redis`");
+    // It ends by itself where it does not understand the file.
+    let mut said = Vec::new();
+    for line in BufReader::new(server.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let ready = line.contains("is now ready to accept connections") || line.contains("Ready to accept connections");
+        said.push(line);
+        if ready {
+            server.kill().unwrap();
+            server.wait().unwrap();
+            return;
+        }
+    }
+    server.wait().unwrap();
+    panic!("redis-server does not take users.acl:\n{}", said.join("\n"));
+}

@@ -1,0 +1,9 @@
+//! What a running listener dials, what its snapshot says when it cannot, and how it goes on once that is mended: against
+//! real redis-servers.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails, fails its test")]
+
+mod egress;
+mod faults;
+mod rotation;
+mod setup;

@@ -1,0 +1,50 @@
+# shellcheck shell=bash
+# What the steps are made of. Sourced.
+# shellcheck disable=SC2154 # steps.sh says where it is, and which namespace is the shop
+
+began=$SECONDS
+say() { printf '%4d s  %s\n' $((SECONDS - began)) "$*"; }
+fail() { say "FAILED: $*" >&2; exit 1; }
+
+# In the shop's namespace.
+shop() { kubectl --namespace "$SHOP" "$@"; }
+# A manifest, with the images' names put in.
+apply() { sed "s|OPERATOR_IMAGE|$OPERATOR_IMAGE|; s|REDIS_IMAGE|$REDIS_IMAGE|" "$here/manifests/$1.yaml" | shop apply -f - >/dev/null; }
+
+# A namespace into which only restricted pods are let.
+namespace() {
+    kubectl create namespace "$1" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+    kubectl label --overwrite namespace "$1" pod-security.kubernetes.io/enforce=restricted >/dev/null
+}
+
+# Tries the command until it succeeds, for so many seconds; its last words if it does not.
+within() {
+    local seconds=$1 said; shift
+    local end=$((SECONDS + seconds))
+    until said=$("$@" 2>&1); do
+        [ $SECONDS -lt $end ] || fail "not within $seconds s: $* ($said)"
+        sleep 0.2
+    done
+}
+
+# The customers, who keep the record and judge.
+customers() { shop exec customers -- /redis-expiry-operator demo customers "$@"; }
+# What follows is told apart in the verdict; the second argument may be --quiet.
+phase() { say "$(customers mark "$@")"; }
+# So long orders go on falling due, and then none may be overdue.
+hold() {
+    sleep "$1"
+    say "$(customers caught-up --within "${2:-30}")" || fail "orders are overdue"
+}
+
+# Everything that may explain a failure.
+dump() {
+    kubectl get all,rel,leases,events -A -o wide || true
+    kubectl describe rel -A || true
+    kubectl get pods -A --no-headers -o custom-columns=:metadata.namespace,:metadata.name | while read -r space pod; do
+        echo "--- $space/$pod"
+        kubectl --namespace "$space" describe pod "$pod" | tail -n 30 || true
+        kubectl --namespace "$space" logs --tail=200 --all-containers "$pod" || true
+        kubectl --namespace "$space" logs --tail=100 --all-containers --previous "$pod" 2>/dev/null || true
+    done
+}

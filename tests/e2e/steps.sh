@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# The steps, in whatever cluster KUBECONFIG names: steps.sh. Their settings are in the environment:
+#   OPERATOR_IMAGE, REDIS_IMAGE   images that the cluster's nodes have or can pull
+#   LISTENER                      operator (default), or alone: `run` in a pod, without an operator
+#   SHOP                          the namespace, default shop; it is made and, if all went well, deleted
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+: "${OPERATOR_IMAGE:?}" "${REDIS_IMAGE:?}"
+SHOP=${SHOP:-shop}
+# shellcheck disable=SC1091 # each is checked by itself
+. "$here/lib.sh"
+# shellcheck disable=SC1091
+. "$here/redis.sh"
+# shellcheck disable=SC1090
+. "$here/${LISTENER:=operator}.sh"
+# shellcheck disable=SC2154 # it is assigned where it is read
+trap 'status=$?; [ $status = 0 ] || dump; exit $status' EXIT
+
+say "namespace $SHOP: only restricted pods are let in"
+namespace "$SHOP"
+redis_up
+say "a Redis Cluster of six pods; masters: $(masters)"
+shop create secret generic webhook-key --from-literal=secret="whsec_$(openssl rand -base64 32)" >/dev/null
+apply shop
+shop rollout status deployment/order-service deployment/order-webhooks --timeout=60s >/dev/null
+say "the order service"
+listener_up
+say "the listener is ready"
+apply customers
+within 60 customers status
+phase "nothing is broken" --quiet
+hold 10
+# The first orders fall due after 15 s.
+sleep 15
+
+listener_steps
+
+phase "Redis restarted, pod by pod"
+shop rollout restart statefulset/redis >/dev/null
+shop rollout status statefulset/redis --timeout=180s >/dev/null
+say "masters: $(masters)"
+hold 5
+
+phase "the receiver scaled to 0 for 20 s"
+shop scale --replicas=0 deployment/order-webhooks >/dev/null
+shop wait --for=delete pod -l app=order-webhooks --timeout=60s >/dev/null
+sleep 20
+shop scale --replicas=1 deployment/order-webhooks >/dev/null
+shop rollout status deployment/order-webhooks --timeout=60s >/dev/null
+hold 5 90
+
+phase "nothing is broken any more" --quiet
+hold 10
+listener_shown
+customers finish
+listener_down
+kubectl delete namespace "$SHOP" --timeout=120s >/dev/null
+say "done"

@@ -1,0 +1,63 @@
+//! The core of the suite with the ledger in Redis, where a fault of the watched cluster is one of the ledger as well.
+
+use crate::support::{
+    faults::{self, wait},
+    now,
+    scenario::{Scenario, Setup, Store},
+};
+
+/// Runs each of the shared faults with the ledger in the watched cluster.
+macro_rules! watched {
+    ($($name:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            faults::$name(Setup::with(Store::Watched)).await;
+        })*
+    };
+}
+
+watched! {
+    killed_and_restarted_five_times_once_inside_a_burst
+    terminated_and_restarted
+    a_master_is_killed
+    a_replica_takes_over_as_planned
+    a_master_is_added_and_slots_move_to_it_under_load
+    notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener
+    the_receiver_is_down_for_20_seconds
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_of_another_redis_that_has_the_ledger_is_killed() {
+    let mut run = Scenario::start("master of the store killed", Setup::with(Store::Another)).await;
+    let other = run.other.as_ref().unwrap();
+    let (master, _) = other.masters().await.unwrap().remove(0);
+    let from = now();
+    other.kill(&master).unwrap();
+    other.wait_ok().await.unwrap();
+    // The watched cluster is well all the while: no push is missed, and nothing is excused.
+    let well = run.settled(now()).await;
+    run.store_held(from, well);
+    run.counts(from, well);
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_redis_that_has_the_ledger_is_gone_for_a_while() {
+    let mut run = Scenario::start("store hangs", Setup::with(Store::Another)).await;
+    let other = run.other.as_ref().unwrap();
+    let from = now();
+    for node in other.nodes() {
+        other.pause(&node).unwrap();
+    }
+    run.listener.wait_says(from, &["the store"]).await;
+    wait(4_000).await;
+    let other = run.other.as_ref().unwrap();
+    for node in other.nodes() {
+        other.resume(&node).unwrap();
+    }
+    other.wait_ok().await.unwrap();
+    let well = run.settled(now()).await;
+    run.store_held(from, well);
+    run.counts(from, well);
+    run.judge().await;
+}

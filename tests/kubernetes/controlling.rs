@@ -1,0 +1,186 @@
+//! The controller against a real API server and real Redis, with the chart's own rights.
+
+use std::{path::PathBuf, time::Duration};
+
+use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
+
+use crate::{
+    bed::{
+        kubernetes::Kubernetes,
+        observed::Observed,
+        operator::{Operator, Settings},
+        space::Space,
+    },
+    support::receiver::{Mode, Receiver},
+};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-expiry-operator");
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Installs the chart, for its ServiceAccount and its rights; its pods run nowhere here. The kubeconfig has that account's token.
+pub async fn account(space: &Space<'_>) -> String {
+    let installed = space
+        .helm(&[
+            "install",
+            &space.name,
+            CHART,
+            "--set",
+            "crds.install=false",
+            "--set",
+            &format!("watchNamespaces={{{}}}", space.name),
+        ])
+        .await;
+    installed.ok();
+    let accounts = space.kubectl(&["get", "serviceaccounts", "-o", "name"]).await.ok();
+    let account = accounts.lines().find(|line| line.contains(&space.name)).expect("the chart makes one");
+    account.trim_start_matches("serviceaccount/").to_owned()
+}
+
+pub async fn operator(space: &Space<'_>, kubeconfig: PathBuf, pod_name: &str, replicas: &str) -> Operator {
+    let arguments = ["--watch-namespace", &space.name, "--replicas", replicas];
+    Operator::start(Settings { kubeconfig, pod_name, pod_namespace: &space.name, arguments: &arguments }).await
+}
+
+/// A listener on the cluster; `more` is put under `spec.redis`.
+pub fn listener(cluster: &Cluster, url: &str, more: &str) -> String {
+    let addresses: Vec<String> = cluster.seeds().iter().map(|seed| format!("{seed:?}")).collect();
+    format!(
+        r#"apiVersion: redisexpiry.io/v1alpha1
+kind: RedisExpiryListener
+metadata: {{name: order-timeouts}}
+spec:
+  redis:
+    addresses: [{}]
+{more}
+  keyPattern: "order:pay:*"
+  webhook:
+    url: {url}
+    timeouts: {{connect: 1s, request: 2s}}
+    payload: {{type: order.timeout.expired}}
+    signing: {{secretKeyRefs: [{{name: webhook-key, key: secret}}]}}
+  delivery:
+    retry: {{initialBackoff: 200ms, maxBackoff: 1s}}
+"#,
+        addresses.join(", ")
+    )
+}
+
+async fn says(seen: &Observed, kind: &str, status: &str, reason: &str) -> String {
+    let what = format!("{kind} {status} {reason}");
+    let stood = seen
+        .wait(&what, PATIENCE, |stood| {
+            crate::bed::observed::condition(&stood.status, kind)
+                .is_some_and(|(is, why, _)| (is.as_str(), why.as_str()) == (status, reason))
+        })
+        .await;
+    crate::bed::observed::condition(&stood.status, kind).unwrap().2
+}
+
+async fn on_all(cluster: &Cluster, name: &str, value: &str) {
+    for node in cluster.nodes() {
+        cluster.config_set(&node, name, value).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
+    let kubernetes = Kubernetes::shared().await;
+    let space = kubernetes.namespace("troubles").await;
+    let kubeconfig = space.token_kubeconfig(&account(&space).await).await;
+    let options = Options { replicas: 0, password: Some("sesame-canary".into()), ..Options::default() };
+    let cluster = Cluster::start(options).await.unwrap();
+    let mut receiver = Receiver::start(KEY).await;
+    space.secret("webhook-key", &[("secret", KEY)]).await;
+    let auth = "    passwordSecretRef: {name: redis-auth, key: password}";
+    space.apply(&listener(&cluster, &receiver.url(), auth)).await.ok();
+    let mut operator = operator(&space, kubeconfig, "operator-a", "1").await;
+    operator.wait_ready().await;
+    let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");
+
+    let message = says(&seen, "Accepted", "False", "SecretNotFound").await;
+    assert!(message.contains("redis-auth") && message.contains("spec.redis.passwordSecretRef"), "{message}");
+    space.secret("redis-auth", &[("pasword", "x")]).await;
+    let message = says(&seen, "Accepted", "False", "SecretKeyMissing").await;
+    assert!(message.contains("which has only pasword"), "{message}");
+    let set = async |value: &str| {
+        let patch = format!(r#"{{"stringData":{{"password":{value:?}}}}}"#);
+        space.kubectl(&["patch", "secret", "redis-auth", "--type=merge", "-p", &patch]).await.ok();
+    };
+    set("wrong").await;
+    let message = says(&seen, "Ready", "False", "AuthenticationFailed").await;
+    assert!(message.contains("passwordSecretRef"), "{message}");
+    set("sesame-canary").await;
+    seen.wait_ready().await;
+
+    on_all(&cluster, "notify-keyspace-events", "").await;
+    let message = says(&seen, "Ready", "False", "NotificationsDisabled").await;
+    assert!(message.contains("CONFIG SET notify-keyspace-events"), "{message}");
+    on_all(&cluster, "notify-keyspace-events", "Kg$xe").await;
+    seen.wait_ready().await;
+
+    on_all(&cluster, "maxmemory-policy", "allkeys-lru").await;
+    // What runs looks at the policy once a minute; what starts looks at once.
+    operator.kill();
+    operator.start_again();
+    let message = says(&seen, "Ready", "False", "StoreEvicts").await;
+    assert!(message.contains("maxmemory-policy noeviction"), "{message}");
+    on_all(&cluster, "maxmemory-policy", "noeviction").await;
+    seen.wait_ready().await;
+
+    receiver.down();
+    let mut connection = cluster.nodes()[0].connect(Duration::from_secs(2)).await.unwrap();
+    for number in 0..20 {
+        // Only a third of them is this node's.
+        let key = format!("order:pay:{number}");
+        let _: Result<(), _> =
+            redis::cmd("SET").arg(key).arg("x").arg("PX").arg(300).query_async(&mut connection).await;
+    }
+    says(&seen, "Delivering", "False", "SinkUnreachable").await;
+    assert_eq!(seen.condition("Ready").unwrap().0, "True", "the receiver's mood is not ours");
+    receiver.up().await;
+    receiver.behave(Mode::Answers(200));
+    says(&seen, "Delivering", "True", "Delivered").await;
+
+    let patch = |suspend: bool| format!(r#"{{"spec":{{"suspend":{suspend}}}}}"#);
+    space.kubectl(&["patch", "rel", "order-timeouts", "--type=merge", "-p", &patch(true)]).await.ok();
+    says(&seen, "Ready", "False", "Suspended").await;
+    space.kubectl(&["patch", "rel", "order-timeouts", "--type=merge", "-p", &patch(false)]).await.ok();
+    seen.wait_ready().await;
+
+    // A second that cannot be carried out disturbs nobody; and it says why.
+    let other = listener(&cluster, "http://127.0.0.1:9/", auth).replace("order-timeouts", "other");
+    space.apply(&format!("{other}  store: {{type: Local}}\n")).await.ok();
+    space.kubectl(&["wait", "--for=condition=Accepted", "rel/other", "--timeout=20s"]).await.ok();
+
+    let events = space.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]).await.ok();
+    for reason in [
+        "OwnershipAcquired",
+        "SecretNotFound",
+        "AuthenticationFailed",
+        "NotificationsDisabled",
+        "Suspended",
+        "DeliveryFailed",
+    ] {
+        assert!(events.contains(reason), "{reason} is not among {events}");
+    }
+    let wide = space.kubectl(&["get", "rel", "-o", "wide"]).await.ok();
+    assert!(wide.contains("READY") && wide.contains("3/3") && wide.contains("operator-a"), "{wide}");
+    // Deletion stops it and leaves nothing in Redis.
+    space.kubectl(&["delete", "rel", "--all"]).await.ok();
+    let give_up = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut left = 0;
+        for node in cluster.nodes() {
+            left += node.query::<Vec<String>>(redis::cmd("KEYS").arg("rx:*")).await.unwrap().len();
+        }
+        if left == 0 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < give_up, "{left} keys are left\n{}", operator.tail());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let all = format!("{}{events}{}{wide}", operator.logged(), seen.story());
+    assert!(!all.contains("canary"), "a secret is shown: {all}");
+    operator.terminate().await;
+}

@@ -1,0 +1,16 @@
+//! Everything that needs a Kubernetes API: the resource, its chart, its rights, the controller. The server is real; see [`bed`].
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what the tests are made of may fail as tests do; clippy only knows of functions marked as tests"
+)]
+
+mod bed;
+mod beds;
+mod controlling;
+mod replicas;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "the fault suite uses all of it")]
+mod support;

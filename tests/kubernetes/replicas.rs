@@ -1,0 +1,202 @@
+//! Three replicas share the listeners; orders fall due all the while, and their truth is known.
+
+use std::time::Duration;
+
+use redis_expiry_operator::{
+    commands::demo::cluster::{Cluster, Options},
+    model::{Millis, SlotSet},
+};
+
+use crate::{
+    bed::{
+        kubernetes::Kubernetes,
+        observed::Observed,
+        operator::Operator,
+        proxy::{Line, Proxy},
+        space::Space,
+    },
+    controlling::{account, listener, operator},
+    support::{
+        generator::{Generator, last_deadline},
+        judge::judge,
+        now,
+        receiver::Receiver,
+        report::{Span, story},
+        scenario::address,
+        sleep_until,
+        verdict::{Faults, Kind, Window},
+    },
+};
+
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const PODS: [&str; 3] = ["operator-a", "operator-b", "operator-c"];
+
+/// A run: a cluster, a receiver, three replicas, orders.
+struct Run<'a> {
+    space: Space<'a>,
+    cluster: Cluster,
+    receiver: Receiver,
+    operators: Vec<Operator>,
+    proxies: Vec<Proxy>,
+    seen: Observed,
+    generator: Generator,
+    faults: Faults,
+    spans: Vec<Span>,
+}
+
+impl<'a> Run<'a> {
+    async fn start(kubernetes: &'a Kubernetes, name: &str) -> Self {
+        let space = kubernetes.namespace(name).await;
+        let account = account(&space).await;
+        let cluster =
+            Cluster::start(Options { notify_keyspace_events: "KA".into(), ..Options::default() }).await.unwrap();
+        let receiver = Receiver::start(KEY).await;
+        space.secret("webhook-key", &[("secret", KEY)]).await;
+        space.apply(&listener(&cluster, &receiver.url(), "")).await.ok();
+        let (mut operators, mut proxies) = (Vec::new(), Vec::new());
+        for pod in PODS {
+            let proxy = Proxy::start(kubernetes.address()).await;
+            let kubeconfig = kubernetes.token_kubeconfig(&space.name, &account, proxy.address()).await;
+            operators.push(operator(&space, kubeconfig, pod, "3").await);
+            proxies.push(proxy);
+        }
+        for operator in &mut operators {
+            operator.wait_ready().await;
+        }
+        let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");
+        seen.wait_ready().await;
+        let seeds = cluster.nodes().iter().map(address).collect();
+        let generator = Generator::start(seeds, rand::random());
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let (faults, spans) = (Faults::default(), Vec::new());
+        Self { space, cluster, receiver, operators, proxies, seen, generator, faults, spans }
+    }
+
+    /// Which replica owns it, when that is settled.
+    async fn owner(&self) -> usize {
+        let stood = self.seen.wait_owner(&PODS, Duration::from_secs(30)).await;
+        PODS.iter().position(|pod| Some(*pod) == stood.owner.as_deref()).unwrap()
+    }
+
+    /// Waits until another than `old` owns it and the first webhook has come after `from`; the time between is a gap.
+    async fn taken_over(&mut self, old: usize, from: Millis, within: i64) {
+        let others: Vec<&str> = PODS.iter().copied().filter(|pod| *pod != PODS[old]).collect();
+        let stood = self.seen.wait_owner(&others, Duration::from_secs(30)).await;
+        // What the old one had under way may still have come.
+        let first = self.receiver.received().iter().map(|received| received.at).find(|at| *at >= stood.at);
+        let first = first.unwrap_or(now());
+        println!("taken over after {} ms", first.since(from));
+        assert!(
+            first.since(from) <= within,
+            "the first webhook came {} ms after\n{}",
+            first.since(from),
+            self.seen.story()
+        );
+        self.window(from, now().plus(500));
+    }
+
+    fn window(&mut self, from: Millis, to: Millis) {
+        self.faults.windows.push(Window { from, to, slots: SlotSet::all(), kind: Kind::Gap });
+        self.spans.push(Span { from, to: to.max(from.plus(2_500)) });
+    }
+
+    async fn judge(mut self) {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let histories = self.generator.finish().await;
+        sleep_until(last_deadline(&histories)).await;
+        let give_up = tokio::time::Instant::now() + Duration::from_secs(15);
+        loop {
+            let report = judge(&histories, &self.receiver.received(), &self.faults, &self.spans);
+            if report.lost.is_empty() || tokio::time::Instant::now() > give_up {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let received = self.receiver.received();
+        let report = judge(&histories, &received, &self.faults, &self.spans);
+        println!("{}: {}", self.space.name, report.summary());
+        let complaints = report.complaints(|key| story(key, &histories, &received, &self.faults));
+        let wrong = self.receiver.wrong();
+        let tails: Vec<String> = self.operators.iter().map(Operator::tail).collect();
+        assert!(
+            complaints.is_empty() && wrong.is_empty(),
+            "{complaints:#?}\n{wrong:?}\n{}\n{}",
+            self.seen.story(),
+            tails.join("\n")
+        );
+        drop(self.cluster);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_inside_a_burst_and_terminated() {
+    let mut run = Run::start(Kubernetes::shared().await, "killed").await;
+    run.generator.burst(800, Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(1_150)).await;
+    let (old, from) = (run.owner().await, now());
+    run.operators[old].kill();
+    run.taken_over(old, from, 12_000).await;
+    run.operators[old].start_again();
+    run.operators[old].wait_ready().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let (old, from) = (run.owner().await, now());
+    run.operators[old].terminate().await;
+    run.taken_over(old, from, 4_000).await;
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_past_its_lease_and_thawed() {
+    let mut run = Run::start(Kubernetes::shared().await, "stopped").await;
+    let (old, from) = (run.owner().await, now());
+    run.operators[old].stop();
+    run.taken_over(old, from, 12_000).await;
+    let from = now();
+    run.operators[old].cont();
+    // It is fenced first, and owns it again when the others have seen that it is alive.
+    run.seen.wait_owner(&[PODS[old]], Duration::from_secs(30)).await;
+    run.window(from, now().plus(500));
+    let fenced = run.operators[old].logged().contains("Fenced");
+    assert!(fenced, "its late writes were not refused\n{}", run.operators[old].tail());
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_from_the_api_server() {
+    let mut run = Run::start(Kubernetes::shared().await, "cut").await;
+    let (old, from) = (run.owner().await, now());
+    run.proxies[old].set(Line::Hangs).await;
+    run.taken_over(old, from, 14_000).await;
+    let from = now();
+    run.proxies[old].set(Line::Passes).await;
+    run.seen.wait_owner(&[PODS[old]], Duration::from_secs(60)).await;
+    run.window(from, now().plus(500));
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_is_down_for_a_while() {
+    let kubernetes = Kubernetes::own().await;
+    kubernetes.install_crd().await;
+    let mut run = Run::start(&kubernetes, "down").await;
+    let before = run.owner().await;
+    let from = now();
+    kubernetes.stop_api_server();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    // Nobody stopped, nobody took anything: orders were told of all the while, on time.
+    let late = run
+        .receiver
+        .received()
+        .iter()
+        .filter(|received| received.at >= from)
+        .map(|received| received.at.since(received.deadline))
+        .max();
+    assert!(late.is_some_and(|late| late < 2_000), "late by {late:?} ms");
+    kubernetes.start_api_server().await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    run.seen.wait_ready().await;
+    assert_eq!(run.owner().await, before, "{}", run.seen.story());
+    run.window(from, now());
+    run.judge().await;
+}

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds the operator's image around a program compiled here: build.sh ARCHIVE, an OCI archive.
+#   IMAGE    its name, default localhost/redis-expiry-operator:dev
+#   PROFILE  cargo's, default release
+# Needs no registry: the Dockerfile's last stages are from scratch. `docker build .` does all of it from public bases.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+image=${IMAGE:-localhost/redis-expiry-operator:dev} profile=${PROFILE:-release} archive=$(realpath -m "$1")
+
+target=$(rustc -vV | sed -n 's/^host: //p')
+# Naming the target keeps RUSTFLAGS from macros, which can't be static.
+RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols \
+    cargo auditable build --profile "$profile" --locked --target "$target" --bin redis-expiry-operator
+[ "$profile" != dev ] || profile=debug
+mkdir -p target/image
+cp "target/$target/$profile/redis-expiry-operator" target/image/
+cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" target/image/ca-certificates.crt
+[ "$profile" != debug ] || strip -o target/image/redis-expiry-operator target/image/redis-expiry-operator
+
+# vfs: wherever files can be written, containers' file systems or not.
+storage=$(mktemp -d)
+buildah_here() { buildah --root "$storage/root" --runroot "$storage/run" --storage-driver vfs "$@"; }
+trap 'buildah_here rmi --all --force >/dev/null 2>&1 || true; rm -rf "$storage"' EXIT
+buildah_here build --quiet --build-arg BINARY=outside --build-arg "VERSION=${VERSION:-$(cargo pkgid | sed 's/.*[#@]//')}" \
+    --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag "$image" . >/dev/null
+rm -f "$archive"
+buildah_here push --quiet "$image" "oci-archive:$archive:$image"
+echo "$image: program $(stat -c %s target/image/redis-expiry-operator) bytes, image $(stat -c %s "$archive") bytes compressed, in $archive"
