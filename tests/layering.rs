@@ -13,8 +13,10 @@ const STAGES: [&str; 6] = ["topology", "nodes", "deployment", "ledger", "store",
 fn forbidden(module: &str) -> Vec<&'static str> {
     let kubernetes = ["kube", "k8s_openapi", "crate::controller", "crate::api", "crate::commands"];
     let mut never: Vec<&str> = match module {
-        "model" => STAGES.iter().copied().chain(["plan", "listener", "dial", "tokio", "redis", "reqwest"]).collect(),
-        "meters" => STAGES.iter().copied().chain(["plan", "listener", "dial", "tokio", "redis", "reqwest"]).collect(),
+        "model" | "meters" => {
+            STAGES.iter().copied().chain(["plan", "listener", "dial", "tokio", "redis", "reqwest"]).collect()
+        }
+
         "plan" => STAGES.iter().copied().chain(["listener", "dial", "tokio", "redis", "reqwest"]).collect(),
         "dial" => STAGES.iter().copied().chain(["plan", "listener"]).collect(),
         "topology" => vec!["nodes", "deployment", "ledger", "store", "delivery", "listener"],

@@ -201,7 +201,7 @@ async fn count_replicas(
 ) -> anyhow::Result<()> {
     loop {
         meters.replicas.set(roster.borrow_and_update().members.len());
-        if !stop.run_until_cancelled(roster.changed()).await.is_some_and(|changed| changed.is_ok()) {
+        if stop.run_until_cancelled(roster.changed()).await.is_none_or(|changed| changed.is_err()) {
             return Ok(());
         }
     }

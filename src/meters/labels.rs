@@ -115,6 +115,7 @@ label! {
         Unsynced = "Unsynced",
         Unavailable = "Unavailable",
         Closed = "Closed",
+        EgressRefused = "EgressRefused",
         /// One that was not known when this was written.
         Other = "Other",
     }

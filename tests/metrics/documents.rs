@@ -34,7 +34,7 @@ fn docs_metrics_is_made_of_the_names() {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Alert {
+struct Rule {
     alert: String,
     expr: String,
     r#for: String,
@@ -43,7 +43,7 @@ struct Alert {
     description: String,
 }
 
-fn alerts() -> Vec<Alert> {
+fn alerts() -> Vec<Rule> {
     serde_norway::from_str(&read("charts/redis-expiry-operator/files/alerts.yaml")).unwrap()
 }
 
@@ -54,7 +54,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn alerts_ask_for_metrics_and_labels_that_there_are() {
-    for Alert { alert, expr, summary, description, .. } in alerts() {
+    for Rule { alert, expr, summary, description, .. } in alerts() {
         let mut labels: BTreeSet<&str> = BTreeSet::new();
         let mut named = 0;
         for word in words(&expr).filter(|word| word.starts_with("redis_expiry_")) {
@@ -81,7 +81,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let alerts = alerts();
     assert_eq!(alerts.iter().map(|alert| alert.alert.as_str()).collect::<BTreeSet<_>>(), sections);
     assert_eq!(alerts.len(), sections.len(), "one name twice");
-    for Alert { alert, r#for, severity, .. } in alerts {
+    for Rule { alert, r#for, severity, .. } in alerts {
         assert!(["warning", "critical"].contains(&severity.as_str()) && r#for.ends_with('m'), "{alert}");
     }
     let named = words(&text).filter(|word| word.starts_with("redis_expiry_"));

@@ -1,6 +1,7 @@
 //! The built binary with `run --admin-address`.
 
 use std::{
+    cell::OnceCell,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -20,7 +21,7 @@ pub struct Process {
     folder: tempfile::TempDir,
     child: Child,
     lines: Receiver<Value>,
-    address: String,
+    address: OnceCell<String>,
 }
 
 impl Process {
@@ -53,8 +54,9 @@ impl Process {
                 let _ = say.send(serde_json::from_str(&line).unwrap());
             }
         });
-        let mut process = Self { folder, child, lines, address: String::new() };
-        process.address = process.says("listening")["adminAddress"].as_str().unwrap().to_owned();
+        let process = Self { folder, child, lines, address: OnceCell::new() };
+        let listening = process.says("listening");
+        process.address.set(listening["adminAddress"].as_str().unwrap().to_owned()).unwrap();
         process
     }
 
@@ -85,7 +87,7 @@ impl Process {
 
     /// Status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let mut stream = TcpStream::connect(self.address.get().unwrap()).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: text/plain\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

@@ -17,7 +17,7 @@ use super::{
 
 /// Nothing that is shown may hold these: a part of each key, of the URL, of a header, of the Redis password.
 const CANARY: &str = "canary";
-const KEYS: usize = 24;
+const KEYS: u32 = 24;
 
 fn yaml(redis: &str, port: u16, names: &[&str]) -> String {
     let document = |name: &&str| {
@@ -39,7 +39,7 @@ spec:
     names.iter().map(document).collect::<Vec<_>>().join("---\n")
 }
 
-async fn expire(cluster: &Cluster, number: usize) {
+async fn expire(cluster: &Cluster, number: u32) {
     let key = format!("orders:{CANARY}-{number}");
     let owner = cluster.owner(slot_of(key.as_bytes()).0).await.unwrap();
     let () = owner.query(cmd("SET").arg(key).arg("x").arg("PX").arg("200")).await.unwrap();
@@ -56,7 +56,7 @@ fn of(page: &Page, name: &str, labels: &[(&str, &str)]) -> f64 {
 async fn metrics_tell_what_a_listener_does_and_nothing_that_is_secret() {
     let cluster = Cluster::start(Options { replicas: 1, ..Options::default() }).await.unwrap();
     let receiver = Receiver::start();
-    let redis = cluster.nodes()[0].address().to_string();
+    let redis = cluster.nodes()[0].address().clone();
     let both = yaml(&redis, receiver.port, &["orders", "others"]);
     let mut process = Process::start(&both, &[("REDIS_EXPIRY_SECRET_API_TOKEN", CANARY)]);
 
@@ -73,14 +73,14 @@ async fn metrics_tell_what_a_listener_does_and_nothing_that_is_secret() {
     for number in 0..KEYS {
         expire(&cluster, number).await;
     }
-    let all = KEYS as f64;
+    let all = f64::from(KEYS);
     let after = process.page("each is delivered, and nothing is left", |page| {
         of(page, "redis_expiry_attempts_total", &[("outcome", "2xx")]) == all
             && of(page, "redis_expiry_outbox_events", &[]) == 0.0
             && of(page, "redis_expiry_tracked_keys", &[]) == 0.0
             && page.sum("redis_expiry_last_delivered_timestamp_seconds", &[ORDERS]).is_some()
     });
-    assert_eq!(receiver.received(), KEYS);
+    assert_eq!(receiver.received(), KEYS as usize);
     for (name, labels) in [
         ("redis_expiry_events_settled_total", vec![]),
         ("redis_expiry_lateness_seconds_count", vec![]),
