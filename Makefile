@@ -71,17 +71,15 @@ chart-tools:
 	python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; $(APT) python3-venv; }; \
 	python3 -m venv $(CHART_TOOLS) && $(CHART_TOOLS)/bin/pip install --quiet --disable-pip-version-check 'kubernetes-validate==1.37.0'; }
 
-
-# Kubernetes' own programs, built from pinned Go modules and kept beside other caches, so that a clean clone need not build
-# them again. KUBEBUILDER_ASSETS or KUBE_TOOLS name a directory that has them already.
-KUBE_CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/redis-expiry-operator/kube-1.37.1
+# Kubernetes' own programs, built from pinned Go modules into target/kube/bin or $KUBE_TOOLS: links into a cache beside other
+# caches, so that a clean clone need not build them again. Those that $KUBEBUILDER_ASSETS has are taken from there.
+KUBE_TOOLS_DIRECTORY = $(or $(KUBE_TOOLS),target/kube/bin)
 .PHONY: kube-tools node-tools
 kube-tools: tools
-	@[ -n "$(KUBE_TOOLS)" ] || { tools/build "$(KUBE_CACHE)" etcd kube-apiserver kubectl helm && \
-	mkdir -p target/kube && ln -sfn "$(KUBE_CACHE)" target/kube/bin; }
+	@tools/build "$(KUBE_TOOLS_DIRECTORY)" etcd kube-apiserver kubectl helm
 
 node-tools: kube-tools
-	@[ -n "$(KUBE_TOOLS)" ] || tools/build "$(KUBE_CACHE)" kube-controller-manager kube-scheduler kube-proxy coredns kubelet
+	@tools/build "$(KUBE_TOOLS_DIRECTORY)" kube-controller-manager kube-scheduler kube-proxy coredns kubelet
 
 # Not part of `make test` yet: the first has not passed on the merged tree, nor has the second.
 .PHONY: test-chart test-kubernetes

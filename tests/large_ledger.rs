@@ -12,10 +12,13 @@ use axum::{Router, extract::State, routing::post};
 use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Options},
     listener::{Fencing, OnDeploymentChange, Snapshot, Supervisor},
-    model::{Address, ListenerId, slot_of},
-    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Plan, RedisPlan, StorePlan, WebhookPlan},
+    model::{Address, slot_of},
+    plan::{DeliveryPlan, Plan, StorePlan},
 };
 use tokio::time::{Instant, timeout};
+
+#[path = "support/plan.rs"]
+mod plan;
 
 /// More than three times what the book holds once it is cut.
 const KEYS: usize = 60_000;
@@ -39,41 +42,19 @@ async fn receiver() -> (String, Told) {
     (url, told)
 }
 
-fn plan(seeds: &[String], url: String, path: std::path::PathBuf) -> Plan {
-    Plan {
-        listener: ListenerId::new("shop", "orders"),
-        suspend: false,
-        redis: RedisPlan {
-            addresses: seeds.iter().filter_map(|seed| Address::parse(seed)).collect(),
-            address_map: Vec::new(),
-            database: 0,
-            username: None,
-            password: None,
-            keyspace_events: KeyspaceEvents::Observe,
-            topology_refresh: Duration::from_secs(1),
-        },
-        pattern: Glob::new(b"order:pay:*").unwrap(),
-        id_template: IdTemplate::FirstStar,
-        inferred: Inferred::Deliver,
-        resync_interval: None,
-        webhook: WebhookPlan {
-            url,
-            connect_timeout: Duration::from_secs(1),
-            request_timeout: Duration::from_secs(5),
-            event_type: "order.timeout.expired".into(),
-            headers: Vec::new(),
-            bearer: None,
-            signing_keys: Vec::new(),
-        },
-        delivery: DeliveryPlan {
-            max_in_flight: 16,
-            initial_backoff: Duration::from_millis(200),
-            max_backoff: Duration::from_secs(1),
-            retry_after_max: Duration::ZERO,
-            deadline: Duration::from_secs(3_600),
-        },
-        store: StorePlan::Local { path },
-    }
+fn plan(seeds: &[String], url: &str, path: std::path::PathBuf) -> Plan {
+    let redis = plan::redis(seeds.iter().filter_map(|seed| Address::parse(seed)).collect());
+    let mut plan = plan::plan(redis, b"order:pay:*", url);
+    plan.webhook.request_timeout = Duration::from_secs(5);
+    plan.webhook.event_type = "order.timeout.expired".into();
+    plan.delivery = DeliveryPlan {
+        max_in_flight: 16,
+        initial_backoff: Duration::from_millis(200),
+        deadline: Duration::from_secs(3_600),
+        ..plan.delivery
+    };
+    plan.store = StorePlan::Local { path };
+    plan
 }
 
 async fn until(supervisor: &Supervisor, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
@@ -107,7 +88,7 @@ async fn entries_beyond_the_books_horizon_are_looked_at_after_a_restart_and_when
     }
     let directory = tempfile::tempdir().unwrap();
     let (url, told) = receiver().await;
-    let plan = plan(&cluster.seeds(), url, directory.path().join("ledger.db"));
+    let plan = plan(&cluster.seeds(), &url, directory.path().join("ledger.db"));
     let all = |snapshot: &Snapshot| snapshot.ready && snapshot.counts.tracked == KEYS as u64;
     for _ in 0..2 {
         let supervisor = Supervisor::new(OnDeploymentChange::Hold, Fencing::Permit);

@@ -9,9 +9,12 @@ use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Options},
     listener::{Fencing, OnDeploymentChange, Removal, Supervisor},
     model::{Address, ListenerId},
-    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Plan, RedisPlan, StorePlan, WebhookPlan},
+    plan::{Plan, StorePlan},
 };
 use tokio::time::{Instant, sleep};
+
+#[path = "support/plan.rs"]
+mod plan;
 
 const LISTENERS: usize = 60;
 /// All but what comes once a minute falls into it.
@@ -20,40 +23,11 @@ const WATCHED: Duration = Duration::from_secs(21);
 const CALM: Duration = Duration::from_secs(33);
 
 fn plan(cluster: &Cluster, number: usize) -> Plan {
-    let redis = RedisPlan {
-        addresses: cluster.seeds().iter().map(|seed| Address::parse(seed).unwrap()).collect(),
-        address_map: Vec::new(),
-        database: 0,
-        username: None,
-        password: None,
-        keyspace_events: KeyspaceEvents::Observe,
-        topology_refresh: Duration::from_secs(1),
-    };
+    let redis = plan::redis(cluster.seeds().iter().map(|seed| Address::parse(seed).unwrap()).collect());
     Plan {
         listener: ListenerId::new("shop", &format!("l{number}")),
-        suspend: false,
-        redis: redis.clone(),
-        pattern: Glob::new(b"order:pay:*").unwrap(),
-        id_template: IdTemplate::FirstStar,
-        inferred: Inferred::Deliver,
-        resync_interval: None,
-        webhook: WebhookPlan {
-            url: "http://127.0.0.1:9/".into(),
-            connect_timeout: Duration::from_secs(1),
-            request_timeout: Duration::from_secs(1),
-            event_type: "expired".into(),
-            headers: Vec::new(),
-            bearer: None,
-            signing_keys: Vec::new(),
-        },
-        delivery: DeliveryPlan {
-            max_in_flight: 1,
-            initial_backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(1),
-            retry_after_max: Duration::ZERO,
-            deadline: Duration::from_secs(60),
-        },
-        store: StorePlan::Redis { redis },
+        store: StorePlan::Redis { redis: redis.clone() },
+        ..plan::plan(redis, b"order:pay:*", "http://127.0.0.1:9/")
     }
 }
 

@@ -4,14 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 
 use anyhow::{Context as _, bail};
 use kube::{Client, Config};
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::run::signals::Signals;
+use super::{ending, run::signals::Signals};
 use crate::{
     api,
     controller::{
@@ -209,29 +205,11 @@ async fn count_replicas(
 
 /// Ends the listeners and leaves the membership: when they have ended, or when they have had a moment.
 async fn hand_over(supervisor: Arc<Supervisor>, membership: Membership, drain: Duration) {
-    let mut ending = std::pin::pin!(end(supervisor, drain));
-    let ended = timeout(HAND_OVER, &mut ending).await.is_ok();
+    let mut ended = std::pin::pin!(ending::end(supervisor, drain));
+    let in_time = timeout(HAND_OVER, &mut ended).await.is_ok();
     membership.leave().await;
-    if !ended {
-        ending.await;
-    }
-}
-
-async fn end(mut supervisor: Arc<Supervisor>, drain: Duration) {
-    // A request at the admin socket holds it for as long as its store takes.
-    let owned = timeout(drain, async {
-        loop {
-            match Arc::try_unwrap(supervisor) {
-                Ok(owned) => break owned,
-                Err(shared) => supervisor = shared,
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    if let Ok(supervisor) = owned.await {
-        supervisor.stop(drain).await;
-    } else {
-        tracing::error!("The admin socket did not let go of the listeners; they were not drained.");
+    if !in_time {
+        ended.await;
     }
 }
 

@@ -5,6 +5,7 @@ pub mod controller;
 pub mod crd;
 pub mod dead_letters;
 pub mod demo;
+mod ending;
 pub mod load;
 pub mod output;
 pub mod run;

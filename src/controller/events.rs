@@ -48,8 +48,7 @@ pub fn between(before: &Status, after: &Status, new_gaps: u64) -> Vec<Happening>
         let was = old.map(|old| old.status.as_str());
         match (now.type_.as_str(), now.status.as_str()) {
             (condition::CONNECTED, "True") => {
-                let again = before.conditions.iter().any(|c| c.type_ == condition::CONNECTED && c.status == "False");
-                let reason = if again { "Resubscribed" } else { "Subscribed" };
+                let reason = if was == Some("False") { "Resubscribed" } else { "Subscribed" };
                 happened.push(normal(reason, "Subscribe", now.message.clone()));
             }
             (condition::READY, "False") if now.reason == reason::SUSPENDED => {

@@ -7,7 +7,7 @@ use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
     core::DeserializeGuard,
-    runtime::controller::Action,
+    runtime::{controller::Action, reflector::ObjectRef},
 };
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -43,13 +43,13 @@ pub enum ReconcileError {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Attempts under way may take so long when another replica takes over.
-const HAND_OVER: Duration = Duration::from_secs(1);
+const HAND_OVER: Removal = Removal::HandOver { patience: Duration::from_secs(1) };
 /// After a failure; doubled with each in a row.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Makes what an object says so.
 pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let id = ListenerId::new(object.namespace().as_deref().unwrap_or("default"), &object.name_any());
+    let id = listener_of(&*object);
     if object.meta().deletion_timestamp.is_some() {
         // It stays visible while others' finalizers run.
         removed(&context, &id).await;
@@ -61,11 +61,7 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         return Ok(Action::await_change());
     };
     if *owner != context.settings.me {
-        if let Some(_mine) = context.take(&id) {
-            tracing::info!(listener = %id, to = %owner, "Hands the listener over.");
-            context.references.forget(&id);
-            context.supervisor.remove(&id, Removal::HandOver { patience: HAND_OVER }).await;
-        }
+        let_go(&context, &id, HAND_OVER, &format!("Hands the listener over to {owner}.")).await;
         return Ok(Action::await_change());
     }
     let mut mine = context.take(&id).unwrap_or_default();
@@ -188,30 +184,40 @@ async fn write(context: &Context, id: &ListenerId, status: &RedisExpiryListenerS
     }
 }
 
-/// An object is gone for good.
-pub async fn removed(context: &Context, id: &ListenerId) {
+/// Lets go of a listener, if it is ours.
+pub async fn let_go(context: &Context, id: &ListenerId, how: Removal, why: &str) {
     if context.take(id).is_none() {
         return;
     }
-    tracing::info!(listener = %id, "The listener was deleted.");
+    tracing::info!(listener = %id, "{why}");
     context.references.forget(id);
-    context.supervisor.remove(id, Removal::Deleted).await;
+    context.supervisor.remove(id, how).await;
+}
+
+/// An object is gone for good.
+pub async fn removed(context: &Context, id: &ListenerId) {
+    let_go(context, id, Removal::Deleted, "The listener was deleted.").await;
 }
 
 /// An object is not watched any more.
 pub async fn unwatched(context: &Context, id: &ListenerId) {
-    if context.take(id).is_none() {
-        return;
-    }
-    tracing::info!(listener = %id, "The listener is not watched any more.");
-    context.references.forget(id);
-    context.supervisor.remove(id, Removal::HandOver { patience: HAND_OVER }).await;
+    let_go(context, id, HAND_OVER, "The listener is not watched any more.").await;
+}
+
+/// The listener that an object is.
+pub fn listener_of(object: &impl ResourceExt) -> ListenerId {
+    ListenerId::new(object.namespace().as_deref().unwrap_or("default"), &object.name_any())
+}
+
+/// The object that a listener is.
+pub fn object_of(listener: &ListenerId) -> ObjectRef<Guarded> {
+    ObjectRef::new(listener.name()).within(listener.namespace())
 }
 
 /// When to try again.
 #[expect(clippy::needless_pass_by_value, reason = "kube calls it so")]
 pub fn again(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    let id = ListenerId::new(object.namespace().as_deref().unwrap_or("default"), &object.name_any());
+    let id = listener_of(&*object);
     let failures = context.failed(&id);
     if failures == 1 {
         tracing::warn!(listener = %id, %error, "The listener could not be reconciled; it goes on as it was.");

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::{
-        DeliveryStatus, NodeRole, NodeStatus, Problem, RedisExpiryListenerStatus as Status, condition, reason,
+        DeliveryStatus, NodeRole, NodeStatus, Problem, RedisExpiryListenerStatus as Status, condition,
         status::{LONGEST_ERROR, LONGEST_MESSAGE, MOST_NODES},
     },
     listener::{NodeSnapshot, Role, Snapshot},
@@ -81,12 +81,12 @@ pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
 
 /// Everything had been said of this generation, and that all is well.
 fn settled(before: &Status, generation: Option<i64>) -> bool {
-    let ready = before.conditions.iter().find(|condition| condition.type_ == condition::READY);
-    ready.is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
+    find(before, condition::READY)
+        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
 }
 
 fn condition_of(before: &Status, kind: &str, verdict: &Verdict, facts: &Facts<'_>) -> Condition {
-    let old = before.conditions.iter().find(|condition| condition.type_ == kind);
+    let old = find(before, kind);
     let status = verdict.status.as_str();
     let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
     Condition {
@@ -167,11 +167,6 @@ fn shortened(text: &str, most: usize) -> String {
 /// `None` where there is no such condition.
 pub fn find<'a>(status: &'a Status, kind: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| condition.type_ == kind)
-}
-
-/// Whether it is known to be ready.
-pub fn is_ready(status: &Status) -> bool {
-    find(status, condition::READY).is_some_and(|ready| ready.status == "True" && ready.reason == reason::LISTENING)
 }
 
 #[cfg(test)]

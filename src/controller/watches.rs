@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context,
     membership::Member,
-    reconcile::{Guarded, ReconcileError, again, reconcile, removed, unwatched},
+    reconcile::{Guarded, ReconcileError, again, object_of, reconcile, removed, unwatched},
     triggers::{self, Outlet},
 };
 use crate::{
@@ -149,7 +149,7 @@ where
 fn users<K: Resource>(context: &Context, kind: RefKind, object: &K) -> Vec<ObjectRef<Guarded>> {
     let namespace = object.namespace().unwrap_or_default();
     let users = context.references.changed(kind, &namespace, &object.name_any());
-    users.into_iter().map(|id| ObjectRef::new(id.name()).within(id.namespace())).collect()
+    users.iter().map(object_of).collect()
 }
 
 /// An item whenever other replicas are alive than before.

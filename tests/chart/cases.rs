@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{helm::Objects, values::leaves};
+use super::{
+    helm::{Objects, read},
+    values::leaves,
+};
 
 const NAME: &str = "demo-redis-expiry-operator";
 const CONTAINER: &str = "/spec/template/spec/containers/0";
@@ -340,6 +343,7 @@ fn monitoring() -> Vec<Case> {
             .given("metrics.prometheusRule.enabled", json!(true))
             .given("metrics.prometheusRule.renderMode", json!("alwaysRender"))
     };
+    let alerts: Vec<Value> = serde_norway::from_str(&read("charts/redis-expiry-operator/files/alerts.yaml")).unwrap();
     let (kind, all) = ("PrometheusRule", "/spec/groups/0/rules");
     let first = "/spec/groups/0/rules/0";
     let extra = json!({"record": "x", "expr": "vector(1)"});
@@ -356,15 +360,15 @@ fn monitoring() -> Vec<Case> {
             &format!("{first}/labels/a"),
             json!("b"),
         ),
-        rules("metrics.prometheusRule.disabledAlerts", json!(["RedisExpiryListenerNotReady"])).is(
+        rules("metrics.prometheusRule.disabledAlerts", json!([alerts[0]["alert"]])).is(
             kind,
             &format!("{first}/alert"),
-            json!("RedisExpiryOutboxStuck"),
+            alerts[1]["alert"].clone(),
         ),
         rules("metrics.prometheusRule.runbookBaseUrl", json!("https://x/")).is(
             kind,
             &format!("{first}/annotations/runbook_url"),
-            json!("https://x/docs/alerts.md#redisexpirylistenernotready"),
+            json!(format!("https://x/docs/alerts.md#{}", alerts[0]["alert"].as_str().unwrap().to_lowercase())),
         ),
         rules("metrics.prometheusRule.extraRules", json!([extra])).has(kind, all, extra),
     ]);
@@ -376,7 +380,7 @@ fn rest() -> Vec<Case> {
     let listener = |path, value| case(path, value).given("test.listener", json!("kind: RedisExpiryListener\n"));
     let source = "/spec/volumes/1/projected/sources";
     let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "{{ .Release.Name }}-x"}});
-    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: '{{ .Release.Name }}-x'}\n";
+    let written = "apiVersion: v1\nkind: Secret\nmetadata: {name: '{{ .Release.Name }}-x'}\n";
     vec![
         case("test.enabled", json!(false)).no(&test),
         case("test.listener", json!("kind: RedisExpiryListener\n")).is(
@@ -397,7 +401,7 @@ fn rest() -> Vec<Case> {
         case("commonLabels", json!({"a": "b"})).is("ServiceAccount", "/metadata/labels/a", json!("b")),
         case("commonLabels", json!({"a": "b"})).is("Deployment", "/spec/template/metadata/labels/a", json!("b")),
         case("extraObjects", json!([object])).is("Secret", "/metadata/name", json!("demo-x")),
-        case("extraObjects", json!([text])).is("Secret", "/metadata/name", json!("demo-x")),
+        case("extraObjects", json!([written])).is("Secret", "/metadata/name", json!("demo-x")),
     ]
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::helm::{documents, read};
 
-/// A Secret's or ConfigMap's value for each `{name, key}` below `value`, laid out as Kubernetes mounts them.
+/// A value of a Secret or `ConfigMap` for each `{name, key}` below `value`, laid out as Kubernetes mounts them.
 fn mount(value: &Value, folder: &Path) {
     match value {
         Value::Object(fields) => {

@@ -1,6 +1,6 @@
 //! Files that are made from others are committed, and never differ from what they are made from.
 
-use std::{env, fs};
+use std::{env, fmt::Write, fs};
 
 use super::{
     helm::{chart, read, root, run},
@@ -52,11 +52,11 @@ fn table(leaves: &[Leaf]) -> String {
     for leaf in leaves {
         if leaf.section != section {
             section = &leaf.section;
-            text.push_str(&format!("\n### {section}\n\n| value | default | |\n|---|---|---|\n"));
+            write!(text, "\n### {section}\n\n| value | default | |\n|---|---|---|\n").unwrap();
         }
         let default = serde_json::to_string(&leaf.default).unwrap();
         let cell = |text: &str| text.replace('|', "\\|");
-        text.push_str(&format!("| `{}` | `{}` | {} |\n", leaf.path, cell(&default), cell(&leaf.comment)));
+        writeln!(text, "| `{}` | `{}` | {} |", leaf.path, cell(&default), cell(&leaf.comment)).unwrap();
     }
     text.push('\n');
     text

@@ -45,7 +45,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "metrics.prometheusRule={\"enabled\":true,\"renderMode\":\"alwaysRender\",\"disabledAlerts\":[\"Nope\"]}",
-        "there is no alert Nope; there are RedisExpiryListenerNotReady,",
+        "there is no alert Nope; there are RedisExpiry",
     ),
 ];
 

@@ -5,5 +5,7 @@
 
 mod egress;
 mod faults;
+#[path = "../support/plan.rs"]
+mod plan;
 mod rotation;
 mod setup;

@@ -14,8 +14,9 @@ use redis_expiry_operator::{
     clock,
     commands::demo::cluster::{Cluster, Node},
     dial::Dialler,
+    listener::Supervisor,
     model::FaultCategory,
-    plan::Secret,
+    plan::{Plan, Secret},
 };
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -98,6 +99,22 @@ async fn user_of_the_orders(cluster: &Cluster) -> &'static str {
     "shop"
 }
 
+/// What the listener is to do as the user `rel`, whose password is `first`.
+fn first_plan(cluster: &Cluster, receiver: &Receiver) -> Plan {
+    let mut first = with_password(plan(&cluster.seeds(), &receiver.url), "first");
+    first.redis.username = Some("rel".into());
+    first
+}
+
+/// A listener that tells of the orders that are made meanwhile.
+async fn at_work(cluster: &Cluster, user: &'static str, plan: &Plan) -> (Supervisor, Orders) {
+    let supervisor = running(Dialler::everything(), plan.clone()).await;
+    until(&supervisor, "ready", |now| now.ready).await;
+    let orders = Orders::start(cluster, user);
+    until(&supervisor, "at work", |now| now.delivery.delivered > 20).await;
+    (supervisor, orders)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_that_changes_at_the_server_and_then_in_the_plan_loses_nothing() {
     let cluster = cluster(&[], None).await;
@@ -109,12 +126,8 @@ async fn a_password_that_changes_at_the_server_and_then_in_the_plan_loses_nothin
     };
     acl(">first").await;
     let receiver = Receiver::start(Duration::ZERO).await;
-    let mut first = with_password(plan(&cluster.seeds(), &receiver.url), "first");
-    first.redis.username = Some("rel".into());
-    let supervisor = running(Dialler::everything(), first.clone()).await;
-    until(&supervisor, "ready", |now| now.ready).await;
-    let orders = Orders::start(&cluster, user);
-    until(&supervisor, "at work", |now| now.delivery.delivered > 20).await;
+    let first = first_plan(&cluster, &receiver);
+    let (supervisor, orders) = at_work(&cluster, user, &first).await;
 
     // Redis lets connections live on that a password opened which is none any more; somebody ends them.
     let from = Instant::now();
@@ -149,13 +162,9 @@ async fn a_password_of_two_that_hold_changes_without_a_gap_and_delivery_goes_on_
     let () = cluster.nodes()[0].query(&command(&words)).await.unwrap();
     // Attempts take longer than a listener that ends would wait for them.
     let receiver = Receiver::start(Duration::from_secs(3)).await;
-    let mut first = with_password(plan(&cluster.seeds(), &receiver.url), "first");
-    first.redis.username = Some("rel".into());
+    let mut first = first_plan(&cluster, &receiver);
     first.delivery.max_in_flight = 1_024;
-    let supervisor = running(Dialler::everything(), first.clone()).await;
-    until(&supervisor, "ready", |now| now.ready).await;
-    let orders = Orders::start(&cluster, user);
-    until(&supervisor, "at work", |now| now.delivery.delivered > 20).await;
+    let (supervisor, orders) = at_work(&cluster, user, &first).await;
     let since = Some(clock::now());
     let asked = Instant::now();
     let mut second = with_password(first, "second");
@@ -181,12 +190,8 @@ async fn a_wrong_password_in_the_plan_is_seen_after_a_while_in_which_the_old_one
     let words = ["ACL", "SETUSER", "rel", "on", ">first", "+@all", "~*", "&*"];
     let () = cluster.nodes()[0].query(&command(&words)).await.unwrap();
     let receiver = Receiver::start(Duration::ZERO).await;
-    let mut first = with_password(plan(&cluster.seeds(), &receiver.url), "first");
-    first.redis.username = Some("rel".into());
-    let supervisor = running(Dialler::everything(), first.clone()).await;
-    until(&supervisor, "ready", |now| now.ready).await;
-    let orders = Orders::start(&cluster, user);
-    until(&supervisor, "at work", |now| now.delivery.delivered > 20).await;
+    let first = first_plan(&cluster, &receiver);
+    let (supervisor, orders) = at_work(&cluster, user, &first).await;
     let asked = Instant::now();
     supervisor.declare(vec![with_password(first.clone(), "frist")]).await;
     until(&supervisor, "a wrong password", |now| {

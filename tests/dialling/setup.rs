@@ -11,10 +11,12 @@ use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Options},
     dial::{Dialler, Egress},
     listener::{Fencing, OnDeploymentChange, Snapshot, Supervisor},
-    model::{Address, ListenerId},
-    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Plan, RedisPlan, Secret, StorePlan, WebhookPlan},
+    model::Address,
+    plan::{DeliveryPlan, Plan, Secret},
 };
 use tokio::{net::TcpListener, time::timeout};
+
+use crate::plan;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -72,40 +74,19 @@ impl Receiver {
 }
 
 pub fn plan(seeds: &[String], url: &str) -> Plan {
-    Plan {
-        listener: ListenerId::new("shop", "orders"),
-        suspend: false,
-        redis: RedisPlan {
-            addresses: seeds.iter().filter_map(|seed| Address::parse(seed)).collect(),
-            address_map: Vec::new(),
-            database: 0,
-            username: None,
-            password: None,
-            keyspace_events: KeyspaceEvents::Observe,
-            topology_refresh: Duration::from_secs(1),
-        },
-        pattern: Glob::new(b"order:*").unwrap(),
-        id_template: IdTemplate::FirstStar,
-        inferred: Inferred::Deliver,
-        resync_interval: None,
-        webhook: WebhookPlan {
-            url: url.to_owned(),
-            connect_timeout: Duration::from_secs(1),
-            request_timeout: Duration::from_secs(5),
-            event_type: "order.expired".into(),
-            headers: Vec::new(),
-            bearer: Some(Secret(b"first".to_vec())),
-            signing_keys: Vec::new(),
-        },
-        delivery: DeliveryPlan {
-            max_in_flight: 64,
-            initial_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_millis(500),
-            retry_after_max: Duration::ZERO,
-            deadline: Duration::from_secs(3_600),
-        },
-        store: StorePlan::Memory,
-    }
+    let redis = plan::redis(seeds.iter().filter_map(|seed| Address::parse(seed)).collect());
+    let mut plan = plan::plan(redis, b"order:*", url);
+    plan.webhook.request_timeout = Duration::from_secs(5);
+    plan.webhook.event_type = "order.expired".into();
+    plan.webhook.bearer = Some(Secret(b"first".to_vec()));
+    plan.delivery = DeliveryPlan {
+        max_in_flight: 64,
+        initial_backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_millis(500),
+        deadline: Duration::from_secs(3_600),
+        ..plan.delivery
+    };
+    plan
 }
 
 pub fn with_password(mut plan: Plan, password: &str) -> Plan {

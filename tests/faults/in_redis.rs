@@ -1,9 +1,12 @@
 //! The core of the suite with the ledger in Redis, where a fault of the watched cluster is one of the ledger as well.
 
+use redis_expiry_operator::model::SlotSet;
+
 use crate::support::{
     faults::{self, wait},
     now,
     scenario::{Scenario, Setup, Store},
+    verdict::Kind,
 };
 
 /// Runs each of the shared faults with the ledger in the watched cluster.
@@ -24,6 +27,25 @@ watched! {
     a_master_is_added_and_slots_move_to_it_under_load
     notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener
     the_receiver_is_down_for_20_seconds
+}
+
+/// The one fault that rule 11 does not cover: what was written last is lost, and so is who could write it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_is_killed_and_the_process_with_it() {
+    let mut run = Scenario::start("master and process killed", Setup::with(Store::Watched)).await;
+    let (master, _) = run.masters().await.remove(0);
+    let from = now();
+    run.cluster.kill(&master).unwrap();
+    run.listener.kill().await;
+    wait(300).await;
+    run.listener.start_again();
+    // Its store can be opened when the replica has taken over; what is lost of the ledger is of any slot.
+    run.listener.wait_ready(from).await;
+    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
+    run.demoted(&master, until);
+    // So much lies inside one gap that more is needed for the run to count.
+    wait(3_000).await;
+    run.judge().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,10 @@
 mod bed;
 mod beds;
 mod controlling;
+mod lifecycle;
 mod replicas;
+mod resource;
+mod rights;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "the fault suite uses all of it")]
 mod support;

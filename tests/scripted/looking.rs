@@ -8,7 +8,7 @@ use redis_expiry_operator::{
     dial::Dialler,
     model::{Key, Millis},
     nodes::{Ask, Connection, Driver, Guidance, Tap},
-    plan::{KeyspaceEvents, RedisPlan},
+    plan::RedisPlan,
     topology::{Refresh, Topology, merge, parse_nodes},
 };
 use tokio::{
@@ -32,15 +32,8 @@ struct Given {
 }
 
 pub fn plan(seeds: &[&Fake]) -> RedisPlan {
-    RedisPlan {
-        addresses: seeds.iter().map(|seed| seed.address.clone()).collect(),
-        address_map: Vec::new(),
-        database: 0,
-        username: None,
-        password: None,
-        keyspace_events: KeyspaceEvents::Observe,
-        topology_refresh: Duration::from_millis(100),
-    }
+    let addresses = seeds.iter().map(|seed| seed.address.clone()).collect();
+    RedisPlan { topology_refresh: Duration::from_millis(100), ..crate::plan::redis(addresses) }
 }
 
 fn topology(fake: &Fake, rows: &[String]) -> Arc<Topology> {

@@ -7,5 +7,7 @@ mod fake;
 mod keeping;
 mod looking;
 mod owning;
+#[path = "../support/plan.rs"]
+mod plan;
 mod resyncing;
 mod seeing;

@@ -12,7 +12,7 @@ use redis_expiry_operator::{
     clock,
     listener::{Fencing, Hold, OnDeploymentChange, Removal, Snapshot, Supervisor},
     model::{EventId, Key, ListenerId, Millis, NodeId},
-    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, Plan, StorePlan, WebhookPlan},
+    plan::{Glob, Inferred, Plan},
     store::{
         Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
         Reply, Selection, Store, StoreError, memory::MemoryStore,
@@ -23,35 +23,11 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     fake::{Fake, until},
     looking::plan as redis_plan,
+    plan,
 };
 
 fn plan(fake: &Fake) -> Plan {
-    Plan {
-        listener: ListenerId::new("shop", "orders"),
-        suspend: false,
-        redis: redis_plan(&[fake]),
-        pattern: Glob::new(b"k*").unwrap(),
-        id_template: IdTemplate::FirstStar,
-        inferred: Inferred::Deliver,
-        resync_interval: None,
-        webhook: WebhookPlan {
-            url: "http://127.0.0.1:9/".into(),
-            connect_timeout: Duration::from_secs(1),
-            request_timeout: Duration::from_secs(1),
-            event_type: "expired".into(),
-            headers: Vec::new(),
-            bearer: None,
-            signing_keys: Vec::new(),
-        },
-        delivery: DeliveryPlan {
-            max_in_flight: 1,
-            initial_backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(1),
-            retry_after_max: Duration::ZERO,
-            deadline: Duration::from_secs(60),
-        },
-        store: StorePlan::Memory,
-    }
+    plan::plan(redis_plan(&[fake]), b"k*", "http://127.0.0.1:9/")
 }
 
 #[tokio::test]

@@ -52,6 +52,8 @@ struct Shared {
     record: Arc<Mutex<Record>>,
     mode: watch::Sender<Mode>,
     verifier: Arc<standardwebhooks::Webhook>,
+    /// Whose events are to come, `namespace/name`.
+    listener: Arc<str>,
 }
 
 pub struct Receiver {
@@ -63,11 +65,12 @@ pub struct Receiver {
 
 impl Receiver {
     /// Listens on a port of its own below those of the cluster and of outgoing connections, so that nobody takes it while the receiver is down.
-    pub async fn start(secret: &str) -> Self {
+    pub async fn start(secret: &str, listener: &str) -> Self {
         let shared = Shared {
             record: Arc::default(),
             mode: watch::Sender::new(Mode::Answers(200)),
             verifier: Arc::new(standardwebhooks::Webhook::new(secret).expect("the secret is a whsec_ one")),
+            listener: listener.into(),
         };
         for _ in 0..100 {
             let address = SocketAddr::from(([127, 0, 0, 1], rand::random_range(7_000..9_900)));
@@ -146,7 +149,7 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
         Mode::Hangs => 0,
     };
     let verified = shared.verifier.verify(&body, &headers).map_err(|e| format!("the signature is wrong: {e}"));
-    let read = verified.and_then(|()| read(&headers, &body, at, answered));
+    let read = verified.and_then(|()| read(&shared.listener, &headers, &body, at, answered));
     {
         let mut record = shared.record.lock().unwrap();
         match read {
@@ -160,7 +163,7 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
     StatusCode::from_u16(answered).expect("a status")
 }
 
-fn read(headers: &HeaderMap, body: &[u8], at: Millis, answered: u16) -> Result<Received, String> {
+fn read(listener: &str, headers: &HeaderMap, body: &[u8], at: Millis, answered: u16) -> Result<Received, String> {
     let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).ok_or("it has no webhook-id")?.to_owned();
     let body: serde_json::Value = serde_json::from_slice(body).map_err(|e| format!("it is not JSON: {e}"))?;
     let data = &body["data"];
@@ -177,9 +180,7 @@ fn read(headers: &HeaderMap, body: &[u8], at: Millis, answered: u16) -> Result<R
         "Inferred" => Evidence::Inferred,
         other => return Err(format!("data.evidence is {other}")),
     };
-    if body["type"] != "order.timeout.expired"
-        || !data["listener"].as_str().is_some_and(|listener| listener.ends_with("/order-timeouts"))
-    {
+    if body["type"] != "order.timeout.expired" || data["listener"] != listener {
         return Err("it is of another type or listener".into());
     }
     Ok(Received { at, id, key, deadline: Millis(deadline.as_millisecond()), evidence, answered })

@@ -14,9 +14,10 @@ use super::{
     judge::judge,
     listener::{Listener, Settings},
     now,
-    receiver::Receiver,
+    receiver::{Received, Receiver},
     report::{Report, Span, story},
     sleep_until,
+    truth::History,
     verdict::{Demotion, Faults, Kind, Window, Wipe},
 };
 
@@ -98,7 +99,7 @@ impl Scenario {
             (_, None) => "{type: Redis}".to_owned(),
             (_, Some(other)) => format!("{{type: Redis, redis: {{addresses: {:?}}}}}", other.seeds()),
         };
-        let receiver = Receiver::start(SECRET).await;
+        let receiver = Receiver::start(SECRET, "shop/order-timeouts").await;
         let settings = Settings {
             seeds: &cluster.seeds(),
             url: &receiver.url(),
@@ -199,18 +200,7 @@ impl Scenario {
         sleep_until(last.plus(1_500).max(self.generating.plus(LEAST_MS))).await;
         let histories = self.generator.finish().await;
         sleep_until(last_deadline(&histories)).await;
-        let give_up = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let report = judge(&histories, &self.receiver.received(), &self.faults, &self.spans);
-            if report.lost.is_empty() || tokio::time::Instant::now() > give_up {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        // What must not come has its chance too.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let received = self.receiver.received();
-        let report = judge(&histories, &received, &self.faults, &self.spans);
+        let (received, report) = all_told(&histories, &self.receiver, &self.faults, &self.spans, PATIENCE).await;
         println!("{}: {:.0?}: {}", self.name, self.began.elapsed(), report.summary());
         let wrong = self.receiver.wrong();
         let complaints = report.complaints(|key| story(key, &histories, &received, &self.faults));
@@ -229,6 +219,28 @@ impl Scenario {
         text.push_str(&self.listener.tail());
         text
     }
+}
+
+/// Waits until all that was owed has come, or `patience` has passed, and gives what must not come its chance too.
+pub async fn all_told(
+    histories: &[History],
+    receiver: &Receiver,
+    faults: &Faults,
+    spans: &[Span],
+    patience: Duration,
+) -> (Vec<Received>, Report) {
+    let give_up = tokio::time::Instant::now() + patience;
+    loop {
+        let report = judge(histories, &receiver.received(), faults, spans);
+        if report.lost.is_empty() || tokio::time::Instant::now() > give_up {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let all = receiver.received();
+    let report = judge(histories, &all, faults, spans);
+    (all, report)
 }
 
 pub fn address(node: &Node) -> Address {

@@ -7,11 +7,12 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    ending,
     load::Files,
     output::{Happening, Line, Output, say},
 };
@@ -192,22 +193,7 @@ async fn end(mut tasks: JoinSet<anyhow::Result<()>>, supervisor: Arc<Supervisor>
     // A connection to the admin socket that stays open is no reason to wait longer.
     let _ = timeout(Duration::from_secs(1), async { while tasks.join_next().await.is_some() {} }).await;
     tasks.shutdown().await;
-    let mut supervisor = supervisor;
-    // A request at the admin socket holds it for as long as its store takes.
-    let owned = timeout(patience, async {
-        loop {
-            match Arc::try_unwrap(supervisor) {
-                Ok(owned) => break owned,
-                Err(shared) => supervisor = shared,
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    });
-    if let Ok(supervisor) = owned.await {
-        supervisor.stop(patience).await;
-    } else {
-        tracing::error!("The admin socket did not let go of the listeners; they were not drained.");
-    }
+    ending::end(supervisor, patience).await;
 }
 
 /// What was said so far.

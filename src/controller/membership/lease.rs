@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Marks the Leases of replicas, of whatever release.
-pub const LABEL: &str = "redisexpiry.io/replica";
+const LABEL: &str = "redisexpiry.io/replica";
 const FIELD_MANAGER: &str = "rel-membership";
 const PREFIX: &str = "redis-expiry-operator-";
 /// After an error of the watch.

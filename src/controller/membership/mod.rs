@@ -14,7 +14,6 @@ use std::{
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-pub use lease::LABEL;
 pub use rendezvous::owner;
 pub use roster::Member;
 use roster::Observer;

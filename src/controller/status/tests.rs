@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
+    api::reason,
     listener::{Counts, Durability, Hold},
     model::{Address, Failure, FaultCategory, NotificationFault},
 };

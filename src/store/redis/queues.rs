@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::jobs::{self, Args, Job, Next};
+use super::jobs::{self, Answer, Args, Job, Next};
 use super::{names::Kind, script::Script};
 use crate::store::StoreError;
 
@@ -72,14 +72,7 @@ impl Queues {
         script: &'static Script,
         parts: impl IntoIterator<Item = (usize, Args)>,
     ) -> Result<Vec<Part<Vec<redis::Value>>>, StoreError> {
-        let (jobs, answers): (Vec<_>, Vec<_>) = parts
-            .into_iter()
-            .map(|(partition, args)| {
-                let (answer, part) = oneshot::channel();
-                ((partition, Job::Read { script, args, answer }), part)
-            })
-            .unzip();
-        self.put(jobs).map(|()| answers)
+        self.ask(parts, |args, answer| Job::Read { script, args, answer })
     }
 
     /// Pages of a set of the partitions named, each with the arguments of page.lua.
@@ -88,11 +81,19 @@ impl Queues {
         set: Kind,
         parts: impl IntoIterator<Item = (usize, Args)>,
     ) -> Result<Vec<Part<Vec<redis::Value>>>, StoreError> {
+        self.ask(parts, |args, answer| Job::Page { set, args, answer })
+    }
+
+    fn ask(
+        &self,
+        parts: impl IntoIterator<Item = (usize, Args)>,
+        job: impl Fn(Args, Answer<Vec<redis::Value>>) -> Job,
+    ) -> Result<Vec<Part<Vec<redis::Value>>>, StoreError> {
         let (jobs, answers): (Vec<_>, Vec<_>) = parts
             .into_iter()
             .map(|(partition, args)| {
                 let (answer, part) = oneshot::channel();
-                ((partition, Job::Page { set, args, answer }), part)
+                ((partition, job(args, answer)), part)
             })
             .unzip();
         self.put(jobs).map(|()| answers)

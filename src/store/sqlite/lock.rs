@@ -38,9 +38,10 @@ impl Lock {
     }
 
     /// Lets go of it, and leaves nothing behind.
-    #[expect(clippy::unused_self, reason = "only who holds it may")]
     pub fn remove(self, path: &Path) -> Result<(), StoreError> {
-        fs::remove_file(beside(path, ".lock")).map_err(|error| of_io(&error, path))
+        let removed = fs::remove_file(beside(path, ".lock")).map_err(|error| of_io(&error, path));
+        drop(self);
+        removed
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Kubernetes {
     process: Mutex<Option<Child>>,
 }
 
+const CRD: &str = "redisexpirylisteners.redisexpiry.io";
+
 static SHARED: OnceCell<Kubernetes> = OnceCell::const_new();
 
 /// An API server is ready some 3 s after its start, and later when both cores are busy.
@@ -198,11 +200,14 @@ impl Kubernetes {
         let text = std::fs::read_to_string(&file)
             .unwrap_or_else(|e| panic!("{}: {e}: print it with the command `crd`", file.display()));
         let crd: CustomResourceDefinition = serde_norway::from_str(&text).unwrap();
-        let name = crd.metadata.name.clone().expect("the CRD has a name");
-        let client = self.client().await;
-        let crds: Api<CustomResourceDefinition> = Api::all(client);
-        crds.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(&crd)).await.unwrap();
-        let established = await_condition(crds, &name, is_crd_established());
+        let crds: Api<CustomResourceDefinition> = Api::all(self.client().await);
+        crds.patch(CRD, &PatchParams::apply("tests").force(), &Patch::Apply(&crd)).await.unwrap();
+        self.established().await;
+    }
+
+    /// Waits until objects of our CRD can be created.
+    pub async fn established(&self) {
+        let established = await_condition(Api::all(self.client().await), CRD, is_crd_established());
         let established = tokio::time::timeout(Duration::from_secs(20), established).await;
         established.expect("the CRD is established within 20 s").unwrap();
     }

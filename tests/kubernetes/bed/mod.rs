@@ -8,7 +8,7 @@
 //! 3. `let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");`: `.wait_ready()`, `.wait_owner(&pods, ..)`, `.condition("Ready")`.
 //! 4. Outages: `Kubernetes::own()` has `.stop_api_server()`, `.start_api_server()`; to cut one operator only, `Proxy::start(kubernetes.address())`, a
 //!    `kubernetes.token_kubeconfig(.., proxy.address())`, and `proxy.set(Line::Hangs | Line::Refuses | Line::Passes)`.
-//! 5. The judged workload of the fault suite on top: `workload::start(&space, name, setup, operators)` gives a `Scenario`; see there.
+//! 5. Orders whose truth is known, and the judge: `support::{generator, receiver, judge}`, as `replicas::Run` puts them together.
 //!
 //! Objects outlive their test until the process ends; whatever is started here ends with the process, however that ends. ServiceAccounts
 //! have to be made, deleted namespaces stay Terminating, and nothing is garbage collected.

@@ -53,16 +53,15 @@ pub fn verdict(facts: &Facts, marks: &[Mark], end: Millis) -> Verdict {
     let mut phases = Vec::new();
     for (number, mark) in marks.iter().enumerate() {
         let until = marks.get(number + 1).map_or(end, |next| next.at);
-        let (due, paid, repeated, inferred, told_of_deleted) = (0, 0, 0, 0, 0);
         phases.push(Phase {
             mark: mark.clone(),
             until,
-            due,
-            paid,
+            due: 0,
+            paid: 0,
             lateness: None,
-            repeated,
-            inferred,
-            told_of_deleted,
+            repeated: 0,
+            inferred: 0,
+            told_of_deleted: 0,
         });
     }
     let mut late: Vec<Vec<Millis>> = vec![Vec::new(); phases.len()];
