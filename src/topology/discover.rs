@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Topology, View, merge, parse_nodes, parse_shards, parse_slots};
+use super::{Node, Topology, View, merge, parse_nodes, parse_shards, parse_slots};
 use crate::{
     dial::{self, Dialler},
     model::{Address, Fault, FaultCategory, NodeId},
@@ -56,12 +56,13 @@ impl Discovery {
     }
 
     /// Asks two nodes, masters first and others each time, `doubted` ones last; more when those do not answer, the seeds
-    /// at last.
+    /// at last. Where every master is doubted, doubt counts in every other look alone: nobody but a master dispels it.
     ///
     /// # Errors
     /// What each node that was asked answered, for people, when none gave a topology.
     pub async fn look(&mut self, known: &Topology, doubted: &[NodeId]) -> Result<Sighting, Fault> {
-        let mut candidates = self.candidates(known, doubted);
+        self.turn = self.turn.wrapping_add(1);
+        let mut candidates = candidates(self.turn, known, doubted, &self.plan.addresses);
         let mut answers = Vec::new();
         let mut failures = Vec::new();
         while answers.len() < 2 && !candidates.is_empty() {
@@ -103,23 +104,25 @@ impl Discovery {
         self.connections.retain(|address, _| topology.at(address).is_some() || self.plan.addresses.contains(address));
         Ok(Sighting { topology: Arc::new(topology), answers })
     }
+}
 
-    fn candidates(&mut self, known: &Topology, doubted: &[NodeId]) -> Vec<Address> {
-        self.turn = self.turn.wrapping_add(1);
-        let mut nodes: Vec<_> = known.nodes().iter().filter(|node| !node.failed && !node.dial.is_empty()).collect();
-        if !nodes.is_empty() {
-            let turn = self.turn % nodes.len();
-            nodes.rotate_left(turn);
-        }
-        nodes.sort_by_key(|node| (doubted.contains(&node.id), !node.is_master()));
-        let mut candidates: Vec<Address> = nodes.into_iter().filter_map(|node| node.dial.first().cloned()).collect();
-        for seed in &self.plan.addresses {
-            if !candidates.contains(seed) {
-                candidates.push(seed.clone());
-            }
-        }
-        candidates
+/// Whom to ask, the first first.
+fn candidates(turn: usize, known: &Topology, doubted: &[NodeId], seeds: &[Address]) -> Vec<Address> {
+    let mut nodes: Vec<_> = known.nodes().iter().filter(|node| !node.failed && !node.dial.is_empty()).collect();
+    if !nodes.is_empty() {
+        let turn = turn % nodes.len();
+        nodes.rotate_left(turn);
     }
+    let doubtful = |node: &Node| doubted.contains(&node.id);
+    let heeded = turn.is_multiple_of(2) || nodes.iter().any(|node| node.is_master() && !doubtful(node));
+    nodes.sort_by_key(|node| (heeded && doubtful(node), !node.is_master()));
+    let mut candidates: Vec<Address> = nodes.into_iter().filter_map(|node| node.dial.first().cloned()).collect();
+    for seed in seeds {
+        if !candidates.contains(seed) {
+            candidates.push(seed.clone());
+        }
+    }
+    candidates
 }
 
 async fn maybe<F: Future>(future: Option<F>) -> Option<F::Output> {
@@ -264,6 +267,26 @@ mod tests {
         }
         assert!(of("NOAUTH Authentication required.").message.contains("set spec.redis.passwordSecretRef"));
         assert!(of("WRONGPASS invalid").message.contains("check the Secrets"));
+    }
+
+    #[test]
+    fn a_master_is_asked_soon_though_every_master_is_doubted_and_replicas_are_not() {
+        let rows =
+            ["a", "b", "c"].iter().zip(["0-5000", "5001-10000", "10001-16383"]).zip(1..).map(|((id, slots), n)| {
+                let replica = format!("r{id} 127.0.0.1:{n}0@1{n}0 slave {id} 0 0 {n} connected");
+                format!("{id} 127.0.0.1:{n}@1{n} master - 0 0 {n} connected {slots}\n{replica}")
+            });
+        let view = parse_nodes(&rows.collect::<Vec<_>>().join("\n"), &Address::new("seed", 1)).unwrap();
+        let known = merge(&Topology::default(), &[view], &[]);
+        let doubted: Vec<NodeId> = ["a", "b", "c"].map(NodeId::from).into();
+        let asks_masters = |turn: usize, doubted: &[NodeId]| {
+            let asked = candidates(turn, &known, doubted, &[]);
+            asked[..2].iter().all(|address| known.at(address).is_some_and(Node::is_master))
+        };
+        assert_eq!((0..6).filter(|turn| asks_masters(*turn, &doubted)).count(), 3);
+        // One of them suffices, and need not wait for the others.
+        assert!((0..6).all(|turn| !asks_masters(turn, &doubted[1..])));
+        assert!((0..6).all(|turn| asks_masters(turn, &doubted[2..])));
     }
 
     #[test]

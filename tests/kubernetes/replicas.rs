@@ -77,6 +77,25 @@ impl<'a> Run<'a> {
         PODS.iter().position(|pod| Some(*pod) == stood.owner.as_deref()).unwrap()
     }
 
+    /// Waits until this replica hears every master and has looked at all that is there. The status is no witness of that: through
+    /// a restart it stays as it was.
+    async fn heard_by(&self, replica: usize) {
+        let labels = format!("namespace={:?},name=\"order-timeouts\"", self.space.name);
+        let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
+        while self.operators[replica].metric("redis_expiry_listener_ready", &labels).await != Some(1.0) {
+            let who = &self.operators[replica];
+            assert!(tokio::time::Instant::now() < give_up, "not ready within 30 s\n{}", who.tail());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until `replica` owns it again and hears everything; the time since `from` is a gap.
+    async fn regained(&mut self, replica: usize, from: Millis) {
+        self.seen.wait_owner(&[PODS[replica]], Duration::from_secs(60)).await;
+        self.heard_by(replica).await;
+        self.window(from, now().plus(500));
+    }
+
     /// Waits until another than `old` owns it and the first webhook has come after `from`; the time between is a gap.
     async fn taken_over(&mut self, old: usize, from: Millis, within: i64) {
         let others: Vec<&str> = PODS.iter().copied().filter(|pod| *pod != PODS[old]).collect();
@@ -91,6 +110,8 @@ impl<'a> Run<'a> {
             first.since(from),
             self.seen.story()
         );
+        let owner = PODS.iter().position(|pod| Some(*pod) == stood.owner.as_deref()).unwrap();
+        self.heard_by(owner).await;
         self.window(from, now().plus(500));
     }
 
@@ -131,8 +152,7 @@ async fn killed_inside_a_burst_and_terminated() {
     let from = now();
     run.operators[old].start_again();
     // Rendezvous gives it back to whom it had.
-    run.seen.wait_owner(&[PODS[old]], Duration::from_secs(30)).await;
-    run.window(from, now().plus(500));
+    run.regained(old, from).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let (old, from) = (run.owner().await, now());
     run.operators[old].terminate().await;
@@ -148,11 +168,13 @@ async fn stopped_past_its_lease_and_thawed() {
     run.taken_over(old, from, 12_000).await;
     let from = now();
     run.operators[old].cont();
-    // It is fenced first, and owns it again when the others have seen that it is alive.
-    run.seen.wait_owner(&[PODS[old]], Duration::from_secs(30)).await;
-    run.window(from, now().plus(500));
-    let fenced = run.operators[old].logged().contains("Fenced");
-    assert!(fenced, "its late writes were not refused\n{}", run.operators[old].tail());
+    // Its late writes are refused, and it owns it again when the others have seen that it is alive.
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !run.operators[old].logged().contains("Fenced") {
+        assert!(tokio::time::Instant::now() < give_up, "it is not fenced\n{}", run.operators[old].tail());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    run.regained(old, from).await;
     run.judge().await;
 }
 
@@ -164,8 +186,7 @@ async fn cut_from_the_api_server() {
     run.taken_over(old, from, 14_000).await;
     let from = now();
     run.proxies[old].set(Line::Passes).await;
-    run.seen.wait_owner(&[PODS[old]], Duration::from_secs(60)).await;
-    run.window(from, now().plus(500));
+    run.regained(old, from).await;
     run.judge().await;
 }
 
