@@ -11,7 +11,7 @@ mod labels;
 
 pub use atomics::{Counter, Gauge, Label, Table};
 pub use histogram::{Histogram, Reading};
-pub use labels::{Attempt, Call, Ended, Fault, Looked, Outcome};
+pub use labels::{Attempt, Call, Ended, Looked, Outcome, StoreFault};
 
 use crate::model::Evidence;
 
@@ -102,7 +102,7 @@ impl Default for Delivery {
 pub struct Store {
     pub reads: Histogram,
     pub writes: Histogram,
-    pub errors: Table<Fault>,
+    pub errors: Table<StoreFault>,
 }
 
 impl Default for Store {

@@ -12,7 +12,7 @@ use crate::{
     api,
     controller::{
         self, Context, Settings,
-        membership::{self, Membership, Roster},
+        membership::{self, Membership},
     },
     dial::{Cidr, Dialler, Egress},
     listener::{Fencing, OnDeploymentChange, Supervisor},
@@ -103,7 +103,6 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let parked = Arc::new(Running(Arc::downgrade(&supervisor)));
     let admin = admin::serve(socket, parked, serving.clone());
     servers.spawn(async move { admin.await.map_err(anyhow::Error::from) });
-    servers.spawn(count_replicas(membership.roster(), Arc::clone(&meters), serving.clone()));
     let served = Served { snapshots: supervisor.snapshots(), probes: probes.clone(), operator: Some(meters) };
     let web = http::serve(port, served, serving.clone());
     servers.spawn(async move { web.await.context("serving --admin-address") });
@@ -187,20 +186,6 @@ async fn open(gate: Gate, mut synced: watch::Receiver<bool>, stop: CancellationT
     stop.cancelled().await;
     drop(gate);
     Ok(())
-}
-
-/// Tells the metrics who is alive.
-async fn count_replicas(
-    mut roster: watch::Receiver<Roster>,
-    meters: Arc<Operator>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    loop {
-        meters.replicas.set(roster.borrow_and_update().members.len());
-        if stop.run_until_cancelled(roster.changed()).await.is_none_or(|changed| changed.is_err()) {
-            return Ok(());
-        }
-    }
 }
 
 /// Ends the listeners and leaves the membership: when they have ended, or when they have had a moment.

@@ -82,7 +82,10 @@ pub async fn run(context: Arc<Context>, synced: watch::Sender<bool>, beat: impl 
                 None => break,
                 Some(outcome) => handle(&context, &mut tasks, outcome),
             },
-            _ = tick.tick() => context.meters.watched.set(stores.iter().map(reflector::Store::len).sum()),
+            _ = tick.tick() => {
+                context.meters.watched.set(stores.iter().map(reflector::Store::len).sum());
+                context.meters.replicas.set(context.roster.borrow().members.len());
+            }
             Some(ended) = tasks.join_next() => if let Err(error) = ended {
                 tracing::error!(%error, "A task of the controller failed; the process ends.");
                 return;

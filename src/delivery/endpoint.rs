@@ -14,7 +14,7 @@ use super::{Settings, outcome::Answer, queue::Waiting, request, signing::Signer}
 use crate::{
     dial::{self, Dialler, Refused},
     meters::Attempt,
-    model::{Failure, FaultCategory, Millis},
+    model::{FaultCategory, Millis},
 };
 
 /// What is read of an answer. Reading it to its end lets the connection be used again; one longer than this is not worth it.
@@ -65,11 +65,7 @@ impl Endpoint {
     /// POSTs once and says what came back. Takes at most the request timeout.
     pub async fn attempt(&self, waiting: &Waiting, now: Millis) -> Answer {
         if let Some(refused) = self.refused {
-            return Answer::None {
-                sort: Attempt::EgressRefused,
-                failure: Failure::EgressRefused,
-                why: refused.to_string(),
-            };
+            return Answer::None { sort: Attempt::EgressRefused, why: refused.to_string() };
         }
         let body = request::body(&self.settings, &waiting.event);
         let attempt = waiting.attempts.saturating_add(1);
@@ -101,31 +97,26 @@ impl Endpoint {
             } else {
                 format!("no answer within {:?}", webhook.request_timeout)
             };
-            return Answer::None { sort: Attempt::Timeout, failure: Failure::Unreachable, why };
+            return Answer::None { sort: Attempt::Timeout, why };
         }
         let mut innermost: &dyn Error = error;
         while let Some(source) = dial::within(innermost) {
             innermost = source;
         }
-        let failure = match dial::category(error) {
-            FaultCategory::EgressRefused => Failure::EgressRefused,
-            FaultCategory::Tls => Failure::Tls,
-            _ if innermost.is::<reqwest::Error>() => Failure::Other,
-            _ => Failure::Unreachable,
-        };
         let io = innermost.downcast_ref::<io::Error>();
-        let (sort, why) = match io.map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => (Attempt::ConnectionRefused, "connection refused".to_owned()),
-            Some(io::ErrorKind::ConnectionReset) => (Attempt::Connect, "the connection was reset".to_owned()),
-            _ if failure == Failure::EgressRefused => (Attempt::EgressRefused, innermost.to_string()),
+        let (sort, why) = match (dial::category(error), io.map(io::Error::kind)) {
+            (FaultCategory::EgressRefused, _) => (Attempt::EgressRefused, innermost.to_string()),
+            (FaultCategory::Tls, _) => (Attempt::Tls, format!("TLS: {innermost}")),
+            (_, Some(io::ErrorKind::ConnectionRefused)) => {
+                (Attempt::ConnectionRefused, "connection refused".to_owned())
+            }
+            (_, Some(io::ErrorKind::ConnectionReset)) => (Attempt::Connect, "the connection was reset".to_owned()),
             _ if error.is_dns() => (Attempt::Dns, format!("the host name does not resolve: {innermost}")),
-            _ if innermost.is::<rustls::Error>() => (Attempt::Tls, format!("TLS: {innermost}")),
             // reqwest's own errors show the URL; those below it do not.
             _ if innermost.is::<reqwest::Error>() => (Attempt::Other, "the request could not be sent".to_owned()),
-            _ if failure == Failure::Tls => (Attempt::Tls, innermost.to_string()),
             _ => (Attempt::Connect, innermost.to_string()),
         };
-        Answer::None { sort, failure, why }
+        Answer::None { sort, why }
     }
 }
 

@@ -26,7 +26,7 @@ pub enum Answer {
         retry_after: Option<String>,
     },
     /// No answer, and why, for people: "connection refused".
-    None { sort: Attempt, failure: Failure, why: String },
+    None { sort: Attempt, why: String },
 }
 
 /// What sort of answer it is; everything else follows from this and from time.
@@ -73,7 +73,12 @@ impl Answer {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Status { code, .. } => Failure::Rejected(*code),
-            Self::None { failure, .. } => *failure,
+            Self::None { sort, .. } => match sort {
+                Attempt::EgressRefused => Failure::EgressRefused,
+                Attempt::Tls => Failure::Tls,
+                Attempt::Other => Failure::Other,
+                _ => Failure::Unreachable,
+            },
         }
     }
 
@@ -213,11 +218,7 @@ mod tests {
     }
 
     fn refused() -> Answer {
-        Answer::None {
-            sort: Attempt::ConnectionRefused,
-            failure: Failure::Unreachable,
-            why: "connection refused".to_owned(),
-        }
+        Answer::None { sort: Attempt::ConnectionRefused, why: "connection refused".to_owned() }
     }
 
     fn answered(code: u16, retry_after: Option<&str>) -> Answer {

@@ -550,7 +550,8 @@ impl Keeper {
         let now = clock::micros();
         for (change, done) in works.changes.iter().zip(done) {
             if let (Change::Settle { event, .. }, true) = (change, *done) {
-                let late = now + self.view.offset_of(event.key.slot()) - event.deadline.0.saturating_mul(1_000);
+                let owners = now.saturating_add(self.view.offset_of(event.key.slot()));
+                let late = owners.saturating_sub(event.deadline.0.saturating_mul(1_000));
                 self.meters.ledger.lateness.observe_micros(late);
                 self.meters.ledger.settled.add(event.evidence, 1);
                 match event.evidence {

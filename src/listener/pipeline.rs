@@ -22,7 +22,7 @@ use crate::{
     delivery::{self, Delivery},
     deployment::{Deployment, View},
     ledger::{self, Keeper, Naming, Stats, Stopped},
-    meters::{Fault, Shared},
+    meters::{Shared, StoreFault},
     model::Millis,
     plan::{Plan, StorePlan},
     store::{Counts, Epoch, Store, StoreError, metered::Metered},
@@ -160,7 +160,7 @@ impl Pipeline {
         let (store, epoch) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                self.meters.store.errors.add(Fault::of_category(error.category()), 1);
+                self.meters.store.errors.add(StoreFault::of_category(error.category()), 1);
                 return Over::Again(refused(&error));
             }
         };

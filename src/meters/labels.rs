@@ -101,7 +101,7 @@ label! {
 
 label! {
     /// Why a store refused: the categories of its errors.
-    Fault {
+    StoreFault {
         Fenced = "Fenced",
         Locked = "Locked",
         Newer = "Newer",
@@ -121,7 +121,7 @@ label! {
     }
 }
 
-impl Fault {
+impl StoreFault {
     pub fn of_category(category: &str) -> Self {
         Self::ALL.iter().copied().find(|fault| fault.as_str() == category).unwrap_or(Self::Other)
     }
@@ -181,7 +181,7 @@ mod tests {
         check::<Looked>();
         check::<Attempt>();
         check::<Ended>();
-        check::<Fault>();
+        check::<StoreFault>();
         check::<Outcome>();
         check::<Evidence>();
     }

@@ -9,7 +9,7 @@ use super::{
     Reply, Selection, Store,
 };
 use crate::{
-    meters::{Call, Fault, Shared},
+    meters::{Call, Shared, StoreFault},
     model::{EventId, Key, Millis, NodeId},
 };
 
@@ -31,7 +31,7 @@ impl Metered {
             let answer = reply.await;
             meters.store.time(call).observe(began.elapsed());
             if let Err(error) = &answer {
-                meters.store.errors.add(Fault::of_category(error.category()), 1);
+                meters.store.errors.add(StoreFault::of_category(error.category()), 1);
             }
             answer
         })
@@ -61,7 +61,7 @@ impl Store for Metered {
         let durable = Box::pin(async move {
             let answer = durable.await;
             if let Err(error) = &answer {
-                meters.store.errors.add(Fault::of_category(error.category()), 1);
+                meters.store.errors.add(StoreFault::of_category(error.category()), 1);
             }
             answer
         });
@@ -136,7 +136,7 @@ mod tests {
         store.apply(new, Vec::new()).durable.await.unwrap();
         let (reads, writes) = (meters.store.reads.read().count, meters.store.writes.read().count);
         assert_eq!((reads, writes), (1, 3), "what was not waited for is not timed");
-        assert_eq!(meters.store.errors.get(Fault::Fenced), 1);
+        assert_eq!(meters.store.errors.get(StoreFault::Fenced), 1);
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         let source = include_str!("error.rs");
         let words = source.split("fn category").nth(1).and_then(|rest| rest.split("    }\n").next()).unwrap();
         for word in words.split('"').skip(1).step_by(2) {
-            assert_ne!(Fault::of_category(word), Fault::Other, "{word}: add it to meters::Fault");
+            assert_ne!(StoreFault::of_category(word), StoreFault::Other, "{word}: add it to meters::StoreFault");
         }
     }
 }

@@ -24,7 +24,7 @@ impl Driver {
             Err(error) if error.is_cancelled() => return,
             Err(error) => {
                 let why = "the attempt ended by a fault of this program".to_owned();
-                (error.id(), Answer::None { sort: Attempt::Other, failure: Failure::Other, why })
+                (error.id(), Answer::None { sort: Attempt::Other, why })
             }
         };
         let Some(UnderWay { waiting, since, began, generation }) = self.under_way.remove(&id) else { return };

@@ -4,12 +4,12 @@ use std::fmt::{self, Write as _};
 
 use super::names::{Family, Kind, SECTIONS, Shown, all};
 use crate::{
-    meters::{Attempt, Call, Ended, Fault, Label, Looked, Outcome},
+    meters::{Attempt, Call, Ended, Label, Looked, Outcome, StoreFault},
     model::Evidence,
 };
 
 const HEAD: &str = "\
-<!-- Made of src/telemetry/metrics/names.rs: UPDATE_DOCS=1 cargo test --test metrics -->
+<!-- Made of src/telemetry/metrics/names.rs: UPDATE=1 cargo test --test metrics -->
 
 # Metrics
 
@@ -68,8 +68,8 @@ fn labels(text: &mut String) -> fmt::Result {
         ("kind", of("redis_expiry_resyncs_total", vec!["whole", "periodic"])),
         ("result", of("redis_expiry_resyncs_total", words::<Ended>())),
         ("call", of("redis_expiry_store_call_seconds", words::<Call>())),
-        ("category", of("redis_expiry_store_errors_total", words::<Fault>())),
-        ("category", of("redis_expiry_store_error", [words::<Fault>(), vec!["Webhook", "Failed"]].concat())),
+        ("category", of("redis_expiry_store_errors_total", words::<StoreFault>())),
+        ("category", of("redis_expiry_store_error", [words::<StoreFault>(), vec!["Webhook", "Failed"]].concat())),
         ("outcome", of("redis_expiry_attempts_total", words::<Attempt>())),
         ("role", of("redis_expiry_node_subscribed", vec!["master", "replica"])),
         ("ready", of("redis_expiry_listeners", vec!["true", "false"])),
