@@ -361,6 +361,7 @@ async fn an_event_past_its_deadline_is_parked_with_the_reason_and_can_be_replaye
     assert_eq!(parked[0].attempts as usize, receiver.count());
     assert!(parked[0].at.since(sent.settled_at) >= 1_000);
     snapshot(&delivery, "it is counted", |now| now.dead_lettered == 1).await;
+    assert_eq!(outbox.meters.delivery.dead_lettered.get(), 1);
 
     receiver.answer_with(|_| answer(200));
     let before = receiver.count();
@@ -501,8 +502,11 @@ async fn outcomes_that_the_store_does_not_take_are_kept_and_stored_later() {
     delivery.wake();
     tokio::time::sleep(A_MOMENT).await;
     assert_eq!((outbox.pending().await.len(), receiver.count()), (100, 100), "none is sent again meanwhile");
+    let held = &outbox.meters.delivery.unstored;
+    eventually("all are held", async || held.get() == 100).await;
     outbox.store.relent();
     outbox.becomes_empty().await;
+    eventually("none is held", async || held.get() == 0).await;
     assert_eq!(receiver.count(), 100);
 }
 

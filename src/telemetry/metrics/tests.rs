@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{names::Shown, *};
 use crate::{
-    listener::{NodeSnapshot, Role, Snapshot},
+    listener::{Hold, NodeSnapshot, Role, Snapshot},
     meters::{Looked, Meters},
     model::{Address, Evidence, Fault, FaultCategory, ListenerId, NodeId},
     store::Counts,
@@ -45,8 +45,9 @@ fn input() -> Input {
         meters: Some(meters.into()),
         ..Snapshot::default()
     };
-    let listeners =
-        [(ListenerId::new("shop", "orders"), orders), (ListenerId::new("shop", "new"), Snapshot::default())];
+    let hold = Hold::Store { category: "Locked", message: "canary".into() };
+    let new = Snapshot { hold: Some(hold), ..Snapshot::default() };
+    let listeners = [(ListenerId::new("shop", "orders"), orders), (ListenerId::new("shop", "new"), new)];
     Input {
         snapshots: listeners.map(|(id, snapshot)| (id, Arc::new(snapshot))).into(),
         operator: Some(Arc::default()),
@@ -70,6 +71,8 @@ fn what_was_counted_is_shown_under_its_listener() {
     for (name, expected) in [
         (r#"redis_expiry_listener_ready{namespace="shop",name="orders"}"#, 1.0),
         (r#"redis_expiry_listener_ready{namespace="shop",name="new"}"#, 0.0),
+        (r#"redis_expiry_listener_held{namespace="shop",name="new"}"#, 1.0),
+        (r#"redis_expiry_store_error{namespace="shop",name="new",category="Locked"}"#, 1.0),
         (r#"redis_expiry_looks_total{namespace="shop",name="orders",result="gone"}"#, 7.0),
         (r#"redis_expiry_looks_total{namespace="shop",name="new",result="gone"}"#, 0.0),
         (r#"redis_expiry_events_settled_total{namespace="shop",name="orders",evidence="Inferred"}"#, 2.0),
@@ -89,6 +92,8 @@ fn what_was_counted_is_shown_under_its_listener() {
     ] {
         assert_eq!(samples.get(name), Some(&expected), "{name} in\n{page}");
     }
+    let failing = samples.keys().filter(|name| name.starts_with("redis_expiry_store_error{"));
+    assert_eq!(failing.count(), 1, "a store that does not fail has none");
     assert!(!page.contains("canary"), "a message is shown:\n{page}");
 }
 
