@@ -70,7 +70,7 @@ impl<'a> Fleet<'a> {
     /// Waits until every listener is heard, by the operator's own word, and every status says Ready.
     async fn ready(&self, operator: &Operator, began: Instant) {
         loop {
-            let metric = operator.metric("redis_expiry_listeners", "state=\"ready\"").await;
+            let metric = operator.metric("redis_expiry_listeners", "ready=\"true\"").await;
             let objects = self.objects().await;
             let waits = objects.values().find(|object| !is_ready(object));
             match waits {

@@ -53,7 +53,7 @@ impl Pki {
         admin.distinguished_name.push(DnType::OrganizationName, "system:masters");
         let admin = sign(admin, ExtendedKeyUsagePurpose::ClientAuth, &issuer);
 
-        fs::create_dir(&directory).unwrap();
+        fs::create_dir(directory).unwrap();
         let write = |name: &str, text: &str| {
             let path = directory.join(name);
             fs::write(&path, text).unwrap();
