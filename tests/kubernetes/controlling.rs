@@ -133,6 +133,17 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     on_all(&cluster, "maxmemory-policy", "noeviction").await;
     seen.wait_ready().await;
 
+    // The listener's user may do everything but what the store needs.
+    for node in cluster.nodes() {
+        node.query::<()>(redis::cmd("ACL").arg("SETUSER").arg("default").arg("-evalsha")).await.unwrap();
+    }
+    let message = says(&seen, "Ready", "False", "StoreDenied").await;
+    assert!(message.contains("evalsha"), "{message}");
+    for node in cluster.nodes() {
+        node.query::<()>(redis::cmd("ACL").arg("SETUSER").arg("default").arg("+@all")).await.unwrap();
+    }
+    seen.wait_ready().await;
+
     receiver.down();
     let mut connection = cluster.nodes()[0].connect(Duration::from_secs(2)).await.unwrap();
     for number in 0..20 {
@@ -157,6 +168,16 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     let other = listener(&cluster, "http://127.0.0.1:9/", auth).replace("order-timeouts", "other");
     space.apply(&format!("{other}  store: {{type: Local}}\n")).await.ok();
     space.kubectl(&["wait", "--for=condition=Accepted", "rel/other", "--timeout=20s"]).await.ok();
+
+    // Seeds that nobody answers at, mended.
+    let nowhere = listener(&cluster, "http://127.0.0.1:9/", auth).replace("order-timeouts", "nowhere");
+    let seeds = cluster.seeds().iter().fold(nowhere.clone(), |text, seed| text.replace(seed.as_str(), "127.0.0.1:1"));
+    space.apply(&seeds.replace(r#""127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1""#, r#""127.0.0.1:1""#)).await.ok();
+    let lost = Observed::start(space.client.clone(), &space.name, "nowhere");
+    let message = says(&lost, "Ready", "False", "StoreUnavailable").await;
+    assert!(message.contains("127.0.0.1:1"), "{message}");
+    space.apply(&nowhere).await.ok();
+    lost.wait_ready().await;
 
     let events = space.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]).await.ok();
     for reason in [
