@@ -1,5 +1,4 @@
-//! README.md: from `helm install` to the first webhook. Here is read whether the commands fit what lies here, and they are lines
-//! that an end-to-end test can run as they are written.
+//! README.md: from `helm install` to the first webhook. tests/e2e runs the commands; here is read whether they fit what lies here.
 
 use std::collections::BTreeSet;
 
