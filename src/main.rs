@@ -11,11 +11,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Turns Redis key expiry into webhooks: on time, none lost, none invented.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+// Of a flag that is given twice the last counts: so the chart's extraArgs can change what the chart gives.
+#[command(version, propagate_version = true, args_override_self = true)]
 struct Arguments {
     /// What to log to stderr, such as `info` or `redis_expiry_operator=debug`. Default: `RUST_LOG`, else warnings.
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
+    /// What a line of the log looks like.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: logs::Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -42,7 +46,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The demo breaks things on purpose; what its clients say to that would bury the show.
     let quiet = matches!(&arguments.command, Command::Demo(it) if it.part.is_none()).then_some("error");
-    let ended = logs::install(arguments.log.as_deref().or(quiet)).and_then(|()| {
+    let ended = logs::install(arguments.log.as_deref().or(quiet), arguments.log_format).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
             match arguments.command {

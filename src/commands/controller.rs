@@ -25,6 +25,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// Watch only these namespaces. Default: all.
     #[arg(long, env, value_delimiter = ',', value_name = "NAMESPACE")]

@@ -7,6 +7,8 @@ mod cases;
 mod examples;
 mod generated;
 mod helm;
+mod joined;
+mod readme;
 mod rendered;
 mod schema;
 mod values;
