@@ -90,8 +90,10 @@ listener_steps() {
     listener_ready
     hold 5
 
+    local said
     phase "helm test" --quiet
-    helm_here test $release --timeout 1m --logs
+    said=$(helm_here test $release --timeout 1m --logs 2>&1) || fail "helm test: $said"
+    say "helm test: $(grep -c '^ok ' <<<"$said") ok, $(grep -Ec '^(warn|fail)' <<<"$said") not"
     hold 3
 }
 container() { system get pod "$1" -o jsonpath='{.status.containerStatuses[0].containerID}'; }

@@ -36,7 +36,19 @@ mkdir -p "$images"
 IMAGE=$OPERATOR_IMAGE timeout 1800 tools/image/build.sh "$images/operator.tar"
 took "the image"
 tests/e2e/redis-image.sh $REDIS_IMAGE "$images/redis.tar"
-trap 'tools/node/node.sh down "$node"' EXIT
+# The logs of every pod, for those that are gone are asked about most: beside the node, as links to what the kubelet removes.
+logs=$node.logs
+rm -rf "$logs"
+mkdir -p "$logs"
+while sleep 1; do cp -aln "$node/podlogs/." "$logs/" 2>/dev/null || true; done &
+keeper=$!
+ended() {
+    local status=$?
+    kill "$keeper"
+    tools/node/node.sh down "$node"
+    if [ "$status" = 0 ]; then rm -rf "$logs"; else echo "e2e: the logs of all pods are in $logs" >&2; fi
+}
+trap ended EXIT
 trap 'exit 130' INT TERM
 timeout 180 tools/node/node.sh up "$node"
 tools/node/node.sh load "$node" "$images/operator.tar"
