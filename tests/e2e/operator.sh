@@ -70,6 +70,8 @@ listener_steps() {
         within 30 started_again "$was"
         listener_ready
         hold 5
+    else
+        say "the owner is not killed here: only a node of our own lets us"
     fi
 
     local changed before
