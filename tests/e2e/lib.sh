@@ -11,10 +11,16 @@ shop() { kubectl --namespace "$SHOP" "$@"; }
 # A manifest, with the images' names put in.
 apply() { sed "s|OPERATOR_IMAGE|$OPERATOR_IMAGE|; s|REDIS_IMAGE|$REDIS_IMAGE|" "$here/manifests/$1.yaml" | shop apply -f - >/dev/null; }
 
-# A namespace into which only restricted pods are let.
+# A new namespace, as it is deleted at the end, into which only restricted pods are let.
 namespace() {
-    kubectl create namespace "$1" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-    kubectl label --overwrite namespace "$1" pod-security.kubernetes.io/enforce=restricted >/dev/null
+    kubectl create namespace "$1" >/dev/null || fail "no namespace $1 of our own"
+    kubectl label namespace "$1" pod-security.kubernetes.io/enforce=restricted >/dev/null
+    within 30 kubectl --namespace "$1" get serviceaccount default
+    local said
+    said=$(kubectl --namespace "$1" run unrestricted --image="$OPERATOR_IMAGE" --dry-run=server 2>&1) &&
+        fail "a pod that asks for nothing less than what it can get was let into $1"
+    [[ $said == *'violates PodSecurity "restricted:'* ]] || fail "a pod was refused for another reason: $said"
+    say "namespace $1: ${said#Error from server (Forbidden): }"
 }
 
 # Tries the command until it succeeds, for so many seconds; its last words if it does not.
@@ -30,11 +36,13 @@ within() {
 # The customers, who keep the record and judge.
 customers() { shop exec customers -- /redis-expiry-operator demo customers "$@"; }
 # What follows is told apart in the verdict; the second argument may be --quiet.
-phase() { say "$(customers mark "$@")"; }
+phase() { local said; said=$(customers mark "$@"); say "$said"; }
 # So long orders go on falling due, and then none may be overdue.
 hold() {
+    local said
     sleep "$1"
-    say "$(customers caught-up --within "${2:-30}")" || fail "orders are overdue"
+    said=$(customers caught-up --within "${2:-30}" 2>&1) || fail "$said"
+    say "$said"
 }
 
 # Everything that may explain a failure.

@@ -2,28 +2,31 @@
 # The operator, installed by its chart, and what is done to it. Sourced.
 # shellcheck disable=SC2154 # steps.sh says where it is, and which namespace is the shop
 
-release=redis-expiry
-system=redis-expiry-system
+release=redis-expiry-operator
+system=redis-expiry
 chart=$here/../../charts/redis-expiry-operator
+example=$here/../../manifests/examples/quickstart.yaml
 
 # Into the release's namespace.
 system() { kubectl --namespace "$system" "$@"; }
 helm_here() { helm --namespace "$system" "$@"; }
 
 listener_up() {
+    local said
     namespace "$system"
     # `helm test` checks the listener from there.
-    shop get secret redis-auth webhook-key -o json | sed "s/\"namespace\": \"$SHOP\"/\"namespace\": \"$system\"/" \
+    shop get secret order-timeouts -o json | sed "s/\"namespace\": \"$SHOP\"/\"namespace\": \"$system\"/" \
         | kubectl apply -f - >/dev/null
     helm_here install $release "$chart" --wait --timeout 2m "${values[@]}" >/dev/null
+    ! said=$(system exec "$(deployment)" -- /bin/sh -c true 2>&1) || fail "there is a shell in the image"
+    [[ $said == *'no such file or directory'* ]] || fail "whether there is a shell in the image was not told: $said"
     say "helm install: $(system get pods -l app.kubernetes.io/instance=$release --no-headers | wc -l) replicas"
-    apply listener
+    shop apply -f "$example" >/dev/null
     shop wait --for=condition=Ready rel/order-timeouts --timeout=60s
 }
 values=(
-    --set replicaCount=2 --set image.pullPolicy="${PULL_POLICY:-IfNotPresent}"
-    --set image.repository="${OPERATOR_IMAGE%:*}" --set image.tag="${OPERATOR_IMAGE##*:}"
-    --set-file test.listener="$here/manifests/listener.yaml" --set 'test.secrets={redis-auth,webhook-key}'
+    --set replicaCount=2 --set image.repository="${OPERATOR_IMAGE%:*}" --set image.tag="${OPERATOR_IMAGE##*:}"
+    --set-file test.listener="$example" --set 'test.secrets={order-timeouts}'
 )
 
 deployment() { system get deployment -l app.kubernetes.io/instance=$release -o name; }
@@ -54,11 +57,22 @@ listener_steps() {
     [ "$(owner)" != "$was" ] || fail "$was is gone and still the owner"
 
     was=$(owner)
-    phase "the owner's pod killed"
+    phase "the owner's pod deleted by force"
     system delete pod "$was" --force --grace-period=0 >/dev/null 2>&1
     within 15 another_owner_than "$was"
     listener_ready
     hold 5
+
+    if [ -n "${KILL:-}" ]; then
+        was=$(owner)
+        phase "the owner killed"
+        $KILL "$(container "$was")"
+        within 30 started_again "$was"
+        listener_ready
+        hold 5
+    else
+        say "the owner is not killed here: only a node of our own lets us"
+    fi
 
     local changed before
     changed=$(mktemp -d)
@@ -78,10 +92,14 @@ listener_steps() {
     listener_ready
     hold 5
 
+    local said
     phase "helm test" --quiet
-    helm_here test $release --timeout 1m --logs
+    said=$(helm_here test $release --timeout 1m --logs 2>&1) || fail "helm test: $said"
+    say "helm test: $(grep -c '^ok ' <<<"$said") ok, $(grep -Ec '^(warn|fail)' <<<"$said") not"
     hold 3
 }
+container() { system get pod "$1" -o jsonpath='{.status.containerStatuses[0].containerID}'; }
+started_again() { [ "$(system get pod "$1" -o jsonpath='{.status.containerStatuses[0].restartCount}')" = 1 ]; }
 another_owner_than() { local now; now=$(owner); [ -n "$now" ] && [ "$now" != "$1" ]; }
 
 # What a user sees, and that an uninstalled operator leaves the listeners.
@@ -93,4 +111,32 @@ listener_down() {
     helm_here uninstall $release --wait --timeout 2m >/dev/null
     shop get rel order-timeouts >/dev/null || fail "the listener went with the operator"
     say "helm uninstall: the listener is kept"
+    shop delete rel order-timeouts >/dev/null
+    readme
+    kubectl delete namespace "$system" --timeout=120s >/dev/null
+    kubectl delete crd redisexpirylisteners.redisexpiry.io --timeout=60s >/dev/null
 }
+
+# From `helm install` to the first webhook, in the README's words: it names images and namespaces as they are called here.
+readme() {
+    local name
+    name=docker.io/library/redis-expiry-operator:$(sed -n 's/^appVersion: *"\?\([^"]*\)"\?$/\1/p' "$chart/Chart.yaml")
+    [ "$SHOP $OPERATOR_IMAGE" = "shop $name" ] || { say "the README's commands were not run: they need $name and a namespace shop"; return; }
+    local commands
+    # shellcheck disable=SC2016 # as it is in Markdown
+    commands=$(sed -n '/^<!-- from `helm install` to the first webhook/,/^```$/p' "$here/../../README.md" | sed '1,/^```sh$/d; /^```$/d')
+    [ -n "$commands" ] || fail "the README does not say how to install it"
+    REDIS_PASSWORD=$(setting password) WEBHOOK_SECRET=$(setting signing)
+    export REDIS_PASSWORD WEBHOOK_SECRET
+    # It makes its own.
+    shop delete secret order-timeouts >/dev/null
+    # As a person would type them: each on its own, with nothing of ours.
+    (cd "$here/../.." && bash -euxc "$commands") >"$readme_said" 2>&1 || fail "the README's commands: $(cat "$readme_said")"
+    within 10 told_of_42
+    say "the README's commands, $(grep -c . <<<"$commands") of them, and the first webhook"
+    helm_here uninstall $release --wait --timeout 2m >/dev/null
+}
+readme_said=$(mktemp)
+setting() { shop get secret order-timeouts -o jsonpath="{.data.$1}" | base64 --decode; }
+# There is no such order, says the order service.
+told_of_42() { shop logs deployment/order-service --tail=100 | grep 'unknown order' | grep -q 42; }

@@ -3,6 +3,7 @@
 #   OPERATOR_IMAGE, REDIS_IMAGE   images that the cluster's nodes have or can pull
 #   LISTENER                      operator (default), or alone: `run` in a pod, without an operator
 #   SHOP                          the namespace, default shop; it is made and, if all went well, deleted
+#   KILL                          sends SIGKILL to the container whose id is put behind it; unset: nothing is killed so
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${OPERATOR_IMAGE:?}" "${REDIS_IMAGE:?}"
@@ -16,11 +17,9 @@ SHOP=${SHOP:-shop}
 # shellcheck disable=SC2154 # it is assigned where it is read
 trap 'status=$?; [ $status = 0 ] || dump; exit $status' EXIT
 
-say "namespace $SHOP: only restricted pods are let in"
 namespace "$SHOP"
 redis_up
 say "a Redis Cluster of six pods; masters: $(masters)"
-shop create secret generic webhook-key --from-literal=secret="whsec_$(openssl rand -base64 32)" >/dev/null
 apply shop
 shop rollout status deployment/order-service deployment/order-webhooks --timeout=60s >/dev/null
 say "the order service"

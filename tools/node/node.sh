@@ -3,6 +3,7 @@
 #   node.sh up DIR              starts it, in seconds, and writes DIR/kubeconfig; what is left of an earlier one goes first
 #   node.sh load DIR ARCHIVE    makes an OCI archive an image of the node, for imagePullPolicy: Never
 #   node.sh run DIR COMMAND...  runs a command in the node's network, with KUBECONFIG set and the programs in PATH
+#   node.sh kill DIR CONTAINER  sends SIGKILL to a container, named as in a pod's status: containerd://...
 #   node.sh down DIR            stops it and leaves nothing behind
 # Kubernetes' programs come from $KUBE_TOOLS, else target/kube/bin (`make kube-tools`); the rest from Debian (`make node-packages`).
 #
@@ -277,6 +278,7 @@ case $verb in
         export KUBECONFIG=$node/kubeconfig PATH=$programs:$PATH
         inside "$@"
         ;;
+    kill) ctr -a "$node/containerd.sock" -n k8s.io task kill --signal SIGKILL "${1#containerd://}" ;;
     down) [ ! -e "$node" ] || down ;;
     *) fail "no such verb: $verb" ;;
 esac
