@@ -2,7 +2,7 @@
 # make test   everything that an ordinary user can run
 # make bench  the figures of docs/benchmarks.md
 # make image  the operator's image, as an OCI archive in target/image
-# make test-chart, make test-kubernetes   the chart alone, which `make test` has too; the operator against a real API server
+# make test-chart, make test-kubernetes   parts of it: the chart; the operator against a real API server
 # make e2e    that image in a real Kubernetes: the one that KUBECONFIG names, or a node of our own (as root, on Linux)
 # Each installs what it lacks, and says so.
 
@@ -88,7 +88,7 @@ kube-tools: tools
 node-tools: kube-tools
 	@tools/build "$(KUBE_TOOLS_DIRECTORY)" kube-controller-manager kube-scheduler kube-proxy coredns kubelet
 
-# The second is not part of `make test` yet: it has not passed on the merged tree.
+# Parts of `make test`.
 .PHONY: test-chart test-kubernetes
 test-chart: tools chart-tools
 	@tools/build "$(KUBE_TOOLS_DIRECTORY)" helm

@@ -87,6 +87,25 @@ async fn a_replica_takes_over_without_asking() {
     run.judge().await;
 }
 
+/// Redis promotes by itself a replica that is up to `cluster-replica-validity-factor` times `cluster-node-timeout` behind, 160 s as
+/// it comes: it still has keys that expired, and were told of, so long ago; and expires them once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_over_a_minute_behind_takes_over() {
+    let mut run = Scenario::start("left behind", Setup::default()).await;
+    let (master, slots) = run.masters().await.remove(0);
+    let replica = run.cluster.replicas_of(&master).await.unwrap().remove(0);
+    run.cluster.pause(&replica).unwrap();
+    // What it has not read yet it is not to read when it thaws.
+    master.query::<i64>(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica")).await.unwrap();
+    wait(70_000).await;
+    let from = now();
+    run.cluster.kill(&master).unwrap();
+    run.cluster.resume(&replica).unwrap();
+    run.cluster.failover(&replica, Failover::Takeover).await.unwrap();
+    run.recovered(from, &slots, Kind::Loss).await;
+    run.judge().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_hangs_for_less_than_the_failover_time_and_thaws() {
     let mut run = Scenario::start("short hang", Setup::default()).await;

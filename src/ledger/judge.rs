@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(judged(ours, &earlier, Purpose::Ordinary).0, ["settle W 99500"]);
         earlier.used.earlier_birth = Some(Millis(99_000));
         assert_eq!(judged(ours, &earlier, Purpose::Ordinary).0, [""; 0]);
-        assert_eq!(MEMORY_MS, 60_000);
+        const { assert!(MEMORY_MS > 160_000) };
     }
 
     #[test]

@@ -51,8 +51,10 @@ pub struct Memory {
     pub epoch: Epoch,
 }
 
-/// How long a [`Memory`] is kept at least.
-pub const MEMORY_MS: i64 = 60_000;
+/// How long a [`Memory`] is kept at least: longer than a replica that Redis promotes by itself can be behind, or it would expire
+/// once more what was told of long ago. As Redis comes that is 160 s: `cluster-node-timeout` (15 s) times
+/// `cluster-replica-validity-factor` (10), and `repl-ping-replica-period` (10 s).
+pub const MEMORY_MS: i64 = 180_000;
 
 /// What the store has under a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

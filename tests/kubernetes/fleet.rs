@@ -87,6 +87,28 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// How many each of them owns, when all listeners are Ready, and heard by who is said to own them.
+    async fn shared_by(&self, operators: &[Operator]) -> BTreeMap<String, usize> {
+        let began = Instant::now();
+        loop {
+            let mut shares = BTreeMap::<String, usize>::new();
+            let objects = self.objects().await;
+            for object in objects.values() {
+                *shares.entry(object.data["status"]["owner"].as_str().unwrap().to_owned()).or_default() += 1;
+            }
+            let mut heard = Vec::new();
+            for operator in operators {
+                let ready = operator.metric("redis_expiry_listeners", "ready=\"true\"").await.unwrap_or_default();
+                heard.push(shares.get(&operator.pod_name).is_some_and(|share| share.to_string() == ready.to_string()));
+            }
+            if objects.values().all(is_ready) && heard.iter().all(|heard| *heard) {
+                return shares;
+            }
+            assert!(began.elapsed() < READY_WITHIN, "{shares:?}, heard {heard:?}");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// What tells on each node's side that something was begun anew: subscriptions, and each listener's owner in the store.
     async fn begun(&self) -> (Vec<Vec<u64>>, BTreeMap<String, BTreeMap<String, String>>) {
         let (mut subscriptions, mut heads) = (Vec::new(), BTreeMap::new());
@@ -173,7 +195,7 @@ async fn five_hundred_listeners_are_ready_soon_and_a_restart_or_a_change_of_one_
     let from = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     first.terminate().await;
     let began = Instant::now();
-    let mut second = started(&fleet.space, kubeconfig, "operator-b").await;
+    let second = started(&fleet.space, kubeconfig.clone(), "operator-b").await;
     fleet.ready(&second, began).await;
     println!("a successor hears all of them after {:.1?}", began.elapsed());
     // What it knew not yet when it started it knows by now, and says if it is news.
@@ -194,5 +216,16 @@ async fn five_hundred_listeners_are_ready_soon_and_a_restart_or_a_change_of_one_
     assert_eq!(writes.len(), LISTENERS);
     let again = writes.iter().find(|(_, count)| **count != 1);
     assert!(again.is_none(), "{again:?}");
-    second.terminate().await;
+
+    // Two more come: each has its share, within four standard deviations of what chance would give it.
+    let mut three = vec![second];
+    for pod in ["operator-c", "operator-d"] {
+        three.push(started(&fleet.space, kubeconfig.clone(), pod).await);
+    }
+    let shares = fleet.shared_by(&three).await;
+    println!("three replicas own {shares:?}");
+    assert!(shares.values().all(|share| (125..=208).contains(share)), "{shares:?}");
+    for operator in &mut three {
+        operator.terminate().await;
+    }
 }

@@ -13,7 +13,7 @@ use redis_expiry_operator::{
     meters::{Ended, Looked, Shared},
     model::{Event, Evidence, Key, ListenerId, Millis, NodeId},
     plan::{Glob, Inferred, RedisPlan},
-    store::{Change, Epoch, Known, Seen, Store, StoreError, memory::MemoryStore, meta},
+    store::{Change, Epoch, Known, MEMORY_MS, Seen, Store, StoreError, memory::MemoryStore, meta},
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -184,10 +184,10 @@ async fn a_key_that_the_source_of_a_moving_slot_expires_long_after_it_was_told_i
         }
     }
     until("told", || !keeping.told().is_empty()).await;
-    // More than a minute later: the store remembers none of it.
+    // So much later that the store remembers none of it.
     let (other, saw) = (Key::from("other"), Seen { deadline: Millis(1), absent: false });
     let record = Change::Record { key: other.clone(), saw: None, deadline: saw.deadline };
-    let forget = Change::Forget { key: other, saw, at: clock::now().plus(60_001) };
+    let forget = Change::Forget { key: other, saw, at: clock::now().plus(MEMORY_MS + 1) };
     keeping.store.apply(Epoch(9), vec![record, forget]).done.await.unwrap();
     assert_eq!(keeping.known("k").await, Known::default());
     let asked = b.times_asked("PEXPIRETIME k");

@@ -3,7 +3,7 @@
 use redis_expiry_operator::{
     model::{Key, Millis},
     nodes::Sort,
-    store::{Change, Epoch, Seen, Store as _},
+    store::{Change, Epoch, MEMORY_MS, Seen, Store as _},
 };
 
 use crate::{
@@ -30,12 +30,12 @@ pub enum Fault {
     NotificationsOff,
     /// A process of ours hangs while another takes over, then goes on.
     Zombie,
-    /// A slot is on its way for longer than memories are kept. Takes a minute of its own: not among [`ALL`].
+    /// A slot is on its way for longer than memories are kept. Takes minutes of its own: not among [`ALL`].
     StuckMigration,
 }
 
 /// How long that is.
-pub const STUCK: i64 = 62_000_000;
+pub const STUCK: i64 = (MEMORY_MS + 2_000) * 1_000;
 
 pub const ALL: [Fault; 12] = [
     Fault::OurCrash,

@@ -166,7 +166,7 @@ fn the_slot_moves() {
     check(Class::One(Fault::Migration), 150);
 }
 #[test]
-fn the_slot_moves_for_more_than_a_minute() {
+fn the_slot_moves_for_longer_than_memories_are_kept() {
     check(Class::One(Fault::StuckMigration), 100);
 }
 #[test]

@@ -154,7 +154,7 @@ pub async fn a_settled_or_forgotten_key_is_remembered_with_its_owner(mut fresh: 
     assert_eq!(known(store, "settled").await.memory, memory(300, later));
 }
 
-pub async fn a_memory_is_kept_for_a_minute_and_not_for_ever(mut fresh: impl Fresh) {
+pub async fn a_memory_is_kept_for_a_while_and_not_for_ever(mut fresh: impl Fresh) {
     let start = 1_000_000;
     let store = fresh.store();
     let early = |number: i64| settle(&format!("early{number}"), None, 5, start);

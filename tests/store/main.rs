@@ -66,7 +66,7 @@ suite! {
         settling_moves_the_entry_to_the_outbox_or_does_nothing
         settling_without_entry_appends_the_event
         a_settled_or_forgotten_key_is_remembered_with_its_owner
-        a_memory_is_kept_for_a_minute_and_not_for_ever
+        a_memory_is_kept_for_a_while_and_not_for_ever
         a_refused_settle_leaves_no_memory
         what_is_due_is_paged_by_deadline_then_key
         keys_are_any_bytes
