@@ -102,7 +102,8 @@ async fn a_replica_that_is_over_a_minute_behind_takes_over() {
     run.cluster.kill(&master).unwrap();
     run.cluster.resume(&replica).unwrap();
     run.cluster.failover(&replica, Failover::Takeover).await.unwrap();
-    run.recovered(from, &slots, Kind::Loss).await;
+    let until = run.recovered(from, &slots, Kind::Loss).await;
+    run.demoted(&master, until);
     run.judge().await;
 }
 
