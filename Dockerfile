@@ -34,7 +34,6 @@ RUN touch src/main.rs src/lib.rs \
 FROM scratch AS outside
 COPY target/image/redis-expiry-operator target/image/ca-certificates.crt /out/
 
-# hadolint ignore=DL3006
 FROM ${BINARY} AS binary
 
 FROM scratch

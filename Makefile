@@ -90,7 +90,8 @@ node-tools: kube-tools
 
 # The second is not part of `make test` yet: it has not passed on the merged tree.
 .PHONY: test-chart test-kubernetes
-test-chart: kube-tools chart-tools
+test-chart: tools chart-tools
+	@tools/build "$(KUBE_TOOLS_DIRECTORY)" helm
 	cargo test $(CARGO_FLAGS) --test chart
 
 test-kubernetes: kube-tools redis

@@ -22,6 +22,7 @@ pub mod deployment;
 pub mod dial;
 pub mod ledger;
 pub mod listener;
+pub mod meters;
 pub mod model;
 pub mod nodes;
 pub mod plan;

@@ -11,11 +11,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 mod fault;
-mod histogram;
 mod slot;
 
 pub use fault::{Failure, Fault, FaultCategory, NotificationFault};
-pub use histogram::{BOUNDS_MS, Histogram};
 pub use slot::{SLOTS, Slot, SlotSet, slot_of};
 
 /// A Redis key: any bytes, cheap to clone.

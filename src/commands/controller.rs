@@ -9,18 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ending, run::signals::Signals};
 use crate::{
-    api, clock,
+    api,
     controller::{
         self, Context, Settings,
         membership::{self, Membership},
     },
     dial::{Cidr, Dialler, Egress},
     listener::{Fencing, OnDeploymentChange, Supervisor},
+    meters::Operator,
     telemetry::{
         admin::{self, Running},
-        http,
-        metrics::{self, Scrape},
-        probes::{Gate, Probes},
+        http::{self, Served},
+        probes::{self, Gate, Probes},
     },
 };
 
@@ -80,16 +80,19 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let dialler = Dialler::new(Egress::guarded(arguments.allow_egress.clone()));
     let supervisor = Arc::new(Supervisor::dialling(dialler, OnDeploymentChange::Hold, Fencing::Permit));
     let probes = Probes::default();
-    let gate = probes.gate("listeners", NOT_SYNCED);
+    let gate = probes.gate("the RedisExpiryListeners have been listed");
+    gate.close(NOT_SYNCED);
+    let meters = Arc::new(Operator::default());
     let stop = CancellationToken::new();
     let serving = CancellationToken::new();
 
-    let renewing = probes.heart("membership", HEARTBEAT);
+    let renewing = probes.heart("the Lease is renewed, or tried to be", HEARTBEAT);
     let member = membership::Settings { me: me.clone(), renew: arguments.lease_renew, expiry: arguments.lease_expiry };
     let mut membership = Membership::start(client.clone(), &namespace, member, move || renewing.beat());
-    let context = Arc::new(Context::new(settings, client, Arc::clone(&supervisor), membership.roster()));
+    let context =
+        Arc::new(Context::new(settings, client, Arc::clone(&supervisor), membership.roster(), Arc::clone(&meters)));
     let (synced, is_synced) = watch::channel(false);
-    let looping = probes.heart("controller", HEARTBEAT);
+    let looping = probes.heart("the controller comes round", HEARTBEAT);
 
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let running = controller::run(context, synced, move || looping.beat(), stop.clone());
@@ -101,12 +104,14 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let parked = Arc::new(Running(Arc::downgrade(&supervisor)));
     let admin = admin::serve(socket, parked, serving.clone());
     servers.spawn(async move { admin.await.map_err(anyhow::Error::from) });
-    let snapshots = supervisor.snapshots();
-    let metrics = move || {
-        let (resident, files) = metrics::process();
-        metrics::render(Scrape { snapshots: snapshots.borrow().clone(), now: clock::now(), resident, files })
-    };
-    servers.spawn(http::serve(port, probes.clone(), metrics, serving.clone()));
+    let served = Served { snapshots: supervisor.snapshots(), probes: probes.clone(), operator: Some(meters) };
+    let web = http::serve(port, served, serving.clone());
+    servers.spawn(async move { web.await.context("serving --admin-address") });
+    let ticking = probes::tick(probes.heart("the runtime runs tasks and timers", HEARTBEAT), serving.clone());
+    servers.spawn(async move {
+        ticking.await;
+        Ok(())
+    });
     servers.spawn(open(gate, is_synced, stop.clone()));
     tracing::info!(replica = %me, leases = %namespace, address = %arguments.admin_address, "The operator runs.");
 
@@ -116,6 +121,7 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(ended) = tasks.join_next() => return unexpected(ended),
         Some(ended) = servers.join_next() => return unexpected(ended),
     };
+    probes.stop(signal.name());
     tracing::info!(signal = signal.name(), "Hands over; a second signal ends it now.");
     stop.cancel();
     let ending = async {
@@ -172,16 +178,13 @@ async fn connect(arguments: &Arguments) -> anyhow::Result<(Client, String)> {
     Ok((Client::try_from(config).context("making a client of the API server")?, namespace))
 }
 
-/// Opens the gate when all listeners have been seen, and closes it when the process stops.
+/// Opens the gate when all listeners have been seen, and holds it until the process stops.
 async fn open(gate: Gate, mut synced: watch::Receiver<bool>, stop: CancellationToken) -> anyhow::Result<()> {
     let opened = stop.run_until_cancelled(synced.wait_for(|synced| *synced)).await.is_some_and(|synced| synced.is_ok());
     if opened {
         gate.open();
     }
     stop.cancelled().await;
-    gate.close("it stops");
-    // Held, so that the reason stays this one.
-    std::future::pending::<()>().await;
     drop(gate);
     Ok(())
 }

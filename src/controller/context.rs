@@ -14,7 +14,7 @@ use kube::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{REPORTER, membership::Roster, references::References, status::Shown};
-use crate::{api::RedisExpiryListenerStatus, listener::Supervisor, model::ListenerId, plan::Plan};
+use crate::{api::RedisExpiryListenerStatus, listener::Supervisor, meters::Operator, model::ListenerId, plan::Plan};
 
 /// What the operator was told about itself.
 #[derive(Clone, Debug)]
@@ -38,6 +38,7 @@ pub struct Context {
     pub roster: watch::Receiver<Roster>,
     pub references: References,
     pub recorder: Recorder,
+    pub meters: Arc<Operator>,
     remembered: Mutex<HashMap<ListenerId, Remembered>>,
 }
 
@@ -72,11 +73,12 @@ impl Context {
         client: Client,
         supervisor: Arc<Supervisor>,
         roster: watch::Receiver<Roster>,
+        meters: Arc<Operator>,
     ) -> Self {
         let reporter = Reporter { controller: REPORTER.into(), instance: Some(settings.me.clone()) };
         let recorder = Recorder::new(client.clone(), reporter);
         let references = References::new(client.clone());
-        Self { settings, client, supervisor, roster, references, recorder, remembered: Mutex::default() }
+        Self { settings, client, supervisor, roster, references, recorder, meters, remembered: Mutex::default() }
     }
 
     /// Takes what is remembered of a listener; it is to be put back. There is one reconciliation of it at a time.

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     api::{RedisExpiryListener, RefKind},
+    meters,
     model::ListenerId,
 };
 
@@ -53,11 +54,13 @@ pub async fn run(context: Arc<Context>, synced: watch::Sender<bool>, beat: impl 
     };
     let mut tasks = JoinSet::new();
     let (mut outlets, mut streams, mut listings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stores = Vec::new();
     for namespace in scopes {
         let (tell, told) = mpsc::channel(WAITING);
         outlets.push(Outlet { namespace: namespace.clone(), tell });
-        let (listing, stream) = scope(&context, namespace.as_deref(), told, stop.clone());
+        let (listing, store, stream) = scope(&context, namespace.as_deref(), told, stop.clone());
         listings.push(listing);
+        stores.push(store);
         streams.push(stream);
     }
     tasks.spawn(triggers::run(Arc::clone(&context), outlets, stop.clone()));
@@ -79,7 +82,10 @@ pub async fn run(context: Arc<Context>, synced: watch::Sender<bool>, beat: impl 
                 None => break,
                 Some(outcome) => handle(&context, &mut tasks, outcome),
             },
-            _ = tick.tick() => {}
+            _ = tick.tick() => {
+                context.meters.watched.set(stores.iter().map(reflector::Store::len).sum());
+                context.meters.replicas.set(context.roster.borrow().members.len());
+            }
             Some(ended) = tasks.join_next() => if let Err(error) = ended {
                 tracing::error!(%error, "A task of the controller failed; the process ends.");
                 return;
@@ -95,7 +101,7 @@ fn scope(
     namespace: Option<&str>,
     told: mpsc::Receiver<ObjectRef<Guarded>>,
     stop: CancellationToken,
-) -> (Synced, BoxStream<'static, Outcome>) {
+) -> (Synced, reflector::Store<Guarded>, BoxStream<'static, Outcome>) {
     let client = context.client.clone();
     let mut config = watcher::Config::default();
     if let Some(selector) = &context.settings.selector {
@@ -113,7 +119,7 @@ fn scope(
             }
         })
         .touched_objects();
-    let controller = Controller::for_stream(objects, reader);
+    let controller = Controller::for_stream(objects, reader.clone());
     let secrets = Arc::clone(context);
     let config_maps = Arc::clone(context);
     let stream = controller
@@ -129,7 +135,7 @@ fn scope(
         .reconcile_all_on(members(context))
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, again, Arc::clone(context));
-    (synced, stream.boxed())
+    (synced, reader, stream.boxed())
 }
 
 fn api<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
@@ -166,7 +172,8 @@ fn members(context: &Context) -> impl futures_util::Stream<Item = ()> + Send + '
 fn handle(context: &Arc<Context>, tasks: &mut JoinSet<()>, outcome: Outcome) {
     match outcome {
         // A failure is logged where it is put off.
-        Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
+        Ok(_) => context.meters.reconciles.add(meters::Outcome::Ok, 1),
+        Err(controller::Error::ReconcilerFailed(..)) => context.meters.reconciles.add(meters::Outcome::Error, 1),
         Err(controller::Error::ObjectNotFound(object)) => {
             let id = ListenerId::new(object.namespace.as_deref().unwrap_or("default"), &object.name);
             tasks.spawn(gone(Arc::clone(context), id));

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     dial::Dialler,
+    meters::Shared,
     model::{EventId, Millis},
     store::{Epoch, Pending, Reply, Store, StoreError},
 };
@@ -68,6 +69,7 @@ struct UnderWay {
     waiting: Waiting,
     /// By our clock.
     since: Millis,
+    began: Instant,
     /// [`Driver::generation`] when it was sent.
     generation: u64,
 }
@@ -109,6 +111,7 @@ pub struct Driver {
     snapshot: Snapshot,
     published: Millis,
     publisher: watch::Sender<Snapshot>,
+    meters: Shared,
 }
 
 impl Driver {
@@ -119,6 +122,7 @@ impl Driver {
         epoch: Epoch,
         inbox: Arc<Inbox>,
         publisher: watch::Sender<Snapshot>,
+        meters: Shared,
     ) -> anyhow::Result<Self> {
         let endpoint = Some(Arc::new(Endpoint::new(settings.clone(), &dialler, None)?));
         let clock = Clock::start();
@@ -148,6 +152,7 @@ impl Driver {
             snapshot: Snapshot::default(),
             published: now,
             publisher,
+            meters,
         })
     }
 
@@ -253,7 +258,8 @@ impl Driver {
             let (endpoint, sent) = (endpoint.clone(), waiting.clone());
             let handle = self.attempts.spawn(async move { endpoint.attempt(&sent, since).await });
             self.retries_under_way += usize::from(waiting.attempts > 0);
-            self.under_way.insert(handle.id(), UnderWay { waiting, since, generation: self.generation });
+            let (began, generation) = (Instant::now(), self.generation);
+            self.under_way.insert(handle.id(), UnderWay { waiting, since, began, generation });
         }
     }
 
@@ -354,6 +360,7 @@ impl Driver {
     fn publish(&mut self, at_once: bool) {
         let now = self.clock.now();
         self.snapshot.in_flight = self.attempts.len();
+        self.meters.delivery.unstored.set(self.unstored.len());
         self.snapshot.paused = self.paused();
         if (at_once || self.published.plus(PUBLISH_MS) <= now) && self.unpublished() {
             self.publisher.send_replace(self.snapshot.clone());

@@ -13,7 +13,8 @@ use url::Host;
 use super::{Settings, outcome::Answer, queue::Waiting, request, signing::Signer};
 use crate::{
     dial::{self, Dialler, Refused},
-    model::{Failure, FaultCategory, Millis},
+    meters::Attempt,
+    model::{FaultCategory, Millis},
 };
 
 /// What is read of an answer. Reading it to its end lets the connection be used again; one longer than this is not worth it.
@@ -64,7 +65,7 @@ impl Endpoint {
     /// POSTs once and says what came back. Takes at most the request timeout.
     pub async fn attempt(&self, waiting: &Waiting, now: Millis) -> Answer {
         if let Some(refused) = self.refused {
-            return Answer::None { failure: Failure::EgressRefused, late: false, why: refused.to_string() };
+            return Answer::None { sort: Attempt::EgressRefused, why: refused.to_string() };
         }
         let body = request::body(&self.settings, &waiting.event);
         let attempt = waiting.attempts.saturating_add(1);
@@ -96,30 +97,26 @@ impl Endpoint {
             } else {
                 format!("no answer within {:?}", webhook.request_timeout)
             };
-            return Answer::None { failure: Failure::Unreachable, late: true, why };
+            return Answer::None { sort: Attempt::Timeout, why };
         }
         let mut innermost: &dyn Error = error;
         while let Some(source) = dial::within(innermost) {
             innermost = source;
         }
-        let failure = match dial::category(error) {
-            FaultCategory::EgressRefused => Failure::EgressRefused,
-            FaultCategory::Tls => Failure::Tls,
-            _ if innermost.is::<reqwest::Error>() => Failure::Other,
-            _ => Failure::Unreachable,
-        };
         let io = innermost.downcast_ref::<io::Error>();
-        let why = match io.map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
-            Some(io::ErrorKind::ConnectionReset) => "the connection was reset".to_owned(),
-            _ if failure == Failure::EgressRefused => innermost.to_string(),
-            _ if error.is_dns() => format!("the host name does not resolve: {innermost}"),
-            _ if innermost.is::<rustls::Error>() => format!("TLS: {innermost}"),
+        let (sort, why) = match (dial::category(error), io.map(io::Error::kind)) {
+            (FaultCategory::EgressRefused, _) => (Attempt::EgressRefused, innermost.to_string()),
+            (FaultCategory::Tls, _) => (Attempt::Tls, format!("TLS: {innermost}")),
+            (_, Some(io::ErrorKind::ConnectionRefused)) => {
+                (Attempt::ConnectionRefused, "connection refused".to_owned())
+            }
+            (_, Some(io::ErrorKind::ConnectionReset)) => (Attempt::Connect, "the connection was reset".to_owned()),
+            _ if error.is_dns() => (Attempt::Dns, format!("the host name does not resolve: {innermost}")),
             // reqwest's own errors show the URL; those below it do not.
-            _ if innermost.is::<reqwest::Error>() => "the request could not be sent".to_owned(),
-            _ => innermost.to_string(),
+            _ if innermost.is::<reqwest::Error>() => (Attempt::Other, "the request could not be sent".to_owned()),
+            _ => (Attempt::Connect, innermost.to_string()),
         };
-        Answer::None { failure, late: false, why }
+        Answer::None { sort, why }
     }
 }
 

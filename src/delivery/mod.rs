@@ -8,10 +8,10 @@ use tracing::error;
 
 use self::{driver::Driver, inbox::Inbox};
 
-pub use self::outcome::AttemptClass;
 use crate::{
     dial::Dialler,
-    model::{Event, Failure, Histogram, ListenerId, Millis},
+    meters::Shared,
+    model::{Event, Failure, ListenerId, Millis},
     plan::{DeliveryPlan, Glob, IdTemplate, WebhookPlan},
     store::{Epoch, Store, StoreError},
 };
@@ -46,10 +46,6 @@ pub struct Snapshot {
     pub dead_lettered: u64,
     /// Attempts that failed.
     pub failed_attempts: u64,
-    /// Attempts that have ended, by what came of them, in the order of [`AttemptClass::ALL`].
-    pub attempts: [u64; AttemptClass::ALL.len()],
-    /// From the settle to the 2xx.
-    pub latency: Histogram,
     /// Failures since the last 2xx; 0 is healthy.
     pub consecutive_failures: u64,
     /// The last failure, for people: "answered 503", "connection refused". Cleared by a 2xx.
@@ -73,11 +69,17 @@ pub struct Delivery {
 
 impl Delivery {
     /// Starts with what lies in the outbox. Needs a tokio runtime.
-    pub fn start(settings: Settings, dialler: Dialler, store: Arc<dyn Store>, epoch: Epoch) -> anyhow::Result<Self> {
+    pub fn start(
+        settings: Settings,
+        dialler: Dialler,
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        meters: Shared,
+    ) -> anyhow::Result<Self> {
         let inbox = Arc::new(Inbox::new(driver::CAPACITY.fresh));
         let (publisher, snapshot) = watch::channel(Snapshot::default());
         let listener = settings.listener.clone();
-        let driver = Driver::new(settings, dialler, store, epoch, inbox.clone(), publisher)
+        let driver = Driver::new(settings, dialler, store, epoch, inbox.clone(), publisher, meters)
             .with_context(|| format!("setting up the webhook of {listener}"))?;
         let mut task = JoinSet::new();
         task.spawn(driver.run());

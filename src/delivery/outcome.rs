@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::refusals::Refused;
 use crate::{
+    meters::Attempt,
     model::{Failure, Millis},
     plan::DeliveryPlan,
 };
@@ -25,12 +26,7 @@ pub enum Answer {
         retry_after: Option<String>,
     },
     /// No answer, and why, for people: "connection refused".
-    None {
-        failure: Failure,
-        /// It took longer than it may.
-        late: bool,
-        why: String,
-    },
+    None { sort: Attempt, why: String },
 }
 
 /// What sort of answer it is; everything else follows from this and from time.
@@ -43,67 +39,6 @@ pub enum Class {
     Gone,
     /// The endpoint is wrong, down or busy.
     Failed,
-}
-
-/// What came of an attempt, for counting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptClass {
-    Success,
-    Redirect,
-    ClientError,
-    ServerError,
-    /// No connection, or no answer, in time.
-    Timeout,
-    /// No connection, or one that broke.
-    Connection,
-    Tls,
-    /// The operator may not dial there.
-    Refused,
-    /// Another status, or a fault of this program.
-    Other,
-}
-
-impl AttemptClass {
-    pub const ALL: [Self; 9] = [
-        Self::Success,
-        Self::Redirect,
-        Self::ClientError,
-        Self::ServerError,
-        Self::Timeout,
-        Self::Connection,
-        Self::Tls,
-        Self::Refused,
-        Self::Other,
-    ];
-
-    /// The value of a label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "2xx",
-            Self::Redirect => "3xx",
-            Self::ClientError => "4xx",
-            Self::ServerError => "5xx",
-            Self::Timeout => "timeout",
-            Self::Connection => "connection",
-            Self::Tls => "tls",
-            Self::Refused => "refused",
-            Self::Other => "other",
-        }
-    }
-
-    pub fn of(answer: &Answer) -> Self {
-        match answer {
-            Answer::Status { code: 200..=299, .. } => Self::Success,
-            Answer::Status { code: 300..=399, .. } => Self::Redirect,
-            Answer::Status { code: 400..=499, .. } => Self::ClientError,
-            Answer::Status { code: 500..=599, .. } => Self::ServerError,
-            Answer::None { late: true, .. } => Self::Timeout,
-            Answer::None { failure: Failure::Tls, .. } => Self::Tls,
-            Answer::None { failure: Failure::EgressRefused, .. } => Self::Refused,
-            Answer::None { failure: Failure::Other, .. } | Answer::Status { .. } => Self::Other,
-            Answer::None { .. } => Self::Connection,
-        }
-    }
 }
 
 impl Answer {
@@ -126,11 +61,24 @@ impl Answer {
         }
     }
 
+    /// As it is counted.
+    pub const fn sort(&self) -> Attempt {
+        match self {
+            Self::Status { code, .. } => Attempt::of_status(*code),
+            Self::None { sort, .. } => *sort,
+        }
+    }
+
     /// For programs; of an answer that is none of [`Class::Delivered`].
     pub fn failure(&self) -> Failure {
         match self {
             Self::Status { code, .. } => Failure::Rejected(*code),
-            Self::None { failure, .. } => *failure,
+            Self::None { sort, .. } => match sort {
+                Attempt::EgressRefused => Failure::EgressRefused,
+                Attempt::Tls => Failure::Tls,
+                Attempt::Other => Failure::Other,
+                _ => Failure::Unreachable,
+            },
         }
     }
 
@@ -270,7 +218,7 @@ mod tests {
     }
 
     fn refused() -> Answer {
-        Answer::None { failure: Failure::Unreachable, late: false, why: "connection refused".to_owned() }
+        Answer::None { sort: Attempt::ConnectionRefused, why: "connection refused".to_owned() }
     }
 
     fn answered(code: u16, retry_after: Option<&str>) -> Answer {

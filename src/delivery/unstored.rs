@@ -49,9 +49,13 @@ impl Unstored {
         self.gathered.is_empty() && self.sent.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.gathered.len() + self.sent.len()
+    }
+
     /// How many more attempts may be under way.
     pub fn room(&self) -> usize {
-        LIMIT.saturating_sub(self.gathered.len() + self.sent.len())
+        LIMIT.saturating_sub(self.len())
     }
 
     /// When [`Self::batch`] has something, if only time is missing.

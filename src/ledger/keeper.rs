@@ -24,8 +24,9 @@ use super::{
 };
 use crate::{
     clock,
-    deployment::{Answer, Look, Looks, Port, Sort, View},
-    model::{Deadline, Event, Evidence, Histogram, Key, KeySet, NodeId, SlotSet},
+    deployment::{Answer, Look, Looks, NoAnswer, Port, Sort, View},
+    meters::{Ended, Label as _, Looked, Shared},
+    model::{Deadline, Event, Evidence, Key, KeySet, NodeId, SlotSet},
     plan::Glob,
     store::{Applying, Change, Entry, Epoch, Known, Reply, Seen, Store, StoreError, meta},
 };
@@ -69,24 +70,9 @@ pub struct Stats {
     pub witnessed: u64,
     pub inferred: u64,
     pub dropped_by_pattern: u64,
-    pub looks: LookCounts,
-    /// From the deadline to the settle, by our clock.
-    pub lateness: Histogram,
     pub in_flight: usize,
     /// Why the store takes nothing.
     pub store_error: Option<StoreError>,
-}
-
-/// What looks came to, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LookCounts {
-    /// Alive, with a deadline.
-    pub alive: u64,
-    /// Alive, without one.
-    pub persistent: u64,
-    pub gone: u64,
-    /// Nobody who may say so said anything.
-    pub unanswered: u64,
 }
 
 /// Why a keeper ended though nobody told it to.
@@ -170,6 +156,7 @@ pub struct Keeper {
     store: Arc<dyn Store>,
     outlet: Outlet,
     publish: watch::Sender<Stats>,
+    meters: Shared,
     stats: Stats,
     book: Book,
     waiting: FuturesUnordered<Waiting>,
@@ -205,6 +192,7 @@ impl Keeper {
         store: Arc<dyn Store>,
         outlet: Outlet,
         publish: watch::Sender<Stats>,
+        meters: Shared,
         stop: CancellationToken,
     ) -> Result<(), Stopped> {
         let (requests, requested) = mpsc::channel(8);
@@ -215,6 +203,7 @@ impl Keeper {
             store,
             outlet,
             publish,
+            meters,
             stats: Stats::default(),
             book: Book::unread(),
             waiting: FuturesUnordered::new(),
@@ -282,6 +271,7 @@ impl Keeper {
                     .map(|Entry { key, seen }| Change::Forget { key, saw: seen, at })
                     .collect();
                 self.stats.dropped_by_pattern += forgotten.len() as u64;
+                self.meters.ledger.dropped_by_pattern.add(forgotten.len() as u64);
                 if !forgotten.is_empty() {
                     self.store.apply(self.epoch(), forgotten).done.await?;
                 }
@@ -367,14 +357,8 @@ impl Keeper {
         let now = clock::micros();
         let mut known = Vec::new();
         let mut unknown = Vec::new();
+        self.count(&looks);
         for look in looks {
-            let counts = &mut self.stats.looks;
-            match &look.answer {
-                Answer::Alive(Some(_)) => counts.alive += 1,
-                Answer::Alive(None) => counts.persistent += 1,
-                Answer::Gone => counts.gone += 1,
-                Answer::None(_) => counts.unanswered += 1,
-            }
             if let Answer::None(why) = &look.answer {
                 tracing::trace!(key = %look.key, node = %look.node, ?why, "No answer.");
                 self.book.no_answer(&look.key, |times| now + backoff(times));
@@ -387,6 +371,17 @@ impl Keeper {
         }
         self.judged(known);
         self.ask_store(unknown);
+    }
+
+    /// One addition for each sort of answer among them, however many there are.
+    fn count(&self, looks: &[Look]) {
+        let mut counts = [0; Looked::ALL.len()];
+        for look in looks {
+            counts[looked(&look.answer).place()] += 1;
+        }
+        for (sort, count) in Looked::ALL.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            self.meters.ledger.looks.add(*sort, count);
+        }
     }
 
     /// What the store has under a key, where the book can tell, or where being wrong is found out and mended: a record that
@@ -552,9 +547,13 @@ impl Keeper {
             }
         }
         self.port.ask(again);
+        let now = clock::micros();
         for (change, done) in works.changes.iter().zip(done) {
             if let (Change::Settle { event, .. }, true) = (change, *done) {
-                self.stats.lateness.record(event.settled_at.since(event.deadline));
+                let owners = now.saturating_add(self.view.offset_of(event.key.slot()));
+                let late = owners.saturating_sub(event.deadline.0.saturating_mul(1_000));
+                self.meters.ledger.lateness.observe_micros(late);
+                self.meters.ledger.settled.add(event.evidence, 1);
                 match event.evidence {
                     Evidence::Witnessed => self.stats.witnessed += 1,
                     Evidence::Inferred => self.stats.inferred += 1,
@@ -648,6 +647,7 @@ impl Keeper {
         let pending = self.book.waiter(key).and_then(|waiter| self.pending.get(&waiter));
         if found && pending.is_some_and(|pending| pending.kind == resync::Kind::Periodic) {
             self.stats.resync_found += 1;
+            self.meters.ledger.resync_found.add(1);
             tracing::warn!(%key, "A periodic scan found a key that no push had told of.");
         }
     }
@@ -733,6 +733,7 @@ impl Keeper {
                 _ => (resync::Kind::Whole, now.slots.clone()),
             };
             self.stats.gaps += u64::from(gap);
+            self.meters.ledger.gaps.add(u64::from(gap));
             let fresh = self.fresh && before.is_none() && self.begun.insert(id.clone());
             self.begin(id, now, kind, scope, fresh);
         }
@@ -778,8 +779,10 @@ impl Keeper {
                 return;
             }
         };
-        match (result, self.resyncing.remove(&id)) {
-            (Some(Ok(Resynced { keys })), Some(running)) => {
+        let running = self.resyncing.remove(&id);
+        self.count_resync(running.as_ref(), result.as_ref());
+        match (result, running) {
+            (Some(Ok(Resynced { keys, .. })), Some(running)) => {
                 tracing::debug!(node = %id, keys, "A node was seen whole.");
                 self.scanned.insert(id.clone(), tokio::time::Instant::now());
                 self.synced.insert(id, running.basis);
@@ -794,6 +797,24 @@ impl Keeper {
             (Some(Ok(_)), None) => {}
         }
         self.report();
+    }
+
+    fn count_resync(&self, running: Option<&Running>, result: Option<&Result<Resynced, String>>) {
+        let ledger = &self.meters.ledger;
+        let ended = match result {
+            Some(Ok(resynced)) => {
+                ledger.resync_keys.add(resynced.keys as u64);
+                ledger.losses.add(u64::from(resynced.loss));
+                Ended::Done
+            }
+            Some(Err(_)) => Ended::Failed,
+            None => Ended::BrokenOff,
+        };
+        match running.map(|running| running.kind) {
+            Some(resync::Kind::Whole) => ledger.resyncs.add(ended, 1),
+            Some(resync::Kind::Periodic) => ledger.periodic.add(ended, 1),
+            None => {}
+        }
     }
 
     fn tick(&mut self) {
@@ -837,6 +858,8 @@ impl Keeper {
             && self.stats.store_error.is_none();
         self.fresh &= !self.stats.ready;
         self.stats.in_flight = self.book.in_flight();
+        self.meters.ledger.in_flight.set(self.stats.in_flight);
+        self.meters.ledger.held.set(self.refused.iter().map(|works| works.keys.len()).sum());
         let stats = &self.stats;
         self.publish.send_if_modified(|published| {
             let changed = published != stats;
@@ -854,6 +877,19 @@ impl Keeper {
                 self.hand_out(events.filter_map(|(change, _)| settled(change)).collect());
             }
         }
+    }
+}
+
+fn looked(answer: &Answer) -> Looked {
+    match answer {
+        Answer::Alive(Some(_)) => Looked::Alive,
+        Answer::Alive(None) => Looked::Kept,
+        Answer::Gone => Looked::Gone,
+        Answer::None(NoAnswer::Disconnected) => Looked::Disconnected,
+        Answer::None(NoAnswer::Late) => Looked::Late,
+        Answer::None(NoAnswer::NotOwner) => Looked::NotOwner,
+        Answer::None(NoAnswer::Suspect) => Looked::Suspect,
+        Answer::None(NoAnswer::Error(_)) => Looked::Error,
     }
 }
 

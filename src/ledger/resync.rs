@@ -38,6 +38,9 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resynced {
     pub keys: usize,
+    /// The node's data could not be taken for what it was before: it restarted, was flushed or failed over to, or slots
+    /// came to it.
+    pub loss: bool,
 }
 
 /// One resync of one node.
@@ -73,7 +76,7 @@ impl Job {
     /// Why the node was not seen whole, for people. It has to be done again.
     pub async fn run(self) -> Result<Resynced, String> {
         match self.kind {
-            Kind::Periodic => self.scan(|_| Purpose::Ordinary).await.map(|(keys, _)| Resynced { keys }),
+            Kind::Periodic => self.scan(|_| Purpose::Ordinary).await.map(|(keys, _)| Resynced { keys, loss: false }),
             Kind::Whole => self.whole().await,
         }
     }
@@ -88,6 +91,7 @@ impl Job {
             Some(state) if state.slots.contains(slot) => Purpose::Ordinary,
             _ => Purpose::AfterLoss,
         };
+        let loss = !self.fresh && !remembered.as_ref().is_some_and(|state| self.scope.minus(&state.slots).is_empty());
         let (mut keys, mut gone) = self.scan(purpose).await?;
         if !self.fresh {
             let (count, more) = self.ledger(purpose).await?;
@@ -117,7 +121,7 @@ impl Job {
             slots: self.slots.clone(),
         };
         self.store.remember_node(self.fencing, state).await.map_err(|error| error.to_string())?;
-        Ok(Resynced { keys })
+        Ok(Resynced { keys, loss })
     }
 
     async fn unchanged(&self, before: &NodeData) -> Result<(), String> {

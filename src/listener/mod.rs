@@ -16,6 +16,7 @@ use crate::store::redis::Links;
 use crate::{
     deployment::Deployment,
     dial::Dialler,
+    meters::Shared,
     model::ListenerId,
     plan::{Plan, RedisPlan},
     store::{Store, memory::MemoryStore},
@@ -91,6 +92,7 @@ struct Place {
     memory: Mutex<Option<Arc<dyn Store>>>,
     gate: Arc<Gate>,
     access: Arc<watch::Sender<Option<Access>>>,
+    meters: Shared,
 }
 
 struct Running {
@@ -232,7 +234,7 @@ impl Common {
         let (ending, end) = watch::channel(Ending::Never);
         let (common, gate, access) = (Arc::clone(self), Arc::clone(&place.gate), Arc::clone(&place.access));
         let memory = Arc::clone(lock(&place.memory).get_or_insert_with(&self.make_memory));
-        let ended = end.clone();
+        let (ended, meters) = (end.clone(), Arc::clone(&place.meters));
         let make = move || Pipeline {
             plans: planned.clone(),
             opening: Opening {
@@ -247,6 +249,7 @@ impl Common {
             end: end.clone(),
             grant: Arc::clone(&access),
             buried: false,
+            meters: Arc::clone(&meters),
         };
         let mut task = JoinSet::new();
         task.spawn(guard::keep_running(make, ended));

@@ -22,9 +22,10 @@ use crate::{
     delivery::{self, Delivery},
     deployment::{Deployment, View},
     ledger::{self, Keeper, Naming, Stats, Stopped},
+    meters::{Shared, StoreFault},
     model::Millis,
     plan::{Plan, StorePlan},
-    store::{Counts, Epoch, Store, StoreError},
+    store::{Counts, Epoch, Store, StoreError, metered::Metered},
 };
 
 /// Whether a listener is to end.
@@ -63,6 +64,7 @@ pub(super) struct Pipeline {
     pub grant: Arc<watch::Sender<Option<Access>>>,
     /// It was deleted, and so is what its store held.
     pub buried: bool,
+    pub meters: Shared,
 }
 
 /// How long a deleted listener's store may take to be opened and emptied.
@@ -113,7 +115,7 @@ impl Pipeline {
 
     /// What tells of this pipeline while it does not run.
     pub fn teller(&self) -> Teller {
-        Teller::new(self.plan().listener, Arc::clone(&self.snapshots))
+        Teller::new(self.plan().listener, Arc::clone(&self.snapshots), Arc::clone(&self.meters))
     }
 
     fn plan(&self) -> Plan {
@@ -157,16 +159,20 @@ impl Pipeline {
         };
         let (store, epoch) = match opened {
             Ok(opened) => opened,
-            Err(error) => return Over::Again(refused(&error)),
+            Err(error) => {
+                self.meters.store.errors.add(StoreFault::of_category(error.category()), 1);
+                return Over::Again(refused(&error));
+            }
         };
-        let delivery =
-            match Delivery::start(delivery_settings(&plan), self.opening.dialler.clone(), Arc::clone(&store), epoch) {
-                Ok(delivery) => Arc::new(delivery),
-                Err(error) => {
-                    close(&plan, &store).await;
-                    return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
-                }
-            };
+        let store: Arc<dyn Store> = Arc::new(Metered::new(store, Arc::clone(&self.meters)));
+        let (dialler, meters) = (self.opening.dialler.clone(), Arc::clone(&self.meters));
+        let delivery = match Delivery::start(delivery_settings(&plan), dialler, Arc::clone(&store), epoch, meters) {
+            Ok(delivery) => Arc::new(delivery),
+            Err(error) => {
+                close(&plan, &store).await;
+                return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
+            }
+        };
         self.grant.send_replace(Some(Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) }));
         let over = self.serve(&plan, &store, epoch, &delivery, started).await;
         self.grant.send_replace(None);
@@ -205,7 +211,7 @@ impl Pipeline {
     ) -> Over {
         let mut deployment = Arc::clone(&self.plans.borrow().deployment);
         let settings = self.ledger_settings(plan, epoch);
-        let mut ledger = Ledger::start(settings.clone(), &deployment, store, delivery);
+        let mut ledger = Ledger::start(settings.clone(), &deployment, store, delivery, &self.meters);
         let mut successor: Option<Successor> = None;
         let (tell, health) = watch::channel(Health::default());
         let mut watching = JoinSet::new();
@@ -220,6 +226,8 @@ impl Pipeline {
             counted: 0,
             hold: None,
             ready: false,
+            meters: Arc::clone(&self.meters),
+            topology_error: false,
             started,
         };
         let mut delivering = delivery.snapshot();
@@ -255,7 +263,7 @@ impl Pipeline {
                     if let Some(next) = &joined {
                         deployment = Arc::clone(&next.deployment);
                     }
-                    ledger = Ledger::start(settings.clone(), &deployment, store, delivery);
+                    ledger = Ledger::start(settings.clone(), &deployment, store, delivery, &self.meters);
                     (shown.view, shown.stats) = (deployment.view(), ledger.stats.clone());
                     (shown.hold, shown.started) = (None, clock::now());
                 }
@@ -316,6 +324,7 @@ impl Ledger {
         deployment: &Deployment,
         store: &Arc<dyn Store>,
         delivery: &Arc<Delivery>,
+        meters: &Shared,
     ) -> Self {
         let (publish, stats) = watch::channel(Stats::default());
         let stop = CancellationToken::new();
@@ -328,6 +337,7 @@ impl Ledger {
             Arc::clone(store),
             Box::new(move |events| outlet.offer(events)),
             publish,
+            Arc::clone(meters),
             stop.clone(),
         ));
         Self { task, stats, stop }
@@ -355,6 +365,9 @@ struct Shown {
     hold: Option<Hold>,
     /// As last shown.
     ready: bool,
+    meters: Shared,
+    /// The topology was wrong when last shown.
+    topology_error: bool,
     started: Millis,
 }
 
@@ -400,6 +413,10 @@ impl Shown {
         }
         snapshot.ready &= self.hold.is_none();
         snapshot.hold.clone_from(&self.hold);
+        let wrong = snapshot.topology_error.is_some();
+        self.meters.topology_errors.add(u64::from(wrong && !self.topology_error));
+        self.topology_error = wrong;
+        snapshot.meters = Some(Arc::clone(&self.meters));
         snapshot
     }
 }

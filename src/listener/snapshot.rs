@@ -8,8 +8,9 @@ use super::Snapshots;
 use crate::{
     clock, delivery,
     deployment::{NodeView, View},
-    ledger::{LookCounts, Stats},
-    model::{Address, Fault, Histogram, ListenerId, Millis, NodeId, NotificationFault},
+    ledger::Stats,
+    meters::Shared,
+    model::{Address, Fault, ListenerId, Millis, NodeId, NotificationFault},
     plan::Plan,
     store::{Counts, Durability, StoreError},
 };
@@ -42,16 +43,14 @@ pub struct Snapshot {
     /// Events settled since the start, by evidence.
     pub witnessed: u64,
     pub inferred: u64,
-    /// Looks since the start, by what they came to.
-    pub looks: LookCounts,
-    /// From the deadline to the settle.
-    pub lateness: Histogram,
     /// Entries dropped because the pattern changed.
     pub dropped_by_pattern: u64,
     /// How many patterns are subscribed to on the deployment: each costs every one of its nodes something.
     pub patterns: usize,
     /// When this pipeline was started, by our clock: counters count from there.
     pub started: Millis,
+    /// What its stages count; for metrics.
+    pub meters: Option<Shared>,
 }
 
 /// Tells of a pipeline that does not run, or not yet.
@@ -59,12 +58,13 @@ pub(super) struct Teller {
     listener: ListenerId,
     snapshots: Arc<watch::Sender<Snapshots>>,
     pub started: Millis,
+    meters: Shared,
 }
 
 impl Teller {
     /// Of one that starts now.
-    pub fn new(listener: ListenerId, snapshots: Arc<watch::Sender<Snapshots>>) -> Self {
-        Self { listener, snapshots, started: clock::now() }
+    pub fn new(listener: ListenerId, snapshots: Arc<watch::Sender<Snapshots>>, meters: Shared) -> Self {
+        Self { listener, snapshots, started: clock::now(), meters }
     }
 
     pub fn listener(&self) -> &ListenerId {
@@ -78,7 +78,8 @@ impl Teller {
                 return false;
             }
             tracing::error!(listener = %self.listener, ?hold, "The listener holds.");
-            let now = Snapshot { hold: Some(hold), ready: false, started: self.started, ..Snapshot::clone(&before) };
+            let (started, meters) = (self.started, Some(Arc::clone(&self.meters)));
+            let now = Snapshot { hold: Some(hold), ready: false, started, meters, ..Snapshot::clone(&before) };
             snapshots.insert(self.listener.clone(), Arc::new(now));
             true
         });
@@ -108,8 +109,7 @@ impl Snapshot {
             resync_found: 0,
             witnessed: 0,
             inferred: 0,
-            looks: LookCounts::default(),
-            lateness: Histogram::default(),
+            meters: None,
             ..self.clone()
         }
     }
@@ -180,10 +180,9 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
         resync_found: stats.resync_found,
         witnessed: stats.witnessed,
         inferred: stats.inferred,
-        looks: stats.looks,
-        lateness: stats.lateness.clone(),
         dropped_by_pattern: stats.dropped_by_pattern,
         nodes,
+        meters: None,
     }
 }
 

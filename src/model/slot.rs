@@ -68,7 +68,21 @@ impl SlotSet {
     }
     /// The slots that are in `self` and not in `other`.
     pub fn minus(&self, other: &Self) -> Self {
-        self.iter().filter(|slot| !other.contains(*slot)).collect()
+        let mut left = Vec::new();
+        for (first, last) in &self.0 {
+            let mut from = *first;
+            let meeting = other.0.partition_point(|(_, end)| end < first);
+            for (begin, end) in other.0[meeting..].iter().take_while(|(begin, _)| begin <= last) {
+                if from < *begin {
+                    left.push((from, begin - 1));
+                }
+                from = end + 1;
+            }
+            if from <= *last {
+                left.push((from, *last));
+            }
+        }
+        Self(left)
     }
 }
 
@@ -127,5 +141,17 @@ mod tests {
         assert_eq!(set.len(), 5);
         assert!(set.contains(Slot(3)) && !set.contains(Slot(4)) && !set.contains(Slot(0)) && set.contains(Slot(9)));
         assert_eq!(SlotSet::all().minus(&set).len(), usize::from(SLOTS) - 5);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_taken_away_is_not_left_and_all_else_is(
+            set in proptest::collection::btree_set(0u16..40, 0..30),
+            other in proptest::collection::btree_set(0u16..40, 0..30),
+        ) {
+            let of = |slots: &std::collections::BTreeSet<u16>| -> SlotSet { slots.iter().copied().map(Slot).collect() };
+            let left: SlotSet = set.difference(&other).copied().map(Slot).collect();
+            proptest::prop_assert_eq!(of(&set).minus(&of(&other)), left);
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::model::{Deadline, Event, EventId, Key, Millis, NodeId, SlotSet};
 
 mod error;
 pub mod memory;
+pub mod metered;
 pub mod redis;
 pub mod sqlite;
 

@@ -1,4 +1,4 @@
-//! What a running process shows of itself: logs, and the admin socket.
+//! What a running process shows of itself: logs, the admin socket, and the admin HTTP server with metrics and probes.
 
 pub mod admin;
 pub mod http;

@@ -236,6 +236,9 @@ fn storage() -> Vec<Case> {
             json!("b"),
         ),
         persistent("store.local.persistence.keep", json!(false)).nothing(claim, keep),
+        persistent("store.local.persistence.keep", json!(false))
+            .given("store.local.persistence.annotations", json!({"a": "b"}))
+            .nothing(claim, keep),
     ]
 }
 

@@ -10,6 +10,7 @@ use std::{
 use redis_expiry_operator::{
     delivery::Delivery,
     dial::Dialler,
+    meters::Attempt,
     model::{Failure, Millis},
     plan::{IdTemplate, Secret},
     store::{Epoch, Selection, Store, StoreError},
@@ -156,6 +157,35 @@ async fn a_receiver_that_hangs_costs_the_request_timeout_and_then_it_is_tried_ag
     assert_eq!(told.last_failure, Some(Failure::Unreachable));
     receiver.answer_with(|_| answer(200));
     outbox.becomes_empty().await;
+}
+
+#[tokio::test]
+async fn each_attempt_is_counted_by_what_came_of_it_and_timed() {
+    let receiver = Receiver::start(|_| answer(200).after(Duration::from_secs(3600))).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let outbox = Outbox::empty().await;
+    let attempts = &outbox.meters.delivery.attempts;
+    let mut settings = settings(&receiver.url());
+    settings.webhook.request_timeout = Duration::from_millis(200);
+    let delivery = outbox.deliver(settings.clone());
+    outbox.settle_and_offer(&delivery, vec![event("k")]).await;
+    eventually("it took too long", async || attempts.get(Attempt::Timeout) > 0).await;
+    settings.webhook.url = format!("http://{nobody}/");
+    delivery.update(settings.clone());
+    eventually("nobody listened", async || attempts.get(Attempt::ConnectionRefused) > 0).await;
+    settings.webhook.url = receiver.url().replace("http:", "https:");
+    receiver.answer_with(|_| answer(429));
+    delivery.update(settings.clone());
+    eventually("no TLS is spoken there", async || attempts.get(Attempt::Tls) > 0).await;
+    settings.webhook.url = receiver.url();
+    delivery.update(settings);
+    eventually("it was busy", async || attempts.get(Attempt::Busy) > 0).await;
+    receiver.answer_with(|_| answer(200));
+    outbox.becomes_empty().await;
+    assert_eq!(attempts.get(Attempt::Delivered), 1);
+    let all: u64 = attempts.read().map(|(_, count)| count).sum();
+    let meters = &outbox.meters.delivery;
+    assert_eq!((meters.attempt_time.read().count, meters.delivery_time.read().count), (all, 1));
 }
 
 #[tokio::test]
@@ -308,7 +338,10 @@ async fn settings_that_cannot_be_used_stop_sending_and_say_why_without_the_secre
     assert_eq!(receiver.count(), 0);
     delivery.update(good);
     outbox.becomes_empty().await;
-    assert!(Delivery::start(wrong, Dialler::everything(), outbox.store.clone(), outbox.epoch).is_err());
+    assert!(
+        Delivery::start(wrong, Dialler::everything(), outbox.store.clone(), outbox.epoch, std::sync::Arc::default())
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -328,6 +361,7 @@ async fn an_event_past_its_deadline_is_parked_with_the_reason_and_can_be_replaye
     assert_eq!(parked[0].attempts as usize, receiver.count());
     assert!(parked[0].at.since(sent.settled_at) >= 1_000);
     snapshot(&delivery, "it is counted", |now| now.dead_lettered == 1).await;
+    assert_eq!(outbox.meters.delivery.dead_lettered.get(), 1);
 
     receiver.answer_with(|_| answer(200));
     let before = receiver.count();
@@ -468,8 +502,11 @@ async fn outcomes_that_the_store_does_not_take_are_kept_and_stored_later() {
     delivery.wake();
     tokio::time::sleep(A_MOMENT).await;
     assert_eq!((outbox.pending().await.len(), receiver.count()), (100, 100), "none is sent again meanwhile");
+    let held = &outbox.meters.delivery.unstored;
+    eventually("all are held", async || held.get() == 100).await;
     outbox.store.relent();
     outbox.becomes_empty().await;
+    eventually("none is held", async || held.get() == 0).await;
     assert_eq!(receiver.count(), 100);
 }
 
@@ -480,7 +517,7 @@ async fn a_fenced_delivery_stops_and_says_so() {
     let delivery = outbox.deliver(settings(&receiver.url()));
     let newer: Epoch = outbox.store.take_epoch().await.unwrap();
     let sent = events("order", 3);
-    let heir = Outbox { store: outbox.store.clone(), epoch: newer };
+    let heir = Outbox { store: outbox.store.clone(), epoch: newer, meters: std::sync::Arc::default() };
     heir.settle(&sent).await;
     delivery.offer(sent);
     let told = snapshot(&delivery, "it has stopped", |now| now.paused.is_some()).await;

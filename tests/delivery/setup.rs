@@ -8,6 +8,7 @@ use std::{
 use redis_expiry_operator::{
     delivery::{Delivery, Settings, Snapshot},
     dial::Dialler,
+    meters::Shared,
     model::{Event, EventId, Evidence, Key, ListenerId, Millis},
     plan::{DeliveryPlan, Glob, IdTemplate, WebhookPlan},
     store::{Change, DeadLetter, Epoch, Pending, Store, memory::MemoryStore},
@@ -61,6 +62,7 @@ pub fn events(name: &str, count: usize) -> Vec<Event> {
 pub struct Outbox<S = MemoryStore> {
     pub store: Arc<S>,
     pub epoch: Epoch,
+    pub meters: Shared,
 }
 
 impl Outbox {
@@ -72,13 +74,13 @@ impl Outbox {
 impl<S: Store> Outbox<S> {
     pub async fn over(store: S) -> Self {
         let epoch = store.take_epoch().await.unwrap();
-        Self { store: Arc::new(store), epoch }
+        Self { store: Arc::new(store), epoch, meters: Shared::default() }
     }
     pub fn deliver(&self, settings: Settings) -> Delivery {
         self.deliver_through(Dialler::everything(), settings)
     }
     pub fn deliver_through(&self, dialler: Dialler, settings: Settings) -> Delivery {
-        Delivery::start(settings, dialler, self.store.clone(), self.epoch).unwrap()
+        Delivery::start(settings, dialler, self.store.clone(), self.epoch, Arc::clone(&self.meters)).unwrap()
     }
     pub async fn settle(&self, events: &[Event]) {
         let changes =

@@ -74,11 +74,14 @@ async fn slots_without_an_owner_and_a_user_without_rights_are_told_apart() {
     };
     assert!(message.contains("grant +config|get"), "{message}");
     acl(&["+@all", "~*", "&*"]).await;
-    until(&supervisor, "ready", |now| now.ready && now.nodes.iter().all(|node| node.last_error.is_none())).await;
+    let whole = |now: &Snapshot| now.ready && now.nodes.iter().all(|node| node.last_error.is_none());
+    let meters = until(&supervisor, "ready", whole).await.meters.clone().unwrap();
+    let before = meters.topology_errors.get();
     let () = master.query(&command(&["CLUSTER", "DELSLOTS", "5"])).await.unwrap();
     until(&supervisor, "an orphan", topology(FaultCategory::Uncovered)).await;
     let () = master.query(&command(&["CLUSTER", "ADDSLOTS", "5"])).await.unwrap();
     until(&supervisor, "ready again", |now| now.ready && now.topology_error.is_none()).await;
+    assert_eq!(meters.topology_errors.get(), before + 1, "it is counted when it begins, however often it is shown");
     supervisor.stop(Duration::ZERO).await;
 }
 

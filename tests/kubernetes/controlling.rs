@@ -16,6 +16,7 @@ use crate::{
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-expiry-operator");
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// What runs asks the store every 10 s whether it may still write.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Installs the chart, for its ServiceAccount and its rights; its pods run nowhere here. The kubeconfig has that account's token.
@@ -124,14 +125,7 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     on_all(&cluster, "notify-keyspace-events", "Kg$xe").await;
     seen.wait_ready().await;
 
-    on_all(&cluster, "maxmemory-policy", "allkeys-lru").await;
-    // What runs looks at the policy once a minute; what starts looks at once.
-    operator.kill();
-    operator.start_again();
-    let message = says(&seen, "Ready", "False", "StoreEvicts").await;
-    assert!(message.contains("maxmemory-policy noeviction"), "{message}");
-    on_all(&cluster, "maxmemory-policy", "noeviction").await;
-    seen.wait_ready().await;
+    the_store_refuses(&cluster, &mut operator, &seen).await;
 
     receiver.down();
     let mut connection = cluster.nodes()[0].connect(Duration::from_secs(2)).await.unwrap();
@@ -153,10 +147,7 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     space.kubectl(&["patch", "rel", "order-timeouts", "--type=merge", "-p", &patch(false)]).await.ok();
     seen.wait_ready().await;
 
-    // A second that cannot be carried out disturbs nobody; and it says why.
-    let other = listener(&cluster, "http://127.0.0.1:9/", auth).replace("order-timeouts", "other");
-    space.apply(&format!("{other}  store: {{type: Local}}\n")).await.ok();
-    space.kubectl(&["wait", "--for=condition=Accepted", "rel/other", "--timeout=20s"]).await.ok();
+    others(&space, &cluster, auth).await;
 
     let events = space.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]).await.ok();
     for reason in [
@@ -171,6 +162,54 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     }
     let wide = space.kubectl(&["get", "rel", "-o", "wide"]).await.ok();
     assert!(wide.contains("READY") && wide.contains("3/3") && wide.contains("operator-a"), "{wide}");
+    deleted(&space, &cluster, &operator).await;
+    let all = format!("{}{events}{}{wide}", operator.logged(), seen.story());
+    assert!(!all.contains("canary"), "a secret is shown: {all}");
+    operator.terminate().await;
+}
+
+/// It may evict what it should keep, or denies us what we need.
+async fn the_store_refuses(cluster: &Cluster, operator: &mut Operator, seen: &Observed) {
+    on_all(cluster, "maxmemory-policy", "allkeys-lru").await;
+    // What runs looks at the policy once a minute; what starts looks at once.
+    operator.kill();
+    operator.start_again();
+    let message = says(&seen, "Ready", "False", "StoreEvicts").await;
+    assert!(message.contains("maxmemory-policy noeviction"), "{message}");
+    on_all(cluster, "maxmemory-policy", "noeviction").await;
+    seen.wait_ready().await;
+
+    // The listener's user may do everything but what the store needs.
+    for node in cluster.nodes() {
+        node.query::<()>(redis::cmd("ACL").arg("SETUSER").arg("default").arg("-evalsha")).await.unwrap();
+    }
+    let message = says(&seen, "Ready", "False", "StoreDenied").await;
+    assert!(message.contains("evalsha"), "{message}");
+    for node in cluster.nodes() {
+        node.query::<()>(redis::cmd("ACL").arg("SETUSER").arg("default").arg("+@all")).await.unwrap();
+    }
+    seen.wait_ready().await;
+}
+
+/// Other listeners with other troubles.
+async fn others(space: &Space<'_>, cluster: &Cluster, auth: &str) {
+    // A second that cannot be carried out disturbs nobody; and it says why.
+    let other = listener(cluster, "http://127.0.0.1:9/", auth).replace("order-timeouts", "other");
+    space.apply(&format!("{other}  store: {{type: Local}}\n")).await.ok();
+    space.kubectl(&["wait", "--for=condition=Accepted", "rel/other", "--timeout=20s"]).await.ok();
+
+    // Seeds that nobody answers at, mended.
+    let nowhere = listener(cluster, "http://127.0.0.1:9/", auth).replace("order-timeouts", "nowhere");
+    let seeds = cluster.seeds().iter().fold(nowhere.clone(), |text, seed| text.replace(seed.as_str(), "127.0.0.1:1"));
+    space.apply(&seeds.replace(r#""127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1""#, r#""127.0.0.1:1""#)).await.ok();
+    let lost = Observed::start(space.client.clone(), &space.name, "nowhere");
+    let message = says(&lost, "Ready", "False", "StoreUnavailable").await;
+    assert!(message.contains("127.0.0.1:1"), "{message}");
+    space.apply(&nowhere).await.ok();
+    lost.wait_ready().await;
+}
+
+async fn deleted(space: &Space<'_>, cluster: &Cluster, operator: &Operator) {
     // Deletion stops it and leaves nothing in Redis that stays.
     space.kubectl(&["delete", "rel", "--all"]).await.ok();
     let give_up = tokio::time::Instant::now() + PATIENCE;
@@ -191,7 +230,4 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
         assert!(tokio::time::Instant::now() < give_up, "{left:?} are left\n{}", operator.tail());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let all = format!("{}{events}{}{wide}", operator.logged(), seen.story());
-    assert!(!all.contains("canary"), "a secret is shown: {all}");
-    operator.terminate().await;
 }

@@ -22,7 +22,7 @@ pub fn documents(text: &str) -> Vec<Value> {
 
 /// JSON, which is YAML: in YAML of our own making kubectl would take a `yes` for a boolean.
 pub fn written(documents: impl IntoIterator<Item = Value>) -> String {
-    documents.into_iter().map(|document| format!("---\n{document}\n")).collect()
+    documents.into_iter().fold(String::new(), |text, document| text + "---\n" + &document.to_string() + "\n")
 }
 
 /// The chart as it may have been once: its resource has one column less, and no field `spec.inferred`.

@@ -10,6 +10,7 @@
 mod bed;
 mod beds;
 mod controlling;
+mod fleet;
 mod lifecycle;
 mod replicas;
 mod resource;

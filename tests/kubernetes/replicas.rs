@@ -1,6 +1,6 @@
 //! Three replicas share the listeners; orders fall due all the while, and their truth is known.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Options},
@@ -9,6 +9,7 @@ use redis_expiry_operator::{
 
 use crate::{
     bed::{
+        cut::Cut,
         kubernetes::Kubernetes,
         observed::Observed,
         operator::Operator,
@@ -30,6 +31,10 @@ use crate::{
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PODS: [&str; 3] = ["operator-a", "operator-b", "operator-c"];
 
+async fn cluster() -> Cluster {
+    Cluster::start(Options { notify_keyspace_events: "KA".into(), ..Options::default() }).await.unwrap()
+}
+
 /// A run: a cluster, a receiver, three replicas, orders.
 struct Run<'a> {
     space: Space<'a>,
@@ -45,13 +50,21 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     async fn start(kubernetes: &'a Kubernetes, name: &str) -> Self {
+        Self::over(kubernetes, name, cluster().await, |listener| listener).await
+    }
+
+    /// `written` makes of the listener what is applied.
+    async fn over(
+        kubernetes: &'a Kubernetes,
+        name: &str,
+        cluster: Cluster,
+        written: impl FnOnce(String) -> String,
+    ) -> Self {
         let space = kubernetes.namespace(name).await;
         let account = account(&space).await;
-        let cluster =
-            Cluster::start(Options { notify_keyspace_events: "KA".into(), ..Options::default() }).await.unwrap();
         let receiver = Receiver::start(KEY, &format!("{}/order-timeouts", space.name)).await;
         space.secret("webhook-key", &[("secret", KEY)]).await;
-        space.apply(&listener(&cluster, &receiver.url(), "")).await.ok();
+        space.apply(&written(listener(&cluster, &receiver.url(), ""))).await.ok();
         let (mut operators, mut proxies) = (Vec::new(), Vec::new());
         for pod in PODS {
             let proxy = Proxy::start(kubernetes.address()).await;
@@ -156,7 +169,7 @@ async fn killed_inside_a_burst_and_terminated() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let (old, from) = (run.owner().await, now());
     run.operators[old].terminate().await;
-    run.taken_over(old, from, 4_000).await;
+    run.taken_over(old, from, 2_000).await;
     run.judge().await;
 }
 
@@ -191,6 +204,30 @@ async fn cut_from_the_api_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_from_redis() {
+    let cluster = cluster().await;
+    let nodes = cluster.nodes().iter().map(|node| node.address().parse().unwrap()).collect();
+    let cut = Cut::before(nodes).await;
+    let dialled_through = |listener: String| {
+        let seeds =
+            |text: String, (node, dial): &(SocketAddr, SocketAddr)| text.replace(&node.to_string(), &dial.to_string());
+        let listener = cut.addresses.iter().fold(listener, seeds);
+        let map = cut.addresses.iter().map(|(node, dial)| format!("{{announced: \"{node}\", dial: \"{dial}\"}}"));
+        let map = map.collect::<Vec<_>>().join(", ");
+        listener.replace("  keyPattern:", &format!("    addressMap: [{map}]\n  keyPattern:"))
+    };
+    let mut run = Run::over(Kubernetes::shared().await, "parted", cluster, dialled_through).await;
+    let (old, from) = (run.owner().await, now());
+    cut.off(run.operators[old].process());
+    run.seen.wait("not Ready", Duration::from_secs(30), |stood| !stood.ready).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    // It lives, so the listener stays its own; what fell due meanwhile is told of when it hears again.
+    cut.heal();
+    run.regained(old, from).await;
+    run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_is_down_for_a_while() {
     let kubernetes = Kubernetes::own().await;
     kubernetes.install_crd().await;
@@ -198,7 +235,7 @@ async fn the_api_server_is_down_for_a_while() {
     let before = run.owner().await;
     let from = now();
     kubernetes.stop_api_server();
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     // Nobody stopped, nobody took anything: orders were told of all the while, on time.
     let late = run
         .receiver

@@ -10,6 +10,7 @@ use redis_expiry_operator::{
     deployment::Deployment,
     dial::Dialler,
     ledger::{Identity, Keeper, Naming, Settings, Stats, Stopped},
+    meters::{Ended, Looked, Shared},
     model::{Event, Evidence, Key, ListenerId, Millis, NodeId},
     plan::{Glob, Inferred, RedisPlan},
     store::{Change, Epoch, Known, Seen, Store, StoreError, memory::MemoryStore, meta},
@@ -40,6 +41,7 @@ impl Default for With {
 pub struct Keeping {
     pub store: Arc<MemoryStore>,
     pub stats: watch::Receiver<Stats>,
+    pub meters: Shared,
     told: Arc<Mutex<Vec<Event>>>,
     deployment: Deployment,
     stop: CancellationToken,
@@ -57,18 +59,19 @@ impl Keeping {
         let settings = Settings { naming, pattern: pattern.clone(), resync_interval, foreign };
         let (publish, stats) = watch::channel(Stats::default());
         let (told, stop) = (Arc::<Mutex<Vec<Event>>>::default(), CancellationToken::new());
-        let outlet = Arc::clone(&told);
+        let (outlet, meters) = (Arc::clone(&told), Shared::default());
         let keeper = Keeper::run(
             settings,
             deployment.join(pattern.as_bytes()),
             Arc::clone(&store) as Arc<dyn Store>,
             Box::new(move |events| outlet.lock().unwrap().extend(events)),
             publish,
+            Arc::clone(&meters),
             stop.clone(),
         );
         let mut task = JoinSet::new();
         task.spawn(keeper);
-        Self { store, stats, told, deployment, stop, task }
+        Self { store, stats, meters, told, deployment, stop, task }
     }
     /// With one node that owns all slots, and ready.
     pub async fn alone(a: &Fake, with: With) -> Self {
@@ -140,6 +143,9 @@ async fn a_deadline_is_asked_about_by_the_owners_clock() {
     until("told", || !keeping.told().is_empty()).await;
     assert_eq!(keeping.told(), [("k".into(), Millis(deadline), Evidence::Witnessed)]);
     assert!(a.clock_millis() < deadline + 2_000);
+    let late = || keeping.meters.ledger.lateness.read();
+    until("timed", || late().count == 1).await;
+    assert!(late().sum > 0.0 && late().sum < 2.0, "by the owner's clock: {:?}", late());
 }
 
 #[tokio::test]
@@ -152,6 +158,9 @@ async fn a_key_that_got_no_answer_at_its_deadline_is_asked_about_again() {
     keeping.until_known("recorded", |known| known.entry.is_some()).await;
     a.script("k", &[Frame::Reply("-LOADING for a while".into())]);
     until("told", || !keeping.told().is_empty()).await;
+    let ledger = &keeping.meters.ledger;
+    assert_eq!((ledger.looks.get(Looked::Error), ledger.looks.get(Looked::Alive)), (1, 1));
+    until("counted", || ledger.settled.get(Evidence::Witnessed) == 1).await;
     assert_eq!(keeping.told(), [("k".into(), Millis(deadline), Evidence::Witnessed)]);
 }
 
@@ -205,6 +214,9 @@ async fn a_key_that_no_push_told_of_is_found_by_the_periodic_scan_and_counted() 
     until("counted", || keeping.stats.borrow().resync_found == 1).await;
     let ours = keeping.known("rx:{0}:k").await;
     assert_eq!((ours.entry, keeping.stats.borrow().gaps), (None, gaps));
+    let ledger = &keeping.meters.ledger;
+    until("a periodic scan is done", || ledger.periodic.get(Ended::Done) > 0).await;
+    assert_eq!((ledger.resync_found.get(), ledger.resyncs.get(Ended::Done)), (1, 1));
 }
 
 #[tokio::test]
@@ -266,4 +278,5 @@ async fn a_changed_pattern_drops_what_it_no_longer_covers_and_says_how_many() {
     let entries = keeping.store.due(None, 9).await.unwrap();
     assert_eq!(entries.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), ["ka".into(), "kab".into()] as [Key; 2]);
     assert_eq!(keeping.stats.borrow().dropped_by_pattern, 2);
+    assert_eq!(keeping.meters.ledger.dropped_by_pattern.get(), 2);
 }

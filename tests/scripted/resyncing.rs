@@ -55,6 +55,9 @@ async fn a_key_born_in_a_gap_is_found_by_the_scan() {
     keeping.ready().await;
     let stats = keeping.stats.borrow().clone();
     assert!(stats.gaps > 0 && stats.resync_found == 0, "{stats:?}");
+    let ledger = &keeping.meters.ledger;
+    assert_eq!((ledger.gaps.get(), ledger.losses.get(), ledger.resync_found.get()), (stats.gaps, 0, 0));
+    assert!(ledger.resync_keys.get() > 0, "{ledger:?}");
 }
 
 #[tokio::test]
@@ -104,6 +107,7 @@ async fn after_a_restart_what_is_gone_is_absent_and_told_at_its_deadline() {
     .await;
     keeping.until_known("absent", absent).await;
     told_as_inferred(&keeping, deadline).await;
+    assert_eq!(keeping.meters.ledger.losses.get(), 1);
 }
 
 #[tokio::test]

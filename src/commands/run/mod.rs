@@ -1,9 +1,10 @@
 //! `run -f`: listeners without Kubernetes.
 
-use std::{pin::pin, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use tokio::{
+    net::TcpListener,
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
     time::timeout,
@@ -18,7 +19,11 @@ use super::{
 use crate::{
     api, clock,
     listener::{Fencing, OnDeploymentChange, Snapshots, Supervisor},
-    telemetry::admin::{self, Running},
+    telemetry::{
+        admin::{self, Running},
+        http::{self, Served},
+        probes::{self, Probes},
+    },
 };
 
 pub mod report;
@@ -26,11 +31,18 @@ pub mod report;
 mod reload;
 pub(super) mod signals;
 
+use reload::Signs;
 pub use reload::load;
 use signals::Signals;
 
 /// How many lines of the reloader may wait to be shown.
 const LINES: usize = 64;
+/// What `/readyz` and `/livez` say.
+const STARTED: &str = "the listeners of the files were started";
+const READS: &str = "the files are read again and again";
+/// A change waits for listeners to end, and for what they have under way: tens of seconds, with many of them.
+const READS_WITHIN: Duration = Duration::from_secs(120);
+const TICKS_WITHIN: Duration = Duration::from_secs(15);
 /// A listener that another process has taken is taken back after so long: the other may have been a mistake, and is gone.
 const TAKEN_BACK: Duration = Duration::from_secs(30);
 /// A bad file, as for `check`.
@@ -48,6 +60,9 @@ pub struct Arguments {
     /// What to do with a ledger that belongs to another Redis than the one named now.
     #[arg(long, value_enum, default_value_t = OnChange::Hold, value_name = "WHAT")]
     on_deployment_change: OnChange,
+    /// Serves /livez, /readyz, /metrics and a status page there by HTTP, such as 127.0.0.1:8080. Default: nowhere.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_address: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -76,7 +91,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs until SIGTERM or SIGINT, then drains; a second signal ends it at once.
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { files, output, drain_timeout, on_deployment_change } = arguments;
+    let Arguments { files, output, drain_timeout, on_deployment_change, admin_address } = arguments;
     let mut signals = Signals::install()?;
     let declared = match reload::load(files.clone()).await? {
         Ok(declared) => declared,
@@ -86,12 +101,18 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let socket = admin::bind(&files.state_dir).await?;
+    let web = match admin_address {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let web_at = web.as_ref().map(TcpListener::local_addr).transpose()?;
     let supervisor = Arc::new(Supervisor::new(on_deployment_change.into(), Fencing::Wait(TAKEN_BACK)));
     let mut shown = Shown { output, snapshots: supervisor.snapshots(), told: Snapshots::new() };
     let path = admin::socket(&files.state_dir).display().to_string();
     shown.say(
         &Line::new(Happening::Listening, None, format!("runs {} listener(s), admin socket {path}", declared.len()))
             .with("adminSocket", path.as_str())
+            .with("adminAddress", web_at.map(|address| address.to_string()))
             .with("pid", std::process::id()),
     );
 
@@ -101,7 +122,24 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let running = Arc::new(Running(Arc::downgrade(&supervisor)));
     let serving = admin::serve(socket, running, stop.clone());
     tasks.spawn(async move { serving.await.map_err(anyhow::Error::from) });
-    tasks.spawn(reload::reload(files, declared, Arc::clone(&supervisor), said, stop.clone()));
+    let probes = Probes::default();
+    let signs = Signs { started: probes.gate(STARTED), reads: probes.heart(READS, READS_WITHIN) };
+    tasks.spawn(reload::reload(files, declared, Arc::clone(&supervisor), signs, said, stop.clone()));
+    // It is there for as long as there is something to see.
+    let (shut, mut web_tasks) = (CancellationToken::new(), JoinSet::new());
+    if let Some(web) = web {
+        let serving = http::serve(
+            web,
+            Served { snapshots: supervisor.snapshots(), probes: probes.clone(), operator: None },
+            shut.clone(),
+        );
+        web_tasks.spawn(async move { serving.await.map_err(anyhow::Error::from) });
+        let ticking = probes::tick(probes.heart("the runtime runs tasks and timers", TICKS_WITHIN), shut.clone());
+        web_tasks.spawn(async move {
+            ticking.await;
+            Ok(())
+        });
+    }
 
     let signal = loop {
         tokio::select! {
@@ -109,8 +147,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Some(line) = lines.recv() => shown.say(&line),
             () = shown.changed() => shown.tell(),
             Some(ended) = tasks.join_next() => return unexpected(ended),
+            Some(ended) = web_tasks.join_next() => return unexpected(ended),
         }
     };
+    probes.stop(signal.name());
 
     shown.say(&Line::new(
         Happening::Stopping,
@@ -134,6 +174,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     shown.tell();
+    shut.cancel();
+    // Whoever reads slowly is no reason to wait longer.
+    let _ = timeout(Duration::from_secs(1), async { while web_tasks.join_next().await.is_some() {} }).await;
     // A later process would replace it; without it, a client is told at once that nobody runs here.
     let _ = std::fs::remove_file(&path);
     shown.say(&Line::new(Happening::Stopped, None, "stopped"));

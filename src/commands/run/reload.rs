@@ -18,6 +18,7 @@ use crate::{
     listener::Supervisor,
     model::ListenerId,
     plan::Plan,
+    telemetry::probes::{Gate, Heart},
 };
 
 const POLL: Duration = Duration::from_millis(500);
@@ -28,18 +29,27 @@ pub async fn load(files: Files) -> anyhow::Result<Result<Vec<Declared>, LoadErro
     spawn_blocking(move || files.load()).await.context("reading the files")
 }
 
+/// How others see that it works.
+pub struct Signs {
+    pub started: Gate,
+    pub reads: Heart,
+}
+
 /// Declares `first`, then whatever the files come to.
 pub async fn reload(
     files: Files,
     first: Vec<Declared>,
     supervisor: Arc<Supervisor>,
+    signs: Signs,
     say: mpsc::Sender<Line>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut running = plans(first);
     supervisor.declare(running.clone()).await;
+    signs.started.open();
     let mut steady = Steady::new(Ok(running.clone()));
     while stop.run_until_cancelled(sleep(POLL)).await.is_some() {
+        signs.reads.beat();
         let read = load(files.clone()).await?.map(plans);
         let line = match steady.read(read) {
             None => continue,
@@ -56,6 +66,7 @@ pub async fn reload(
             break;
         }
     }
+    signs.reads.retire();
     Ok(())
 }
 

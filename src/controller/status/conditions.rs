@@ -124,13 +124,16 @@ fn connected(snapshot: &Snapshot) -> Verdict {
         }
         (Some(fault), None) => no(class(fault).unwrap_or(reason::TOPOLOGY_UNKNOWN), said(fault)),
         (None, None) if masters.is_empty() => pending("The nodes are being looked for."),
-        (None, None)
-            if heard < masters.len() || !(snapshot.ready || snapshot.subscribed_masters < snapshot.masters) =>
-        {
+        (None, None) if heard < masters.len() || slots_are_being_scanned(snapshot) => {
             no(reason::SCANNING, format!("{of} are subscribed and scanned; the others are being scanned."))
         }
         (None, None) => yes(reason::ALL_NODES_SUBSCRIBED, format!("{of} are subscribed.")),
     }
+}
+
+/// Every master was scanned once, and is again for what came to it: nothing else keeps such a listener from being ready.
+fn slots_are_being_scanned(snapshot: &Snapshot) -> bool {
+    !snapshot.ready && snapshot.store_error.is_none() && snapshot.subscribed_masters >= snapshot.masters
 }
 
 fn said(fault: &Fault) -> String {

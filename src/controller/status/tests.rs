@@ -186,9 +186,12 @@ fn each_trouble_has_its_reason_and_its_fix() {
     assert_eq!(says(&held, condition::READY), "False StoreEvicts");
     let moved = Hold::DeploymentChanged { message: "another".into() };
     assert_eq!(ready(&move |snapshot| snapshot.hold = Some(moved.clone())), "False DeploymentChanged");
-    let denied =
-        with(&|snapshot| (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Denied")));
+    let denied = with(&|snapshot| {
+        (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Denied"));
+        snapshot.ready = false;
+    });
     assert_eq!(says(&denied, condition::DURABLE), "False StoreDenied");
+    assert_eq!(says(&denied, condition::READY), "False StoreDenied");
     let volatile = Durability::Volatile { reason: "it has no replica".into(), fix: "add one".into() };
     let volatile = with(&move |snapshot| snapshot.durability = Some(volatile.clone()));
     assert_eq!(says(&volatile, condition::READY), "False StoreVolatile");

@@ -7,10 +7,12 @@ use tracing::{info, warn};
 
 use super::{Driver, READ_AGAIN_MS, UnderWay, plus, wall};
 use crate::{
+    clock,
     delivery::{
-        outcome::{Answer, AttemptClass, Class, Failed, Verdict, longest_wait},
+        outcome::{Answer, Class, Failed, Verdict, longest_wait},
         queue::Waiting,
     },
+    meters::Attempt,
     model::{Failure, Millis},
     store::{self, Pending, StoreError},
 };
@@ -22,12 +24,13 @@ impl Driver {
             Err(error) if error.is_cancelled() => return,
             Err(error) => {
                 let why = "the attempt ended by a fault of this program".to_owned();
-                (error.id(), Answer::None { failure: Failure::Other, late: false, why })
+                (error.id(), Answer::None { sort: Attempt::Other, why })
             }
         };
-        let Some(UnderWay { waiting, since, generation }) = self.under_way.remove(&id) else { return };
+        let Some(UnderWay { waiting, since, began, generation }) = self.under_way.remove(&id) else { return };
+        self.meters.delivery.attempts.add(answer.sort(), 1);
+        self.meters.delivery.attempt_time.observe(began.elapsed());
         self.retries_under_way -= usize::from(waiting.attempts > 0);
-        self.snapshot.attempts[AttemptClass::of(&answer) as usize] += 1;
         if answer.class() == Class::Delivered {
             self.delivered(waiting);
         } else {
@@ -37,7 +40,9 @@ impl Driver {
 
     fn delivered(&mut self, waiting: Waiting) {
         let at = wall();
-        self.snapshot.latency.record(at.since(waiting.event.settled_at));
+        // By the clock that the settle was told by, which does not step while we run.
+        let settled_at = waiting.event.settled_at.0.saturating_mul(1_000);
+        self.meters.delivery.delivery_time.observe_micros(clock::micros().saturating_sub(settled_at));
         let id = waiting.event.id;
         self.queue.finished(&id);
         self.refusals.forget(&id);
@@ -76,6 +81,7 @@ impl Driver {
                 self.refusals.forget(&id);
                 self.unstored.push(store::Delivery::DeadLetter { id, attempts, reason, at }, now);
                 self.snapshot.dead_lettered += 1;
+                self.meters.delivery.dead_lettered.add(1);
             }
             Verdict::Retry { after, hold } => {
                 if let Some(hold) = hold.filter(|_| current) {

@@ -1,11 +1,16 @@
-//! Every metric, in one place: docs/metrics.md is made from this.
+//! Every metric: its name, labels and meaning, and nowhere else. `docs/metrics.md` is made of this.
 
-use super::{Labels, Samples, Scrape, Value};
-use crate::{
-    delivery::AttemptClass,
-    listener::{NodeSnapshot, Role, Snapshot},
-    model::ListenerId,
-};
+/// A metric and what is known of it beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// A counter's name goes without `_total` here, as OpenMetrics has it.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    /// One sentence without its full stop.
+    pub help: &'static str,
+    pub shown: Shown,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -14,174 +19,239 @@ pub enum Kind {
     Histogram,
 }
 
-/// One metric.
-pub struct Metric {
-    /// With `_total`, where it is a counter.
-    pub name: &'static str,
-    pub kind: Kind,
-    pub labels: &'static [&'static str],
-    /// A sentence without its full stop, which the format adds.
-    pub help: &'static str,
-    pub(super) samples: fn(&Scrape) -> Samples,
+/// Where it is there at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Always,
+    /// By `controller` alone.
+    Operator,
+    /// Where the system tells: on Linux.
+    Process,
+}
+
+impl Family {
+    /// As a query names it; a histogram's ends in `_bucket`, `_sum` or `_count` besides.
+    pub fn shown_name(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.name),
+            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
+        }
+    }
+    pub fn unit(&self) -> &'static str {
+        let ends = |unit: &str| self.name.ends_with(unit);
+        match () {
+            () if ends("_timestamp_seconds") || ends("_start_time_seconds") => "seconds since 1970",
+            () if ends("_seconds") => "seconds",
+            () if ends("_bytes") => "bytes",
+            () => "",
+        }
+    }
 }
 
 const LISTENER: &[&str] = &["namespace", "name"];
+const NODE: &[&str] = &["namespace", "name", "node", "address"];
 
-macro_rules! metrics {
-    ($($kind:ident $name:literal, $labels:expr, $help:literal, $samples:expr;)*) => {
-        /// All of them, in the order in which they are shown.
-        pub const METRICS: &[Metric] = &[$(Metric {
-            name: $name, kind: Kind::$kind, labels: $labels, help: $help, samples: $samples,
-        }),*];
-    };
+const fn family(name: &'static str, kind: Kind, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family { name, kind, labels, help, shown: Shown::Always }
+}
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    family(name, Kind::Counter, LISTENER, help)
+}
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    family(name, Kind::Gauge, LISTENER, help)
+}
+const fn histogram(name: &'static str, help: &'static str) -> Family {
+    family(name, Kind::Histogram, LISTENER, help)
+}
+const fn labelled(family: Family, labels: &'static [&'static str]) -> Family {
+    Family { labels, ..family }
+}
+const fn operator(family: Family) -> Family {
+    Family { shown: Shown::Operator, ..family }
+}
+const fn process(name: &'static str, kind: Kind, help: &'static str) -> Family {
+    Family { shown: Shown::Process, ..family(name, kind, &[], help) }
 }
 
-metrics! {
-    Gauge "redis_expiry_build_info", &["version"], "1, with the version of the program",
-        |_| vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Value::Level(1.0))];
-    Gauge "redis_expiry_process_resident_memory_bytes", &[], "Memory of the process that is resident",
-        |scrape| scrape.resident.map(|bytes| (Vec::new(), level(bytes))).into_iter().collect();
-    Gauge "redis_expiry_process_open_files", &[], "Files and sockets that the process has open",
-        |scrape| scrape.files.map(|files| (Vec::new(), level(files))).into_iter().collect();
-    Gauge "redis_expiry_listeners", &["state"], "Listeners that this process owns, by whether every master is heard (ready), not yet (not_ready), or nothing is done (holds)",
-        listeners;
+// A listener as a whole.
+pub const READY: Family = gauge(
+    "redis_expiry_listener_ready",
+    "1 if every master is subscribed and scanned, every slot has an owner and the store takes what is settled",
+);
+pub const HELD: Family = gauge(
+    "redis_expiry_listener_held",
+    "1 if nothing is detected until somebody acts: the store cannot be opened, or the ledger is of another deployment",
+);
+pub const MASTERS: Family = gauge("redis_expiry_masters", "Masters of the deployment");
+pub const SUBSCRIBED_MASTERS: Family =
+    gauge("redis_expiry_subscribed_masters", "Masters that are subscribed, have the flags, and were scanned since");
+pub const TOPOLOGY_FAILING: Family =
+    gauge("redis_expiry_topology_failing", "1 if the topology cannot be read or a slot has no owner");
+pub const TOPOLOGY_ERRORS: Family = counter("redis_expiry_topology_errors", "How often that began");
+pub const PATTERNS: Family = gauge(
+    "redis_expiry_patterns",
+    "Patterns that are subscribed to on each node of the deployment; more than 20 cost the nodes noticeably",
+);
 
-    Gauge "redis_expiry_listener_ready", LISTENER, "1 where every master is subscribed and scanned and the store takes what is recorded, else 0",
-        |scrape| each(scrape, |snapshot| flag(snapshot.ready));
-    Gauge "redis_expiry_masters", LISTENER, "Masters of the watched Redis",
-        |scrape| each(scrape, |snapshot| level(snapshot.masters as u64));
-    Gauge "redis_expiry_subscribed_masters", LISTENER, "Masters that are subscribed, have the flags, and were scanned since",
-        |scrape| each(scrape, |snapshot| level(snapshot.subscribed_masters as u64));
-    Gauge "redis_expiry_node_subscribed", &["namespace", "name", "node", "address", "role"], "1 where the subscription to a node is open and the node may be believed, else 0",
-        |scrape| each_node(scrape, |node| Some(flag(node.subscribed)));
-    Gauge "redis_expiry_node_clock_offset_seconds", &["namespace", "name", "node", "address", "role"], "A node's clock less ours",
-        |scrape| each_node(scrape, |node| {
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds as seconds")]
-            node.clock_offset_ms.map(|offset| Value::Level(offset as f64 / 1_000.0))
-        });
-    Gauge "redis_expiry_topology_error", LISTENER, "1 while the topology is not known or not whole, else 0",
-        |scrape| each(scrape, |snapshot| flag(snapshot.topology_error.is_some()));
+// Its nodes.
+pub const NODE_SUBSCRIBED: Family = labelled(
+    gauge("redis_expiry_node_subscribed", "1 if the subscription to the node is open and the node answers"),
+    &["namespace", "name", "node", "address", "role"],
+);
+pub const NODE_NOTIFICATIONS: Family = labelled(
+    gauge("redis_expiry_node_notifications", "1 if the node's notify-keyspace-events has the flags that are needed"),
+    NODE,
+);
+pub const NODE_CLOCK_OFFSET: Family =
+    labelled(gauge("redis_expiry_node_clock_offset_seconds", "The node's clock less ours"), NODE);
 
-    Gauge "redis_expiry_tracked_keys", LISTENER, "Keys whose deadline is in the ledger",
-        |scrape| each(scrape, |snapshot| level(snapshot.counts.tracked));
-    Counter "redis_expiry_looks_total", &["namespace", "name", "result"], "Keys that the owner of their slot was asked about, by the answer: alive, persistent (without a TTL), gone, none",
-        looks;
-    Counter "redis_expiry_settled_total", &["namespace", "name", "evidence"], "Expiries that were settled, by whether they were heard (Witnessed) or concluded (Inferred)",
-        |scrape| split(scrape, "evidence", |snapshot| {
-            vec![("Witnessed", snapshot.witnessed), ("Inferred", snapshot.inferred)]
-        });
-    Histogram "redis_expiry_lateness_seconds", LISTENER, "From a key's deadline to its settle",
-        |scrape| each(scrape, |snapshot| Value::Times(snapshot.lateness.clone()));
-    Counter "redis_expiry_gaps_total", LISTENER, "Times in which something may have been missed; each is followed by a scan",
-        |scrape| each(scrape, |snapshot| Value::Count(snapshot.gaps));
-    Counter "redis_expiry_resync_found_total", LISTENER, "Keys that a periodic scan found and that should have been known; 0 is healthy",
-        |scrape| each(scrape, |snapshot| Value::Count(snapshot.resync_found));
-    Counter "redis_expiry_dropped_by_pattern_total", LISTENER, "Entries of the ledger that were dropped because keyPattern changed",
-        |scrape| each(scrape, |snapshot| Value::Count(snapshot.dropped_by_pattern));
-    Gauge "redis_expiry_store_error", &["namespace", "name", "category"], "1 while the store refuses, by why",
-        store_errors;
+// Its ledger.
+pub const TRACKED: Family = gauge("redis_expiry_tracked_keys", "Keys whose deadlines the ledger holds");
+pub const LOOKS: Family = labelled(
+    counter("redis_expiry_looks", "Looks at keys, by what the owner of the key's slot answered"),
+    &["namespace", "name", "result"],
+);
+pub const LOOKS_IN_FLIGHT: Family =
+    gauge("redis_expiry_looks_in_flight", "Keys that are being asked about, judged or stored");
+pub const SETTLED: Family = labelled(
+    counter("redis_expiry_events_settled", "Expiries settled into the outbox, by evidence"),
+    &["namespace", "name", "evidence"],
+);
+pub const LATENESS: Family = histogram(
+    "redis_expiry_lateness_seconds",
+    "From the deadline, by the clock of the node that owns the key, to the settle",
+);
+pub const GAPS: Family =
+    counter("redis_expiry_gaps", "Gaps in what was heard of a node; what may have been missed is looked for");
+pub const LOSSES: Family = counter(
+    "redis_expiry_losses",
+    "Nodes seen whole again whose data was not what it was: restarted, flushed, failed over to, or given slots",
+);
+pub const RESYNCS: Family = labelled(
+    counter("redis_expiry_resyncs", "Scans of a node: whole after a gap, a loss or a move of slots, or periodic"),
+    &["namespace", "name", "kind", "result"],
+);
+pub const RESYNC_KEYS: Family = counter("redis_expiry_resync_keys", "Keys that those scans looked at");
+pub const RESYNC_FOUND: Family = counter(
+    "redis_expiry_resync_found",
+    "Keys that only a periodic scan found though no gap was known; each should have been told of",
+);
+pub const DROPPED_BY_PATTERN: Family = counter(
+    "redis_expiry_dropped_by_pattern",
+    "Ledger entries dropped because a changed keyPattern no longer covers them",
+);
 
-    Gauge "redis_expiry_outbox_events", LISTENER, "Events that are settled and not yet delivered",
-        |scrape| each(scrape, |snapshot| level(snapshot.counts.pending));
-    Gauge "redis_expiry_outbox_oldest_age_seconds", LISTENER, "Age of the oldest event in the outbox, 0 where it is empty",
-        oldest;
-    Gauge "redis_expiry_dead_letters", LISTENER, "Events that were given up and can be replayed",
-        |scrape| each(scrape, |snapshot| level(snapshot.counts.dead_letters));
-    Counter "redis_expiry_attempts_total", &["namespace", "name", "outcome"], "Requests to the webhook that have ended: 2xx, 3xx, 4xx, 5xx, timeout, connection, tls, refused, other",
-        |scrape| split(scrape, "outcome", |snapshot| {
-            AttemptClass::ALL.iter().map(|class| (class.as_str(), snapshot.delivery.attempts[*class as usize])).collect()
-        });
-    Gauge "redis_expiry_attempts_in_flight", LISTENER, "Requests to the webhook that are under way",
-        |scrape| each(scrape, |snapshot| level(snapshot.delivery.in_flight as u64));
-    Counter "redis_expiry_delivered_total", LISTENER, "Events that the webhook answered with 2xx",
-        |scrape| each(scrape, |snapshot| Value::Count(snapshot.delivery.delivered));
-    Counter "redis_expiry_dead_lettered_total", LISTENER, "Events that were given up",
-        |scrape| each(scrape, |snapshot| Value::Count(snapshot.delivery.dead_lettered));
-    Histogram "redis_expiry_delivery_seconds", LISTENER, "From an event's settle to the 2xx",
-        |scrape| each(scrape, |snapshot| Value::Times(snapshot.delivery.latency.clone()));
-    Gauge "redis_expiry_consecutive_failures", LISTENER, "Attempts that failed since the last 2xx",
-        |scrape| each(scrape, |snapshot| level(snapshot.delivery.consecutive_failures));
-    Gauge "redis_expiry_delivery_paused", LISTENER, "1 while nothing is sent though it could be (the receiver answered 410), else 0",
-        |scrape| each(scrape, |snapshot| flag(snapshot.delivery.paused.is_some()));
-}
+// Its store.
+pub const STORE_CALL: Family = labelled(
+    histogram("redis_expiry_store_call_seconds", "From a call of the store to its answer"),
+    &["namespace", "name", "call"],
+);
+pub const STORE_ERRORS: Family = labelled(
+    counter("redis_expiry_store_errors", "Calls that the store refused, by category"),
+    &["namespace", "name", "category"],
+);
+pub const STORE_ERROR: Family = labelled(
+    gauge("redis_expiry_store_error", "1 while the store takes nothing, or cannot be opened, by category; else absent"),
+    &["namespace", "name", "category"],
+);
+pub const HELD_KEYS: Family = gauge("redis_expiry_held_keys", "Keys held in memory because the store takes nothing");
+pub const HELD_OUTCOMES: Family = gauge(
+    "redis_expiry_held_outcomes",
+    "Outcomes of deliveries held in memory because the store does not have them yet",
+);
 
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-fn level(value: u64) -> Value {
-    Value::Level(value as f64)
-}
+// Its delivery.
+pub const OUTBOX: Family = gauge("redis_expiry_outbox_events", "Events that wait to be delivered");
+pub const OUTBOX_AGE: Family =
+    gauge("redis_expiry_outbox_oldest_age_seconds", "How long the oldest of them has waited; 0 if there is none");
+pub const DEAD_LETTERS: Family = gauge("redis_expiry_dead_letters", "Events that are parked");
+pub const DEAD_LETTERED: Family = counter("redis_expiry_dead_lettered", "Events given up and parked");
+pub const ATTEMPTS: Family = labelled(
+    counter("redis_expiry_attempts", "Attempts to deliver, by what came of them"),
+    &["namespace", "name", "outcome"],
+);
+pub const ATTEMPTS_IN_FLIGHT: Family = gauge("redis_expiry_attempts_in_flight", "Attempts under way");
+pub const ATTEMPT_TIME: Family =
+    histogram("redis_expiry_webhook_seconds", "From the start of an attempt to its answer, or to giving it up");
+pub const DELIVERY_TIME: Family =
+    histogram("redis_expiry_delivery_seconds", "From the settle of an event to the first 2xx");
+pub const CONSECUTIVE_FAILURES: Family =
+    gauge("redis_expiry_consecutive_failures", "Failed attempts since the last 2xx");
+pub const DELIVERY_PAUSED: Family = gauge(
+    "redis_expiry_delivery_paused",
+    "1 if nothing is sent though it could be: the receiver answered 410, the webhook cannot be used, or the store is full",
+);
+pub const LAST_DELIVERED: Family =
+    gauge("redis_expiry_last_delivered_timestamp_seconds", "When the last event was delivered; absent if none was");
 
-fn flag(is_so: bool) -> Value {
-    Value::Level(f64::from(u8::from(is_so)))
-}
+// The process.
+pub const BUILD: Family =
+    family("redis_expiry_build_info", Kind::Gauge, &["version"], "Always 1; its label is the version");
+pub const LISTENERS: Family = family(
+    "redis_expiry_listeners",
+    Kind::Gauge,
+    &["ready"],
+    "Listeners that run in this process, by whether they are ready",
+);
+pub const OWNED: Family =
+    family("redis_expiry_listeners_owned", Kind::Gauge, &[], "Listeners that run in this process");
+pub const WATCHED: Family = operator(family(
+    "redis_expiry_listeners_watched",
+    Kind::Gauge,
+    &[],
+    "RedisExpiryListeners that this replica sees, whoever owns them",
+));
+pub const REPLICAS: Family =
+    operator(family("redis_expiry_replicas", Kind::Gauge, &[], "Replicas with a live Lease, as this one sees them"));
+pub const RECONCILES: Family =
+    operator(family("redis_expiry_reconciles", Kind::Counter, &["result"], "Reconciles, by how they went"));
+pub const CPU: Family = process("process_cpu_seconds", Kind::Counter, "CPU time, of the user and of the system");
+pub const MEMORY: Family = process("process_resident_memory_bytes", Kind::Gauge, "Memory that is resident");
+pub const OPEN_FILES: Family = process("process_open_fds", Kind::Gauge, "Open file descriptors");
+pub const MOST_FILES: Family = process("process_max_fds", Kind::Gauge, "How many may be open");
+pub const STARTED: Family = process("process_start_time_seconds", Kind::Gauge, "When the process started");
 
-fn of(listener: &ListenerId) -> Labels {
-    vec![("namespace", listener.namespace().to_owned()), ("name", listener.name().to_owned())]
-}
+/// All of them by what they are about, as they are shown and documented.
+pub const SECTIONS: &[(&str, &[Family])] = &[
+    ("A listener", &[READY, HELD, MASTERS, SUBSCRIBED_MASTERS, TOPOLOGY_FAILING, TOPOLOGY_ERRORS, PATTERNS]),
+    (
+        "Its ledger",
+        &[
+            TRACKED,
+            LOOKS,
+            LOOKS_IN_FLIGHT,
+            SETTLED,
+            LATENESS,
+            GAPS,
+            LOSSES,
+            RESYNCS,
+            RESYNC_KEYS,
+            RESYNC_FOUND,
+            DROPPED_BY_PATTERN,
+        ],
+    ),
+    ("Its store", &[STORE_CALL, STORE_ERRORS, STORE_ERROR, HELD_KEYS, HELD_OUTCOMES]),
+    (
+        "Its delivery",
+        &[
+            OUTBOX,
+            OUTBOX_AGE,
+            DEAD_LETTERS,
+            DEAD_LETTERED,
+            ATTEMPTS,
+            ATTEMPTS_IN_FLIGHT,
+            ATTEMPT_TIME,
+            DELIVERY_TIME,
+            CONSECUTIVE_FAILURES,
+            DELIVERY_PAUSED,
+            LAST_DELIVERED,
+        ],
+    ),
+    ("Its nodes", &[NODE_SUBSCRIBED, NODE_NOTIFICATIONS, NODE_CLOCK_OFFSET]),
+    ("The operator", &[BUILD, LISTENERS, OWNED, WATCHED, REPLICAS, RECONCILES]),
+    ("The process", &[CPU, MEMORY, OPEN_FILES, MOST_FILES, STARTED]),
+];
 
-fn each(scrape: &Scrape, value: impl Fn(&Snapshot) -> Value) -> Samples {
-    scrape.snapshots.iter().map(|(listener, snapshot)| (of(listener), value(snapshot))).collect()
-}
-
-fn split(scrape: &Scrape, label: &'static str, parts: impl Fn(&Snapshot) -> Vec<(&'static str, u64)>) -> Samples {
-    let of_one = |(listener, snapshot): (&ListenerId, &std::sync::Arc<Snapshot>)| -> Samples {
-        let with = |word: &str| [of(listener), vec![(label, word.to_owned())]].concat();
-        parts(snapshot).into_iter().map(|(word, count)| (with(word), Value::Count(count))).collect()
-    };
-    scrape.snapshots.iter().flat_map(of_one).collect()
-}
-
-fn looks(scrape: &Scrape) -> Samples {
-    split(scrape, "result", |snapshot| {
-        let looks = &snapshot.looks;
-        vec![("alive", looks.alive), ("persistent", looks.persistent), ("gone", looks.gone), ("none", looks.unanswered)]
-    })
-}
-
-fn each_node(scrape: &Scrape, value: impl Fn(&NodeSnapshot) -> Option<Value>) -> Samples {
-    let mut samples = Samples::new();
-    for (listener, snapshot) in &scrape.snapshots {
-        for node in &snapshot.nodes {
-            let role = match node.role {
-                Role::Master => "master",
-                Role::Replica => "replica",
-            };
-            let mut labels = of(listener);
-            labels.push(("node", node.id.to_string()));
-            labels.push(("address", node.address.to_string()));
-            labels.push(("role", role.to_owned()));
-            samples.extend(value(node).map(|value| (labels, value)));
-        }
-    }
-    samples
-}
-
-fn listeners(scrape: &Scrape) -> Samples {
-    let state = |snapshot: &Snapshot| match (&snapshot.hold, snapshot.ready) {
-        (Some(_), _) => "holds",
-        (None, true) => "ready",
-        (None, false) => "not_ready",
-    };
-    let count = |word| scrape.snapshots.values().filter(|snapshot| state(snapshot) == word).count() as u64;
-    ["ready", "not_ready", "holds"]
-        .map(|word| (vec![("state", word.to_owned())], level(count(word))))
-        .into_iter()
-        .collect()
-}
-
-fn store_errors(scrape: &Scrape) -> Samples {
-    let category = |snapshot: &Snapshot| match &snapshot.hold {
-        Some(crate::listener::Hold::Store { category, .. }) => Some(*category),
-        _ => snapshot.store_category,
-    };
-    let failing = scrape.snapshots.iter().filter_map(|(listener, snapshot)| Some((listener, category(snapshot)?)));
-    let labels = |listener, category: &str| [of(listener), vec![("category", category.to_owned())]].concat();
-    failing.map(|(listener, category)| (labels(listener, category), Value::Level(1.0))).collect()
-}
-
-fn oldest(scrape: &Scrape) -> Samples {
-    each(scrape, |snapshot| {
-        let age = snapshot.counts.oldest_pending.map_or(0, |oldest| scrape.now.since(oldest).max(0));
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds as seconds")]
-        Value::Level(age as f64 / 1_000.0)
-    })
+pub fn all() -> impl Iterator<Item = &'static Family> {
+    SECTIONS.iter().flat_map(|(_, families)| *families)
 }

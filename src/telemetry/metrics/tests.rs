@@ -1,120 +1,132 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    fs,
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::*;
+use super::{names::Shown, *};
 use crate::{
-    listener::{NodeSnapshot, Role, Snapshot},
-    model::{Address, ListenerId, NodeId},
+    listener::{Hold, NodeSnapshot, Role, Snapshot},
+    meters::{Looked, Meters},
+    model::{Address, Evidence, Fault, FaultCategory, ListenerId, NodeId},
     store::Counts,
 };
 
-fn scrape() -> Scrape {
-    let node = NodeSnapshot {
-        id: NodeId::from("ab12"),
-        address: Address::new("10.0.3.7", 6379),
+const NOW: Millis = Millis(1_795_328_020_000);
+
+fn canary() -> Fault {
+    Fault { category: FaultCategory::Other, message: "canary".into() }
+}
+
+fn node() -> NodeSnapshot {
+    NodeSnapshot {
+        id: NodeId::from("a\"b\\"),
+        address: Address::new("10.0.0.1", 6379),
         role: Role::Master,
-        slots: 5461,
+        slots: 1,
         subscribed: true,
         scanned: true,
         since: None,
         notify_keyspace_events: None,
-        notifications: true,
+        notifications: false,
         notification_fault: None,
-        clock_offset_ms: Some(-5),
-        last_error: None,
-    };
-    let mut lateness = Histogram::default();
-    for milliseconds in [3, 7, 700_000] {
-        lateness.record(milliseconds);
+        clock_offset_ms: Some(-1_500),
+        last_error: Some(canary()),
     }
-    let snapshot = Snapshot {
-        nodes: vec![node],
+}
+
+fn input() -> Input {
+    let meters = Meters::default();
+    meters.ledger.looks.add(Looked::Gone, 7);
+    meters.ledger.settled.add(Evidence::Inferred, 2);
+    meters.ledger.lateness.observe_micros(1_500);
+    meters.ledger.lateness.observe_micros(i64::MAX / 4);
+    let orders = Snapshot {
         ready: true,
-        lateness,
-        witnessed: 3,
-        store_category: Some("Denied"),
-        counts: Counts { tracked: 9, oldest_pending: Some(Millis(1_000)), ..Counts::default() },
+        nodes: vec![node()],
+        counts: Counts { pending: 3, oldest_pending: Some(NOW.plus(-61_500)), ..Counts::default() },
+        topology_error: Some(canary()),
+        meters: Some(meters.into()),
         ..Snapshot::default()
     };
-    Scrape {
-        snapshots: [(ListenerId::new("shop", "orders"), Arc::new(snapshot))].into(),
-        now: Millis(61_000),
-        resident: Some(1),
-        files: Some(2),
+    let hold = Hold::Store { category: "Locked", message: "canary".into() };
+    let new = Snapshot { hold: Some(hold), ..Snapshot::default() };
+    let listeners = [(ListenerId::new("shop", "orders"), orders), (ListenerId::new("shop", "new"), new)];
+    Input {
+        snapshots: listeners.map(|(id, snapshot)| (id, Arc::new(snapshot))).into(),
+        operator: Some(Arc::default()),
+        process: Some(Process { cpu_seconds: 1.5, resident_bytes: 4, open_files: 5, most_files: 6, started: 7.0 }),
+        now: NOW,
     }
 }
 
-/// Samples by name and labels; fails on what Prometheus would refuse.
-fn parse(text: &str) -> BTreeMap<String, f64> {
-    let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
-    let mut family = String::new();
-    assert!(text.ends_with("# EOF\n"), "{text}");
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            family = rest.split(' ').next().unwrap().to_owned();
-            assert!(families.insert(family.clone()), "{family} is there twice");
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            assert_eq!(rest.split(' ').next(), Some(family.as_str()), "HELP and TYPE are together");
-        } else if !line.starts_with('#') {
-            let (sample, value) = line.rsplit_once(' ').unwrap();
-            assert!(sample.starts_with(&family), "{sample} is not of {family}");
-            assert!(samples.insert(sample.to_owned(), value.parse().unwrap()).is_none(), "{sample} is there twice");
-        }
-    }
-    samples
+/// Samples by their names with labels.
+fn samples(page: &str) -> BTreeMap<String, f64> {
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit_once(' ').map(|(name, value)| (name.into(), value.parse().unwrap())).unwrap())
+        .collect()
 }
 
 #[test]
-fn every_metric_is_shown_with_its_labels_and_no_other() {
-    let text = render(scrape());
-    let samples = parse(&text);
-    for Metric { name, labels, kind, .. } in METRICS {
-        let shown = if *kind == Kind::Histogram { format!("{name}_count") } else { (*name).to_owned() };
-        let sample = samples.keys().find(|sample| sample.split('{').next() == Some(shown.as_str()));
-        let sample = sample.unwrap_or_else(|| panic!("{name} is not there:\n{text}"));
-        let inside = sample.split_once('{').map_or("", |(_, rest)| rest.trim_end_matches('}'));
-        let found: Vec<&str> =
-            inside.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name).collect();
-        assert_eq!(found, *labels, "{name}");
-        assert!(name.starts_with("redis_expiry_") && (*kind == Kind::Counter) == name.ends_with("_total"), "{name}");
+fn what_was_counted_is_shown_under_its_listener() {
+    let page = render(input(), Format::Text);
+    let samples = samples(&page);
+    for (name, expected) in [
+        (r#"redis_expiry_listener_ready{namespace="shop",name="orders"}"#, 1.0),
+        (r#"redis_expiry_listener_ready{namespace="shop",name="new"}"#, 0.0),
+        (r#"redis_expiry_listener_held{namespace="shop",name="new"}"#, 1.0),
+        (r#"redis_expiry_store_error{namespace="shop",name="new",category="Locked"}"#, 1.0),
+        (r#"redis_expiry_looks_total{namespace="shop",name="orders",result="gone"}"#, 7.0),
+        (r#"redis_expiry_looks_total{namespace="shop",name="new",result="gone"}"#, 0.0),
+        (r#"redis_expiry_events_settled_total{namespace="shop",name="orders",evidence="Inferred"}"#, 2.0),
+        (r#"redis_expiry_outbox_oldest_age_seconds{namespace="shop",name="orders"}"#, 61.5),
+        (r#"redis_expiry_topology_failing{namespace="shop",name="orders"}"#, 1.0),
+        (r#"redis_expiry_lateness_seconds_bucket{le="0.001",namespace="shop",name="orders"}"#, 0.0),
+        (r#"redis_expiry_lateness_seconds_bucket{le="0.002",namespace="shop",name="orders"}"#, 1.0),
+        (r#"redis_expiry_lateness_seconds_bucket{le="3600.0",namespace="shop",name="orders"}"#, 1.0),
+        (r#"redis_expiry_lateness_seconds_bucket{le="+Inf",namespace="shop",name="orders"}"#, 2.0),
+        (
+            r#"redis_expiry_node_clock_offset_seconds{namespace="shop",name="orders",node="a\"b\\",address="10.0.0.1:6379"}"#,
+            -1.5,
+        ),
+        (r#"redis_expiry_listeners{ready="true"}"#, 1.0),
+        ("redis_expiry_listeners_owned", 2.0),
+        ("process_cpu_seconds_total", 1.5),
+    ] {
+        assert_eq!(samples.get(name), Some(&expected), "{name} in\n{page}");
     }
-    let one = |sample: &str| samples[sample];
-    let of = "namespace=\"shop\",name=\"orders\"";
-    assert!((one(&format!("redis_expiry_lateness_seconds_bucket{{le=\"0.005\",{of}}}")) - 1.0).abs() < 1e-9, "{text}");
-    assert!((one(&format!("redis_expiry_lateness_seconds_bucket{{le=\"+Inf\",{of}}}")) - 3.0).abs() < 1e-9);
-    assert!((one(&format!("redis_expiry_lateness_seconds_sum{{{of}}}")) - 700.01).abs() < 1e-9);
-    assert!((one(&format!("redis_expiry_outbox_oldest_age_seconds{{{of}}}")) - 60.0).abs() < 1e-9);
-    assert!((one(&format!("redis_expiry_settled_total{{{of},evidence=\"Witnessed\"}}")) - 3.0).abs() < 1e-9);
-    assert!((one("redis_expiry_listeners{state=\"ready\"}") - 1.0).abs() < 1e-9);
+    let failing = samples.keys().filter(|name| name.starts_with("redis_expiry_store_error{"));
+    assert_eq!(failing.count(), 1, "a store that does not fail has none");
+    assert!(!page.contains("canary"), "a message is shown:\n{page}");
 }
 
 #[test]
-fn a_listener_that_left_is_shown_no_more() {
-    let text = render(Scrape { snapshots: Snapshots::new(), ..scrape() });
-    assert!(!text.contains("orders"), "{text}");
-    parse(&text);
+fn every_family_is_shown_once_in_both_formats_and_under_its_name() {
+    for (format, name) in [
+        (Format::Text, (|family| family.shown_name()) as fn(&names::Family) -> String),
+        (Format::OpenMetrics, |family| family.name.to_owned()),
+    ] {
+        let page = render(input(), format);
+        let typed: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let found: Vec<&str> = typed.iter().filter_map(|line| line.split(' ').next()).collect();
+        let unique: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!((unique.len(), unique), (found.len(), names::all().map(name).collect()));
+        assert_eq!(page.ends_with("# EOF\n"), format == Format::OpenMetrics);
+    }
+    let run = render(Input { operator: None, process: None, ..input() }, Format::Text);
+    for family in names::all() {
+        assert_eq!(
+            run.contains(&format!("# TYPE {} ", family.shown_name())),
+            family.shown == Shown::Always,
+            "{family:?}"
+        );
+    }
 }
 
-/// Run with UPDATE=1 to write it anew.
 #[test]
-fn docs_metrics_md_says_what_there_is() {
-    let mut page = String::from(
-        "# Metrics\n\nAt `/metrics` of `--admin-address`, in the OpenMetrics format. Labels are bounded: listeners, nodes and \
-         words of the program;\nno key, no URL, no secret. Made from `src/telemetry/metrics/names.rs` by \
-         `UPDATE=1 cargo test --lib docs_metrics_md`.\n\n| metric | type | labels | what it is |\n|---|---|---|---|\n",
-    );
-    for Metric { name, kind, labels, help, .. } in METRICS {
-        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-        let kind = format!("{kind:?}").to_lowercase();
-        let _ = writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
+fn names_are_as_prometheus_wants_them() {
+    for family in names::all() {
+        let name = family.name;
+        assert!(name.starts_with("redis_expiry_") || name.starts_with("process_"), "{name}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        assert!(!name.ends_with("_total") && !family.help.ends_with('.'), "{name}");
+        assert!(!family.labels.contains(&"le"), "{name}");
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(path, &page).unwrap();
-    }
-    assert_eq!(fs::read_to_string(path).unwrap_or_default(), page, "run UPDATE=1 cargo test --lib docs_metrics_md");
 }

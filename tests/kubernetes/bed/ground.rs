@@ -43,7 +43,7 @@ impl Ground {
     async fn lay() -> Self {
         let directory = tempfile::Builder::new().prefix("kubernetes-").tempdir().unwrap();
         let watchdog = Watchdog::start(Some(directory.path())).unwrap();
-        let pki = Pki::make(directory.path().join("pki"));
+        let pki = Pki::make(&directory.path().join("pki"));
         for _ in 0..3 {
             let (port, peers) = (free_port(), free_port());
             let log = directory.path().join("etcd.log");

@@ -146,11 +146,6 @@ impl Kubernetes {
         client(&self.admin).await
     }
 
-    /// The kubeconfig of who may do everything.
-    pub fn admin(&self) -> &Path {
-        &self.admin
-    }
-
     /// A namespace that nobody else has; `name` begins its name.
     pub async fn namespace(&self, name: &str) -> Space<'_> {
         let client = self.client().await;
@@ -163,11 +158,6 @@ impl Kubernetes {
     /// Runs kubectl as admin.
     pub async fn kubectl(&self, arguments: &[&str]) -> Said {
         self.run("kubectl", arguments, "").await
-    }
-
-    /// Runs helm as admin. Say no `--wait`: nobody makes pods of a Deployment here.
-    pub async fn helm(&self, arguments: &[&str]) -> Said {
-        self.run("helm", arguments, "").await
     }
 
     /// Runs kubectl or helm as admin with `stdin`, as for `kubectl apply -f -`.

@@ -69,12 +69,6 @@ impl Observed {
         self.seen.lock().unwrap().last().cloned()
     }
 
-    /// Since when it has been Ready without a break.
-    pub fn ready(&self) -> Option<Millis> {
-        let seen = self.seen.lock().unwrap();
-        seen.iter().rev().take_while(|stood| stood.ready).last().map(|stood| stood.at)
-    }
-
     /// Waits until it stands as `wanted` says; what it was before does not count.
     pub async fn wait(&self, what: &str, patience: Duration, wanted: impl Fn(&Stood) -> bool) -> Stood {
         let give_up = tokio::time::Instant::now() + patience;

@@ -116,13 +116,14 @@ impl Operator {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let pid = self.process().to_string();
         let sent = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "signal", name, &pid]).status();
         assert!(sent.unwrap().success(), "SIG{name} could not be sent to {}", self.pod_name);
     }
 
-    pub fn runs(&mut self) -> bool {
-        self.child.is_some() && self.ended().is_none()
+    /// Its process id.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
     }
 
     fn ended(&mut self) -> Option<std::process::ExitStatus> {
@@ -172,7 +173,7 @@ impl Operator {
 
     /// Resident memory and open sockets, by /proc.
     pub fn resident_bytes(&self) -> u64 {
-        let pid = self.child.as_ref().expect("it runs").id();
+        let pid = self.process();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a memory");
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024

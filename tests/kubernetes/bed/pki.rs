@@ -1,6 +1,9 @@
 //! Who the API server believes: one authority for the whole test binary, and what it has signed.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -25,14 +28,14 @@ pub struct Files {
     pub ca: PathBuf,
     pub server: PathBuf,
     pub server_key: PathBuf,
-    /// Signs the tokens of ServiceAccounts and checks them: the public half is in it.
+    /// Signs the tokens of service accounts and checks them: the public half is in it.
     pub service_accounts: PathBuf,
     pub service_accounts_public: PathBuf,
 }
 
 impl Pki {
     /// Makes the keys and lays the server's files into `directory`.
-    pub fn make(directory: PathBuf) -> Self {
+    pub fn make(directory: &Path) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -50,7 +53,7 @@ impl Pki {
         admin.distinguished_name.push(DnType::OrganizationName, "system:masters");
         let admin = sign(admin, ExtendedKeyUsagePurpose::ClientAuth, &issuer);
 
-        fs::create_dir(&directory).unwrap();
+        fs::create_dir(directory).unwrap();
         let write = |name: &str, text: &str| {
             let path = directory.join(name);
             fs::write(&path, text).unwrap();

@@ -45,7 +45,7 @@ impl Space<'_> {
         self.kubectl_with(&["apply", "--server-side", "--validate=strict", "-f", "-"], yaml).await
     }
 
-    /// Runs helm as admin in this namespace.
+    /// Runs helm as admin in this namespace. Say no `--wait`: nobody makes pods of a Deployment here.
     pub async fn helm(&self, arguments: &[&str]) -> Said {
         let within: Vec<&str> = ["--namespace", &self.name].into_iter().chain(arguments.iter().copied()).collect();
         self.kubernetes.run("helm", &within, "").await

@@ -67,7 +67,7 @@ pub async fn run(command: &mut Command, stdin: &str) -> Said {
     let text = stdin.to_owned();
     let output = async {
         // What does not read its input may be over before it is written.
-        let (_, output) = tokio::join!(
+        let ((), output) = tokio::join!(
             async move {
                 let _ = input.write_all(text.as_bytes()).await;
             },
