@@ -32,7 +32,7 @@ RUN touch src/main.rs src/lib.rs \
     && cp "target/$(cat /target)/release/redis-expiry-operator" /etc/ssl/certs/ca-certificates.crt /out/
 
 FROM scratch AS outside
-COPY target/image/ /out/
+COPY target/image/redis-expiry-operator target/image/ca-certificates.crt /out/
 
 FROM ${BINARY} AS binary
 

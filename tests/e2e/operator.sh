@@ -21,8 +21,17 @@ listener_up() {
     ! said=$(system exec "$(deployment)" -- /bin/sh -c true 2>&1) || fail "there is a shell in the image"
     [[ $said == *'no such file or directory'* ]] || fail "whether there is a shell in the image was not told: $said"
     say "helm install: $(system get pods -l app.kubernetes.io/instance=$release --no-headers | wc -l) replicas"
+    aggregated
     shop apply -f "$example" >/dev/null
     shop wait --for=condition=Ready rel/order-timeouts --timeout=60s
+}
+# Kubernetes' own roles have what the chart adds to them: their users may see the listeners, or change them.
+aggregated() {
+    for role in view edit; do shop create rolebinding $role --clusterrole=$role --user=a-$role >/dev/null; done
+    within 10 shop auth can-i watch rel --as=a-view
+    within 10 shop auth can-i update rel --as=a-edit
+    ! shop auth can-i update rel --as=a-view >/dev/null || fail "who may view may change listeners"
+    ! shop auth can-i get rel --as=nobody >/dev/null || fail "anybody may see listeners"
 }
 values=(
     --set replicaCount=2 --set image.repository="${OPERATOR_IMAGE%:*}" --set image.tag="${OPERATOR_IMAGE##*:}"

@@ -32,4 +32,4 @@ buildah_here build --quiet --build-arg BINARY=outside --build-arg "VERSION=${VER
     --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag "$image" . >/dev/null
 rm -f "$archive"
 buildah_here push --quiet "$image" "oci-archive:$archive:$image"
-echo "$image: $(cat target/image/* LICENSE | wc -c) bytes, $(stat -c %s "$archive") compressed; a program that lists $packages packages"
+echo "$image: $(cat target/image/redis-expiry-operator target/image/ca-certificates.crt LICENSE | wc -c) bytes, $(stat -c %s "$archive") compressed; a program that lists $packages packages"
