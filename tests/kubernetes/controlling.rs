@@ -174,7 +174,7 @@ async fn the_store_refuses(cluster: &Cluster, operator: &mut Operator, seen: &Ob
     // What runs looks at the policy once a minute; what starts looks at once.
     operator.kill();
     operator.start_again();
-    let message = says(&seen, "Ready", "False", "StoreEvicts").await;
+    let message = says(seen, "Ready", "False", "StoreEvicts").await;
     assert!(message.contains("maxmemory-policy noeviction"), "{message}");
     on_all(cluster, "maxmemory-policy", "noeviction").await;
     seen.wait_ready().await;
@@ -183,7 +183,7 @@ async fn the_store_refuses(cluster: &Cluster, operator: &mut Operator, seen: &Ob
     for node in cluster.nodes() {
         node.query::<()>(redis::cmd("ACL").arg("SETUSER").arg("default").arg("-evalsha")).await.unwrap();
     }
-    let message = says(&seen, "Ready", "False", "StoreDenied").await;
+    let message = says(seen, "Ready", "False", "StoreDenied").await;
     assert!(message.contains("evalsha"), "{message}");
     for node in cluster.nodes() {
         node.query::<()>(redis::cmd("ACL").arg("SETUSER").arg("default").arg("+@all")).await.unwrap();
