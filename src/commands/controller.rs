@@ -88,10 +88,11 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let renewing = probes.heart("the Lease is renewed, or tried to be", HEARTBEAT);
     let member = membership::Settings { me: me.clone(), renew: arguments.lease_renew, expiry: arguments.lease_expiry };
-    let mut membership = Membership::start(client.clone(), &namespace, member, move || renewing.beat());
+    let (synced, is_synced) = watch::channel(false);
+    let beat = move || renewing.beat();
+    let mut membership = Membership::start(client.clone(), &namespace, member, is_synced.clone(), beat);
     let context =
         Arc::new(Context::new(settings, client, Arc::clone(&supervisor), membership.roster(), Arc::clone(&meters)));
-    let (synced, is_synced) = watch::channel(false);
     let looping = probes.heart("the controller comes round", HEARTBEAT);
 
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();

@@ -253,3 +253,24 @@ async fn the_api_server_is_down_for_a_while() {
     run.spans.push(Span { from, to: now() });
     run.judge().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_cannot_see_the_listeners_joins_nobody() {
+    let kubernetes = Kubernetes::shared().await;
+    let space = kubernetes.namespace("blind").await;
+    space.service_account("blind").await;
+    space.kubectl(&["create", "role", "leases", "--verb=*", "--resource=leases.coordination.k8s.io"]).await.ok();
+    let account = format!("--serviceaccount={}:blind", space.name);
+    space.kubectl(&["create", "rolebinding", "leases", "--role=leases", &account]).await.ok();
+    let blind = operator(&space, space.token_kubeconfig("blind").await, "operator-blind", "2").await;
+    let sighted = self::account(&space).await;
+    let mut other = operator(&space, space.token_kubeconfig(&sighted).await, "operator-a", "2").await;
+    other.wait_ready().await;
+    // Its Lease would have been renewed twice by now.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let leases = space.kubectl(&["get", "leases", "-o", "name"]).await.ok();
+    assert!(leases.contains("operator-a") && !leases.contains("operator-blind"), "{leases}");
+    let (status, why) = blind.get("/readyz").await.unwrap();
+    assert!(status == 503 && why.contains("may the operator list them"), "{status} {why}");
+    assert_eq!(blind.get("/livez").await.unwrap().0, 200);
+}

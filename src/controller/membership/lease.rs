@@ -11,7 +11,10 @@ use kube::{
     runtime::watcher::{self, Event, watcher},
 };
 use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::{
+    sync::watch::Receiver,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -33,10 +36,11 @@ pub(super) fn name(member: &str) -> String {
     PREFIX.chars().chain(member.chars()).take(253).collect()
 }
 
-/// Renews ours until `stop`.
+/// Renews ours until `stop`, from when we are `able` on: one that cannot see the listeners would be given some, and run none.
 pub(super) async fn renew(
     shared: Arc<Shared>,
     leases: Api<Lease>,
+    mut able: Receiver<bool>,
     beat: impl Fn() + Send + Sync + 'static,
     stop: CancellationToken,
 ) {
@@ -48,8 +52,12 @@ pub(super) async fn renew(
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
+            Ok(()) = able.changed() => {}
         }
         beat();
+        if !*able.borrow_and_update() {
+            continue;
+        }
         let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_else(|_| Timestamp::now());
         shared.observe(|observer| observer.sending(stamp(now), Instant::now()));
         let renewal = lease(&shared.settings.me, started, now, shared.settings.expiry);

@@ -80,16 +80,22 @@ impl Shared {
 }
 
 impl Membership {
-    /// Begins to renew and to watch, by a client that does not retry by itself (kube's retries last for up to 1000 s).
-    /// `beat` is called whenever a task of it has come round.
-    pub fn start(client: Client, namespace: &str, settings: Settings, beat: impl Fn() + Send + Sync + 'static) -> Self {
+    /// Begins to watch, and to renew once this replica is `able` to run listeners; by a client that does not retry by itself
+    /// (kube's retries last for up to 1000 s). `beat` is called whenever a task of it has come round.
+    pub fn start(
+        client: Client,
+        namespace: &str,
+        settings: Settings,
+        able: watch::Receiver<bool>,
+        beat: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let leases = Api::namespaced(client, namespace);
         let observer = Observer::new(settings.me.clone(), settings.expiry);
         let (publish, roster) = watch::channel(Roster::default());
         let shared = Arc::new(Shared { settings: settings.clone(), observer: Mutex::new(observer), publish });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(lease::renew(Arc::clone(&shared), leases.clone(), beat, stop.clone()));
+        tasks.spawn(lease::renew(Arc::clone(&shared), leases.clone(), able, beat, stop.clone()));
         tasks.spawn(lease::watch(shared, leases.clone(), stop.clone()));
         Self { settings, leases, roster, tasks, stop }
     }
