@@ -99,7 +99,7 @@ impl Worker {
     }
 
     async fn raise_to(&self, epoch: Epoch, how: &str) -> Result<(u64, Epoch, bool), StoreError> {
-        let args = [text(epoch.0), self.shared.writer.clone().into_bytes(), how.into()];
+        let args = [text(epoch.0), how.into()];
         let answer = self.call(&script::RAISE, &args).await?;
         let (seq, there) = reply::head(&answer).ok_or_else(|| reply::unexpected(&answer))?;
         Ok((seq, there, answer.get(2).and_then(reply::number) == Some(1)))

@@ -39,7 +39,7 @@ impl Worker {
         let (mut seq, mut epoch) = self.init().await?;
         let epoch_lost = epoch < self.taken;
         if epoch_lost {
-            let args = [text(self.taken.0), self.shared.writer.clone().into_bytes(), b"again".to_vec()];
+            let args = [text(self.taken.0), b"again".to_vec()];
             let answer = self.call(&script::RAISE, &args).await?;
             (seq, epoch) = reply::head(&answer).ok_or_else(|| reply::unexpected(&answer))?;
         }

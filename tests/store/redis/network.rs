@@ -2,14 +2,15 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use redis_expiry_operator::{
-    model::{Address, slot_of},
+    commands::demo::cluster::Cluster,
+    model::Address,
     store::{Store, StoreError, redis::Settings},
 };
 use tokio::{
@@ -31,6 +32,8 @@ struct Proxy {
     release: watch::Sender<bool>,
     /// So many answers that a script has done something are lost with their connections.
     losing: Arc<AtomicUsize>,
+    /// What was sent last to raise an epoch where another partition had decided on it.
+    raise: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Proxy {
@@ -43,6 +46,7 @@ impl Proxy {
             held: Arc::default(),
             release: watch::channel(false).0,
             losing: Arc::default(),
+            raise: Arc::default(),
         };
         let all = proxy.clone();
         tokio::spawn(async move {
@@ -61,6 +65,9 @@ impl Proxy {
             let mut bytes = vec![0; 65_536];
             loop {
                 let read = from_client.read(&mut bytes).await.unwrap_or(0);
+                if bytes[..read].windows(6).any(|six| six == b"\nnext\r") {
+                    *self.raise.lock().unwrap() = bytes[..read].to_vec();
+                }
                 let hold = self.holding.load(Ordering::SeqCst) && bytes[..read].windows(4).any(|four| four == b"EVAL");
                 if hold {
                     self.held.fetch_add(1, Ordering::SeqCst);
@@ -95,10 +102,13 @@ impl Proxy {
 
 /// A store in one partition, with the proxy between us and its master.
 async fn given() -> (Redis, Proxy) {
-    let cluster = shared().await;
-    let direct = Redis::with(Settings { partitions: 1, ..settings(cluster) }).await;
-    let slot = slot_of(direct.keys()[0].as_bytes());
-    let owner = cluster.owner(slot.0).await.unwrap();
+    given_in(shared().await, 1).await
+}
+
+/// ... in some, and the proxy before the master of the last.
+async fn given_in(cluster: &Cluster, partitions: u16) -> (Redis, Proxy) {
+    let direct = Redis::with(Settings { partitions, ..settings(cluster) }).await;
+    let owner = direct.master(cluster, usize::from(partitions) - 1).await;
     let proxy = Proxy::start(owner.address()).await;
     let map = vec![(Address::parse(&owner.address()).unwrap(), Address::new("127.0.0.1", proxy.port))];
     let mut settings = Settings { address_map: map, ..direct.settings.clone() };
@@ -146,4 +156,19 @@ async fn a_write_that_was_given_up_and_arrives_after_later_ones_does_nothing() {
     assert_eq!((entry_of(store, "a").await, entry_of(store, "ghost").await), (Some(entry(5)), None));
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.tracked, counts.pending, store.reapplied()), (3, 0, 0));
+}
+
+#[tokio::test]
+async fn a_raise_that_arrives_once_more_before_the_first_write_does_not_answer_for_it() {
+    let (redis, proxy) = given_in(shared().await, 2).await;
+    let store = redis.store();
+    let epoch = store.take_epoch().await.unwrap();
+    let raise = proxy.raise.lock().unwrap().clone();
+    let mut late = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
+    late.write_all(&raise).await.unwrap();
+    let answered = late.read(&mut [0; 1_024]).await.unwrap();
+    assert!(!raise.is_empty() && answered > 0, "nothing was sent again");
+    let records = (0..50).map(|number| record(&format!("k{number}"), 5)).collect();
+    assert_eq!(store.apply(epoch, records).done.await.unwrap(), vec![true; 50]);
+    assert_eq!(store.counts().await.unwrap().tracked, 50);
 }
