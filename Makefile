@@ -95,4 +95,4 @@ test-chart: tools chart-tools
 	cargo test $(CARGO_FLAGS) --test chart
 
 test-kubernetes: kube-tools redis
-	cargo test $(CARGO_FLAGS) --test kubernetes
+	cargo test $(CARGO_FLAGS) --test kubernetes --test fleet

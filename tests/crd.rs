@@ -22,6 +22,9 @@ use redis_expiry_operator::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+#[path = "support/paths.rs"]
+mod paths;
+
 const MINIMAL: &str = include_str!("../examples/listener.yaml");
 
 fn schema() -> Value {
@@ -36,15 +39,7 @@ fn minimal() -> Value {
 /// The minimal object with values put into it by path; null takes a field out.
 fn with(set: &[(&str, Value)]) -> Value {
     let mut object = minimal();
-    for (path, value) in set {
-        let (folder, name) = path.rsplit_once('.').expect("a path");
-        let parent = folder.split('.').fold(&mut object, |at, name| &mut at[name]);
-        if value.is_null() {
-            parent.as_object_mut().unwrap().remove(name);
-        } else {
-            parent[name] = value.clone();
-        }
-    }
+    paths::put(&mut object, set.iter().map(|(path, value)| (*path, value)));
     object
 }
 

@@ -7,7 +7,7 @@ use kube::{Client, Config};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{ending, run::signals::Signals};
+use super::{ending, run::signals::Signals, web};
 use crate::{
     api,
     controller::{
@@ -20,7 +20,7 @@ use crate::{
     telemetry::{
         admin::{self, Running},
         http::{self, Served},
-        probes::{self, Gate, Probes},
+        probes::{Gate, Probes},
     },
 };
 
@@ -106,13 +106,7 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let admin = admin::serve(socket, parked, serving.clone());
     servers.spawn(async move { admin.await.map_err(anyhow::Error::from) });
     let served = Served { snapshots: supervisor.snapshots(), probes: probes.clone(), operator: Some(meters) };
-    let web = http::serve(port, served, serving.clone());
-    servers.spawn(async move { web.await.context("serving --admin-address") });
-    let ticking = probes::tick(probes.heart("the runtime runs tasks and timers", HEARTBEAT), serving.clone());
-    servers.spawn(async move {
-        ticking.await;
-        Ok(())
-    });
+    web::serve(&mut servers, port, served, HEARTBEAT, &serving);
     servers.spawn(open(gate, is_synced, stop.clone()));
     tracing::info!(replica = %me, leases = %namespace, address = %arguments.admin_address, "The operator runs.");
 

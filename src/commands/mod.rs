@@ -9,3 +9,4 @@ mod ending;
 pub mod load;
 pub mod output;
 pub mod run;
+mod web;

@@ -1,71 +1,22 @@
 //! The controller against a real API server and real Redis, with the chart's own rights.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
 
 use crate::{
     bed::{
+        given::{KEY, account, listener, operator},
         kubernetes::Kubernetes,
         observed::Observed,
-        operator::{Operator, Settings},
+        operator::Operator,
         space::Space,
     },
     support::receiver::{Mode, Receiver},
 };
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-expiry-operator");
-const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// What runs asks the store every 10 s whether it may still write.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Installs the chart, for its ServiceAccount and its rights; its pods run nowhere here. The kubeconfig has that account's token.
-pub async fn account(space: &Space<'_>) -> String {
-    let installed = space
-        .helm(&[
-            "install",
-            &space.name,
-            CHART,
-            "--set",
-            "crds.install=false",
-            "--set",
-            &format!("watchNamespaces={{{}}}", space.name),
-        ])
-        .await;
-    installed.ok();
-    let accounts = space.kubectl(&["get", "serviceaccounts", "-o", "name"]).await.ok();
-    let account = accounts.lines().find(|line| line.contains(&space.name)).expect("the chart makes one");
-    account.trim_start_matches("serviceaccount/").to_owned()
-}
-
-pub async fn operator(space: &Space<'_>, kubeconfig: PathBuf, pod_name: &str, replicas: &str) -> Operator {
-    let arguments = ["--watch-namespace", &space.name, "--replicas", replicas];
-    Operator::start(Settings { kubeconfig, pod_name, pod_namespace: &space.name, arguments: &arguments }).await
-}
-
-/// A listener on the cluster; `more` is put under `spec.redis`.
-pub fn listener(cluster: &Cluster, url: &str, more: &str) -> String {
-    let addresses: Vec<String> = cluster.seeds().iter().map(|seed| format!("{seed:?}")).collect();
-    format!(
-        r#"apiVersion: redisexpiry.io/v1alpha1
-kind: RedisExpiryListener
-metadata: {{name: order-timeouts}}
-spec:
-  redis:
-    addresses: [{}]
-{more}
-  keyPattern: "order:pay:*"
-  webhook:
-    url: {url}
-    timeouts: {{connect: 1s, request: 2s}}
-    payload: {{type: order.timeout.expired}}
-    signing: {{secretKeyRefs: [{{name: webhook-key, key: secret}}]}}
-  delivery:
-    retry: {{initialBackoff: 200ms, maxBackoff: 1s}}
-"#,
-        addresses.join(", ")
-    )
-}
 
 async fn says(seen: &Observed, kind: &str, status: &str, reason: &str) -> String {
     let what = format!("{kind} {status} {reason}");

@@ -9,10 +9,7 @@ use std::{
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::{
-    bed::{kubernetes::Kubernetes, space::Space},
-    rights::CHART,
-};
+use crate::bed::{given::CHART, kubernetes::Kubernetes, space::Space};
 
 /// The documents of a YAML file; empty ones are passed over.
 pub fn documents(text: &str) -> Vec<Value> {

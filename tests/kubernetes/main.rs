@@ -10,8 +10,9 @@
 mod bed;
 mod beds;
 mod controlling;
-mod fleet;
 mod lifecycle;
+#[path = "../support/paths.rs"]
+mod paths;
 mod replicas;
 mod resource;
 mod rights;

@@ -10,13 +10,13 @@ use redis_expiry_operator::{
 use crate::{
     bed::{
         cut::Cut,
+        given::{KEY, account, listener, operator},
         kubernetes::Kubernetes,
         observed::Observed,
         operator::Operator,
         proxy::{Line, Proxy},
         space::Space,
     },
-    controlling::{account, listener, operator},
     support::{
         generator::{Generator, last_deadline},
         now,
@@ -28,7 +28,6 @@ use crate::{
     },
 };
 
-const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PODS: [&str; 3] = ["operator-a", "operator-b", "operator-c"];
 
 async fn cluster() -> Cluster {

@@ -8,7 +8,10 @@ use redis_expiry_operator::api::RedisExpiryListener;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::bed::{kubernetes::Kubernetes, space::Space};
+use crate::{
+    bed::{kubernetes::Kubernetes, space::Space},
+    paths::put,
+};
 
 /// Of tests/invalid.yaml, which tests/crd.rs goes through too, without a server.
 #[derive(Deserialize)]
@@ -30,15 +33,7 @@ const URL: &str = "/apis/redisexpiry.io/v1alpha1/namespaces";
 fn with(space: &Space<'_>, set: &Map<String, Value>) -> Value {
     let mut object: Value = serde_norway::from_str(include_str!("../../examples/listener.yaml")).unwrap();
     object["metadata"]["namespace"] = json!(space.name);
-    for (path, value) in set {
-        let (folder, name) = path.rsplit_once('.').expect("a path");
-        let parent = folder.split('.').fold(&mut object, |at, name| &mut at[name]);
-        if value.is_null() {
-            parent.as_object_mut().unwrap().remove(name);
-        } else {
-            parent[name] = value.clone();
-        }
-    }
+    put(&mut object, set.iter().map(|(path, value)| (path.as_str(), value)));
     object
 }
 

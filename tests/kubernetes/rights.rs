@@ -13,21 +13,16 @@ use kube::{Api, Client, api::PostParams};
 
 use crate::{
     bed::{
+        given::{CHART, install},
         kubernetes::{Kubernetes, client},
         space::Space,
     },
     lifecycle::{documents, written},
 };
 
-pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/redis-expiry-operator");
-
-/// Installs the chart without its CRD, whose owner could be one release only; a client that is its ServiceAccount.
+/// A client that is the installed chart's ServiceAccount.
 async fn installed(space: &Space<'_>, more: &[&str]) -> Client {
-    // What lies in no namespace has the name too, so that two tests do not meet.
-    let named = format!("fullnameOverride={}", space.name);
-    let words = ["install", &space.name, CHART, "--set", "crds.install=false", "--set", &named];
-    let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).collect();
-    space.helm(&words).await.ok();
+    install(space, more).await;
     client(&space.token_kubeconfig(&space.name).await).await
 }
 

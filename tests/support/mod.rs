@@ -1,6 +1,7 @@
 //! What the fault suite is made of: a generator that knows the truth, a receiver that writes down what it was told,
 //! and a judge that compares the two. None of it uses the engine's own code for what it checks.
 
+mod clock;
 pub mod faults;
 pub mod generator;
 pub mod judge;
@@ -14,13 +15,8 @@ pub mod truth;
 pub mod verdict;
 pub mod wire;
 
+pub use clock::now;
 use redis_expiry_operator::model::Millis;
-
-/// Everything runs on one machine, so this is Redis's clock too.
-pub fn now() -> Millis {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970");
-    Millis(i64::try_from(since.as_millis()).expect("the clock is before the year 292 million"))
-}
 
 /// Sleeps until `at` by [`now`].
 pub async fn sleep_until(at: Millis) {

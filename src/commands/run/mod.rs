@@ -15,6 +15,7 @@ use super::{
     ending,
     load::Files,
     output::{Happening, Line, Output, say},
+    web,
 };
 use crate::{
     api, clock,
@@ -22,7 +23,7 @@ use crate::{
     telemetry::{
         admin::{self, Running},
         http::{self, Served},
-        probes::{self, Probes},
+        probes::Probes,
     },
 };
 
@@ -101,11 +102,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let socket = admin::bind(&files.state_dir).await?;
-    let web = match admin_address {
+    let port = match admin_address {
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
-    let web_at = web.as_ref().map(TcpListener::local_addr).transpose()?;
+    let web_at = port.as_ref().map(TcpListener::local_addr).transpose()?;
     let supervisor = Arc::new(Supervisor::new(on_deployment_change.into(), Fencing::Wait(TAKEN_BACK)));
     let mut shown = Shown { output, snapshots: supervisor.snapshots(), told: Snapshots::new() };
     let path = admin::socket(&files.state_dir).display().to_string();
@@ -127,18 +128,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     tasks.spawn(reload::reload(files, declared, Arc::clone(&supervisor), signs, said, stop.clone()));
     // It is there for as long as there is something to see.
     let (shut, mut web_tasks) = (CancellationToken::new(), JoinSet::new());
-    if let Some(web) = web {
-        let serving = http::serve(
-            web,
-            Served { snapshots: supervisor.snapshots(), probes: probes.clone(), operator: None },
-            shut.clone(),
-        );
-        web_tasks.spawn(async move { serving.await.map_err(anyhow::Error::from) });
-        let ticking = probes::tick(probes.heart("the runtime runs tasks and timers", TICKS_WITHIN), shut.clone());
-        web_tasks.spawn(async move {
-            ticking.await;
-            Ok(())
-        });
+    if let Some(port) = port {
+        let served = Served { snapshots: supervisor.snapshots(), probes: probes.clone(), operator: None };
+        web::serve(&mut web_tasks, port, served, TICKS_WITHIN, &shut);
     }
 
     let signal = loop {

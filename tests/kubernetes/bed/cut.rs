@@ -6,18 +6,9 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
-/// The process that is cut off: its connections stay open and silent, new ones too, as if packets were dropped.
-type Victim = watch::Receiver<Option<u32>>;
+use super::relay::{Gate, relay};
 
 /// Ends when it is dropped.
 pub struct Cut {
@@ -49,48 +40,38 @@ impl Cut {
     }
 }
 
-async fn serve(listener: TcpListener, server: SocketAddr, victim: Victim) {
+async fn serve(listener: TcpListener, server: SocketAddr, victim: watch::Receiver<Option<u32>>) {
     let here = listener.local_addr().unwrap();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            Ok((inside, from)) = listener.accept() => { connections.spawn(connect(inside, (from, here), server, victim.clone())); }
+            Ok((inside, from)) = listener.accept() => {
+                if let Some(socket) = socket(from, here) {
+                    connections.spawn(relay(inside, server, Side { socket, victim: victim.clone() }));
+                }
+            }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn connect(inside: TcpStream, ends: (SocketAddr, SocketAddr), server: SocketAddr, mut victim: Victim) {
-    let Some(socket) = socket(ends) else { return };
-    passes(&mut victim, socket).await;
-    let Ok(outside) = TcpStream::connect(server).await else { return };
-    let (read_inside, write_inside) = inside.into_split();
-    let (read_outside, write_outside) = outside.into_split();
-    tokio::select! {
-        () = pass(read_inside, write_outside, victim.clone(), socket) => {}
-        () = pass(read_outside, write_inside, victim, socket) => {}
-    }
+/// A connection, by the socket of its far end. While its process is cut off it stays open and silent, and so do new ones, as if
+/// packets were dropped.
+#[derive(Clone)]
+struct Side {
+    socket: u64,
+    victim: watch::Receiver<Option<u32>>,
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut victim: Victim, socket: u64) {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let length = from.read(&mut buffer).await.unwrap_or(0);
-        passes(&mut victim, socket).await;
-        if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
+impl Gate for Side {
+    async fn opened(&mut self) -> bool {
+        let socket = self.socket;
+        self.victim.wait_for(|victim| !victim.is_some_and(|process| has(process, socket))).await.is_ok()
     }
-}
-
-/// Waits until the socket's process is not cut off.
-async fn passes(victim: &mut Victim, socket: u64) {
-    // Dropped, it cuts nobody off.
-    let _ = victim.wait_for(|victim| !victim.is_some_and(|process| has(process, socket))).await;
 }
 
 /// The socket of a connection's far end, by its inode.
-fn socket((from, to): (SocketAddr, SocketAddr)) -> Option<u64> {
+fn socket(from: SocketAddr, to: SocketAddr) -> Option<u64> {
     let hexadecimal = |address: SocketAddr| format!("0100007F:{:04X}", address.port());
     let (from, to) = (hexadecimal(from), hexadecimal(to));
     let table = fs::read_to_string("/proc/net/tcp").unwrap();

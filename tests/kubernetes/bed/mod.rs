@@ -15,6 +15,7 @@
 //! have to be made, deleted namespaces stay Terminating, and nothing is garbage collected.
 
 pub mod cut;
+pub mod given;
 pub mod ground;
 pub mod kubeconfig;
 pub mod kubernetes;
@@ -22,5 +23,6 @@ pub mod observed;
 pub mod operator;
 pub mod pki;
 pub mod proxy;
+mod relay;
 pub mod space;
 pub mod tools;

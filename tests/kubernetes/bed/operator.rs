@@ -171,14 +171,6 @@ impl Operator {
         text.lines().find_map(|line| line.strip_prefix(&series)?.trim().parse().ok())
     }
 
-    /// Resident memory and open sockets, by /proc.
-    pub fn resident_bytes(&self) -> u64 {
-        let pid = self.process();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a memory");
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
-    }
-
     fn log(&self) -> PathBuf {
         self.directory.path().join("log")
     }

@@ -3,16 +3,15 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpListener, TcpSocket, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::{TcpListener, TcpSocket},
     sync::watch,
     task::JoinSet,
 };
 
-use super::ground::free_port;
+use super::{
+    ground::free_port,
+    relay::{Gate, relay},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
@@ -68,7 +67,7 @@ async fn serve(address: SocketAddr, to: SocketAddr, mut told: watch::Receiver<Li
             did.send_replace(line);
             tokio::select! {
                 changed = told.changed() => if changed.is_err() { return },
-                Ok((inside, _)) = listener.accept() => { connections.spawn(connect(inside, to, told.clone())); }
+                Ok((inside, _)) = listener.accept() => { connections.spawn(relay(inside, to, told.clone())); }
                 Some(_) = connections.join_next() => {}
             }
         }
@@ -89,28 +88,8 @@ fn bind(address: SocketAddr) -> TcpListener {
     socket.listen(1024).unwrap()
 }
 
-async fn connect(inside: TcpStream, to: SocketAddr, mut line: watch::Receiver<Line>) {
-    if line.wait_for(|line| *line == Line::Passes).await.is_err() {
-        return;
-    }
-    let Ok(outside) = TcpStream::connect(to).await else { return };
-    let (read_inside, write_inside) = inside.into_split();
-    let (read_outside, write_outside) = outside.into_split();
-    // When one direction is over so is the other: nobody here half-closes.
-    tokio::select! {
-        () = pass(read_inside, write_outside, line.clone()) => {}
-        () = pass(read_outside, write_inside, line) => {}
-    }
-}
-
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>) {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let length = from.read(&mut buffer).await.unwrap_or(0);
-        // The end of a connection does not pass either while it hangs.
-        let passes = line.wait_for(|line| *line == Line::Passes).await.is_ok();
-        if !passes || length == 0 || to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
+impl Gate for watch::Receiver<Line> {
+    async fn opened(&mut self) -> bool {
+        self.wait_for(|line| *line == Line::Passes).await.is_ok()
     }
 }

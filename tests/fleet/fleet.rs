@@ -1,6 +1,6 @@
 //! Five hundred listeners over five deployments, on one operator.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 use futures_util::{StreamExt as _, pin_mut};
 use kube::{
@@ -12,14 +12,12 @@ use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    bed::{
-        kubernetes::Kubernetes,
-        observed::{condition, listeners},
-        operator::Operator,
-        space::Space,
-    },
-    controlling::{account, listener, operator},
+use crate::bed::{
+    given::{KEY, account, listener, operator},
+    kubernetes::Kubernetes,
+    observed::{condition, listeners},
+    operator::Operator,
+    space::Space,
 };
 
 const LISTENERS: usize = 500;
@@ -30,7 +28,7 @@ fn name(number: usize) -> String {
     format!("listener-{number}")
 }
 
-/// All of them, `more` put under each one's `spec`; each has a pattern of its own.
+/// All of them; each has a pattern of its own.
 fn all(clusters: &[Cluster]) -> String {
     let mut text = String::new();
     for number in 0..LISTENERS {
@@ -57,7 +55,7 @@ impl<'a> Fleet<'a> {
                 Options { replicas: 0, notify_keyspace_events: "KA".into(), directives, ..Options::default() };
             clusters.push(Cluster::start(options).await.unwrap());
         }
-        space.secret("webhook-key", &[("secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]).await;
+        space.secret("webhook-key", &[("secret", KEY)]).await;
         space.apply(&all(&clusters)).await.ok();
         Self { space, clusters }
     }
@@ -70,16 +68,15 @@ impl<'a> Fleet<'a> {
     /// Waits until every listener is heard, by the operator's own word, and every status says Ready.
     async fn ready(&self, operator: &Operator, began: Instant) {
         loop {
-            let metric = operator.metric("redis_expiry_listeners", "ready=\"true\"").await;
+            let heard = heard_by(operator).await;
             let objects = self.objects().await;
             let waits = objects.values().find(|object| !is_ready(object));
-            match waits {
-                None if metric == Some(500.0) => return,
-                _ => {}
+            if waits.is_none() && heard == LISTENERS {
+                return;
             }
             assert!(
                 began.elapsed() < READY_WITHIN,
-                "{metric:?} are heard after {READY_WITHIN:?}; one that is not Ready: {:?}\n{}",
+                "{heard} are heard after {READY_WITHIN:?}; one that is not Ready: {:?}\n{}",
                 waits.map(|object| &object.data["status"]),
                 operator.tail()
             );
@@ -98,8 +95,7 @@ impl<'a> Fleet<'a> {
             }
             let mut heard = Vec::new();
             for operator in operators {
-                let ready = operator.metric("redis_expiry_listeners", "ready=\"true\"").await.unwrap_or_default();
-                heard.push(shares.get(&operator.pod_name).is_some_and(|share| share.to_string() == ready.to_string()));
+                heard.push(shares.get(&operator.pod_name) == Some(&heard_by(operator).await));
             }
             if objects.values().all(is_ready) && heard.iter().all(|heard| *heard) {
                 return shares;
@@ -126,6 +122,18 @@ impl<'a> Fleet<'a> {
         }
         (subscriptions, heads)
     }
+}
+
+/// How many listeners it says that it hears.
+async fn heard_by(operator: &Operator) -> usize {
+    let heard = operator.metric("redis_expiry_listeners", "ready=\"true\"").await;
+    heard.map_or(0, |heard| format!("{heard}").parse().unwrap())
+}
+
+fn resident_bytes(operator: &Operator) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", operator.process())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a memory");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
 }
 
 fn is_ready(object: &DynamicObject) -> bool {
@@ -156,7 +164,7 @@ async fn five_hundred_listeners_are_ready_soon_and_a_restart_or_a_change_of_one_
     let mut first = started(&fleet.space, kubeconfig.clone(), "operator-a").await;
     fleet.ready(&first, began).await;
     println!("{LISTENERS} listeners over {DEPLOYMENTS} deployments are Ready after {:.1?}", began.elapsed());
-    println!("resident memory: {} MiB", first.resident_bytes() >> 20);
+    println!("resident memory: {} MiB", resident_bytes(&first) >> 20);
     let mut most = 0;
     for node in fleet.clusters.iter().flat_map(Cluster::nodes) {
         let clients: usize = node.info("clients", "connected_clients").await.unwrap().parse().unwrap();

@@ -1,0 +1,6 @@
+//! What the bed uses of the fault suite's.
+
+#[path = "../support/clock.rs"]
+mod clock;
+
+pub use clock::now;
