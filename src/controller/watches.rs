@@ -38,6 +38,8 @@ use crate::{
 
 /// So many listeners may wait to be looked at again.
 const WAITING: usize = 256;
+/// So many listeners are reconciled at once: with hundreds of writes at once the API server answers none in time.
+const AT_ONCE: u16 = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -119,7 +121,8 @@ fn scope(
             }
         })
         .touched_objects();
-    let controller = Controller::for_stream(objects, reader.clone());
+    let at_once = controller::Config::default().concurrency(AT_ONCE);
+    let controller = Controller::for_stream(objects, reader.clone()).with_config(at_once);
     let secrets = Arc::clone(context);
     let config_maps = Arc::clone(context);
     let stream = controller

@@ -122,6 +122,21 @@ impl<'a> Fleet<'a> {
         }
         (subscriptions, heads)
     }
+
+    /// The same, once it stays so: what a scan has learnt is written down after its listener is Ready.
+    async fn settled(&self) -> (Vec<Vec<u64>>, BTreeMap<String, BTreeMap<String, String>>) {
+        let began = Instant::now();
+        let mut before = self.begun().await;
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let now = self.begun().await;
+            if now == before {
+                return now;
+            }
+            assert!(began.elapsed() < READY_WITHIN, "it is written on and on");
+            before = now;
+        }
+    }
 }
 
 /// How many listeners it says that it hears.
@@ -175,7 +190,7 @@ async fn five_hundred_listeners_are_ready_soon_and_a_restart_or_a_change_of_one_
     assert!(most <= 5, "{most} connections to one node");
 
     // One changes: only its own is begun anew.
-    let (subscribed, heads) = fleet.begun().await;
+    let (subscribed, heads) = fleet.settled().await;
     let before = fleet.objects().await;
     let change = r#"{"spec":{"keyPattern":"elsewhere:*"}}"#;
     fleet.space.kubectl(&["patch", "rel", &name(7), "--type=merge", "-p", change]).await.ok();

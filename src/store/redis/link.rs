@@ -14,7 +14,10 @@ use std::{
 };
 
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection, cmd};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until, timeout_at},
+};
 
 use super::{
     facts::Facts,
@@ -66,7 +69,12 @@ pub struct Link {
     routes: Routes,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     asking: tokio::sync::Mutex<()>,
+    /// Stores that are being opened: hundreds at once would wait for each other until each is called late.
+    pub opening: Semaphore,
 }
+
+/// So many stores of one Redis are opened at once.
+const OPENED_AT_ONCE: usize = 32;
 
 /// What is shared of a node.
 #[derive(Default)]
@@ -79,7 +87,8 @@ struct Node {
 impl Link {
     pub fn new(settings: Settings) -> Self {
         let routes = Routes::new(settings.addresses.clone(), settings.address_map.clone());
-        Self { settings, routes, nodes: Mutex::default(), asking: tokio::sync::Mutex::default() }
+        let opening = Semaphore::new(OPENED_AT_ONCE);
+        Self { settings, routes, nodes: Mutex::default(), asking: tokio::sync::Mutex::default(), opening }
     }
 
     /// Runs it on the slot's master, wherever that comes to be, until `until`.

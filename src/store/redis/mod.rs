@@ -110,6 +110,7 @@ impl RedisStore {
             reapplied: 0.into(),
             settings,
         });
+        let turn = shared.link.opening.acquire().await;
         let mut opening = JoinSet::new();
         for (index, names) in names.into_iter().enumerate() {
             opening.spawn(Worker::open(Arc::clone(&shared), index, names));
@@ -118,6 +119,7 @@ impl RedisStore {
         while let Some(opened) = opening.join_next().await {
             workers.push(opened.map_err(|error| StoreError::Unavailable(error.to_string()))??);
         }
+        drop(turn);
         let mut tasks = JoinSet::new();
         for worker in workers {
             tasks.spawn(worker.serve());
