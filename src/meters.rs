@@ -42,6 +42,8 @@ pub struct Ledger {
     pub gaps: Counter,
     /// Resyncs that could not take a node's data for what it was before.
     pub losses: Counter,
+    /// How often the store had lost more of what it had acknowledged than it could make good.
+    pub store_losses: Counter,
     /// Resyncs after a gap, a loss or a move of slots, by how they ended; and periodic ones.
     pub resyncs: Table<Ended>,
     pub periodic: Table<Ended>,
@@ -63,6 +65,7 @@ impl Default for Ledger {
             lateness: Histogram::new(&LATENESS),
             gaps: Counter::default(),
             losses: Counter::default(),
+            store_losses: Counter::default(),
             resyncs: Table::default(),
             periodic: Table::default(),
             resync_keys: Counter::default(),

@@ -206,6 +206,20 @@ impl Book {
         }
     }
 
+    /// What was read is not what the store has any more: it is read from the start. What is in the book stays.
+    pub fn read_anew_soon(&mut self) {
+        self.dropped = true;
+    }
+
+    /// The keys of which the store should have an entry, as far as they are in the book.
+    pub fn recorded(&self) -> impl Iterator<Item = Key> {
+        self.lines.iter().filter(|(_, line)| line.seen.is_some()).map(|(key, _)| key.clone())
+    }
+
+    pub fn is_in_flight(&self, key: &Key) -> bool {
+        self.lines.get(key).is_some_and(|line| line.look.is_some())
+    }
+
     /// Reads the book from the start, if anything was let go of.
     fn read_anew(&mut self) {
         if std::mem::take(&mut self.dropped) {

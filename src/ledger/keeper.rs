@@ -18,6 +18,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    losses::Comparing,
+    works::{Work, Works},
+};
 use super::{
     Again, Book, Identity, IdentityError, Judgement, Naming, Purpose, judge,
     resync::{self, Request, Resynced},
@@ -28,8 +32,11 @@ use crate::{
     meters::{Ended, Label as _, Looked, Shared},
     model::{Deadline, Event, Evidence, Key, KeySet, NodeId, SlotSet},
     plan::Glob,
-    store::{Applying, Change, Entry, Epoch, Known, Reply, Seen, Store, StoreError, meta},
+    store::{Applying, Change, Entry, Epoch, Known, Losses, Reply, Seen, Store, StoreError, meta},
 };
+
+mod losses;
+mod works;
 
 /// Keys in flight, those that the store refuses among them. Hints and deadlines beyond it wait where they are.
 const IN_FLIGHT: usize = 12_288;
@@ -86,8 +93,17 @@ pub enum Stopped {
     Deployment,
 }
 
-/// Settled events go out here: never waits.
-pub type Outlet = Box<dyn Fn(Vec<Event>) + Send>;
+/// What goes out to delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// These lie in the outbox, or will as soon as the store takes them.
+    Events(Vec<Event>),
+    /// The outbox may hold some that were not handed out: the store has said late, or not at all, what it did.
+    Unsure,
+}
+
+/// Never waits.
+pub type Outlet = Box<dyn Fn(Settled) + Send>;
 
 type Waiting = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -96,32 +112,18 @@ enum Done {
     Known(Vec<Look>, Result<Vec<Known>, StoreError>),
     Applied(Works, Result<Vec<bool>, StoreError>, Reply<()>),
     Durable(Works, Result<(), StoreError>),
+    /// What the store has of keys whose changes it refused.
+    Refused(Works, Result<Vec<Known>, StoreError>),
+    JudgeAgain(Works),
+    /// What the store has of entries that it should have.
+    Compared(Vec<(Key, Seen)>, Result<Vec<Known>, StoreError>),
+    Compare(Vec<(Key, Seen)>),
     /// The store did not say what it knows of these: ask again.
     Ask(Vec<Look>),
     Page(Result<Vec<Entry>, StoreError>),
     Unreadable,
     /// It is time to try the refused again.
     Again,
-}
-
-/// Looks that were judged, on their way to the store.
-struct Works {
-    keys: Vec<Work>,
-    changes: Vec<Change>,
-    /// The events were handed out already: the store had refused.
-    offered: bool,
-    /// The store has lost it once: whatever came of the keys is looked at anew when it is done.
-    relook: bool,
-}
-
-struct Work {
-    key: Key,
-    /// Which of the changes are this key's.
-    changes: std::ops::Range<usize>,
-    again: Again,
-    entry: Option<Seen>,
-    /// It is gone, and its entry is not.
-    gone: bool,
 }
 
 /// What a node was when it was last seen whole.
@@ -182,6 +184,11 @@ pub struct Keeper {
     requests: mpsc::Sender<Request>,
     pending: HashMap<u64, Pending>,
     next_waiter: u64,
+    /// Those that were dealt with.
+    losses: Losses,
+    comparing: Comparing,
+    /// Some entry is or was marked absent.
+    marked: bool,
 }
 
 impl Keeper {
@@ -197,6 +204,7 @@ impl Keeper {
     ) -> Result<(), Stopped> {
         let (requests, requested) = mpsc::channel(8);
         let view = Arc::clone(&port.view().borrow());
+        let losses = store.losses();
         let mut keeper = Self {
             settings,
             port,
@@ -223,6 +231,9 @@ impl Keeper {
             requests,
             pending: HashMap::new(),
             next_waiter: 0,
+            losses,
+            comparing: Comparing::default(),
+            marked: false,
         };
         let Some(opened) = stop.run_until_cancelled(keeper.open()).await else { return Ok(()) };
         opened?;
@@ -257,7 +268,7 @@ impl Keeper {
 
     /// A changed pattern drops the entries that it no longer covers.
     async fn cover(&mut self) -> Result<(), StoreError> {
-        let pattern = data_encoding::BASE64.encode(self.settings.pattern.as_bytes());
+        let pattern = self.settings.pattern.encoded();
         let before = self.store.meta(meta::PATTERN).await?;
         if before.as_ref().is_some_and(|before| *before != pattern) {
             let mut cursor = None;
@@ -398,23 +409,23 @@ impl Keeper {
         (!removal && (recorded || self.book.complete())).then(Known::default)
     }
 
+    /// Each partition apart: one that is away is not to hold up the keys of the others.
     fn ask_store(&mut self, looks: Vec<Look>) {
-        if looks.is_empty() {
-            return;
+        let mut parts: BTreeMap<usize, Vec<Look>> = BTreeMap::new();
+        for look in looks {
+            parts.entry(self.store.partition_of(&look.key)).or_default().push(look);
         }
-        let known = self.store.known(looks.iter().map(|look| look.key.clone()).collect());
-        self.waiting.push(Box::pin(async move { Done::Known(looks, known.await) }));
+        for looks in parts.into_values() {
+            let known = self.store.known(looks.iter().map(|look| look.key.clone()).collect());
+            self.waiting.push(Box::pin(async move { Done::Known(looks, known.await) }));
+        }
     }
 
     fn judged(&mut self, looks: Vec<(Look, Known)>) {
         let at = clock::now();
         let count = looks.len();
-        let mut works = Works {
-            keys: Vec::with_capacity(count),
-            changes: Vec::with_capacity(count),
-            offered: false,
-            relook: false,
-        };
+        let (keys, changes) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut works = Works { keys, changes, offered: false, relook: false };
         let periodic = self.pending.values().any(|pending| pending.kind == resync::Kind::Periodic);
         for (look, known) in looks {
             let purpose = self.purpose(&look);
@@ -422,12 +433,12 @@ impl Keeper {
             if periodic && look.used.heard.is_empty() && !changes.is_empty() {
                 self.count_found(&look.key, &changes);
             }
+            self.marked |= changes.iter().any(|change| matches!(change, Change::MarkAbsent { .. }));
             let gone = look.answer == Answer::Gone && entry.is_some_and(|seen| !seen.absent);
-            let from = works.changes.len();
-            works.changes.extend(changes);
-            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry, gone });
+            let key = look.key.clone();
+            works.add(Work { key, changes: 0..0, again, entry, gone, judged: Some((look, known)) }, changes);
         }
-        self.apply(works);
+        self.apply_each(works);
     }
 
     /// Why the key was looked at. That the data of one node is the same says nothing of what another answers.
@@ -440,9 +451,17 @@ impl Keeper {
         purpose
     }
 
-    fn apply(&mut self, works: Works) {
+    fn apply_each(&mut self, works: Works) {
+        let store = Arc::clone(&self.store);
+        for works in works.split(|key| store.partition_of(key)) {
+            self.apply(works);
+        }
+    }
+
+    /// Of one partition.
+    fn apply(&mut self, mut works: Works) {
         if works.changes.is_empty() {
-            return self.applied(&works, &[]);
+            return self.applied(&mut works, &[]);
         }
         let Applying { done, durable } = self.store.apply(self.epoch(), works.changes.clone());
         self.waiting.push(Box::pin(async move {
@@ -464,9 +483,8 @@ impl Keeper {
             }
             Done::Ask(looks) => self.ask_store(looks),
             Done::Applied(mut works, Ok(done), durable) => {
-                self.applied(&works, &done);
+                self.applied(&mut works, &done);
                 // What was done is kept until a crash can no longer undo it: if that fails, it is done again.
-                works.keys.clear();
                 let mut done = done.into_iter();
                 works.changes.retain(|_| done.next().unwrap_or(false));
                 self.waiting.push(Box::pin(async move {
@@ -490,16 +508,31 @@ impl Keeper {
                     self.book.distrust(key);
                     self.doubted.insert(key.clone());
                     if self.book.want(key, Purpose::Ordinary, None) {
-                        let (again, entry, gone) = (Again::No, None, false);
-                        works.keys.push(Work { key: key.clone(), changes: 0..0, again, entry, gone });
+                        works.keys.push(Work::unseen(key.clone()));
                     }
                 }
                 works.relook = true;
                 self.offer_from_memory(&mut works);
                 self.refuse(works);
             }
+            Done::Refused(works, Ok(known)) => {
+                self.answered();
+                self.known_again(works, known);
+            }
+            Done::Refused(works, Err(error)) => {
+                self.troubled(error)?;
+                self.later(Done::JudgeAgain(works));
+            }
+            Done::JudgeAgain(works) => self.judge_again(works),
+            Done::Compared(entries, known) => {
+                if let Some(error) = self.compared(entries, known) {
+                    self.troubled(error)?;
+                }
+            }
+            Done::Compare(entries) => self.compare(entries),
             Done::Page(Ok(page)) => {
                 self.answered();
+                self.marked |= page.iter().any(|entry| entry.seen.absent);
                 let view = Arc::clone(&self.view);
                 self.book.read(page, |key, deadline| fire(&view, key, deadline));
             }
@@ -520,10 +553,16 @@ impl Keeper {
     }
 
     /// The store has done what could be done of it.
-    fn applied(&mut self, works: &Works, done: &[bool]) {
+    fn applied(&mut self, works: &mut Works, done: &[bool]) {
         let mut again = Vec::new();
-        for work in &works.keys {
+        let mut refused = Works::default();
+        for work in std::mem::take(&mut works.keys) {
             let whole = done.get(work.changes.clone()).is_none_or(|done| done.iter().all(|done| *done));
+            if !whole && work.judged.is_some() {
+                let changes = works.changes[work.changes.clone()].to_vec();
+                refused.add(work, changes);
+                continue;
+            }
             if !whole {
                 // Another entry was there: look once more, with what is there.
                 self.book.distrust(&work.key);
@@ -547,6 +586,12 @@ impl Keeper {
             }
         }
         self.port.ask(again);
+        if !refused.keys.is_empty() {
+            self.judge_again(refused);
+        }
+        if works.offered {
+            (self.outlet)(Settled::Unsure);
+        }
         let now = clock::micros();
         for (change, done) in works.changes.iter().zip(done) {
             if let (Change::Settle { event, .. }, true) = (change, *done) {
@@ -580,7 +625,7 @@ impl Keeper {
 
     fn hand_out(&self, events: Vec<Event>) {
         if !events.is_empty() {
-            (self.outlet)(events);
+            (self.outlet)(Settled::Events(events));
         }
     }
 
@@ -822,6 +867,8 @@ impl Keeper {
             self.rearm();
         }
         self.port.fade(clock::now());
+        self.look_for_losses();
+        self.compare_some();
         self.remember_deployment();
         self.resync();
         self.report();

@@ -15,4 +15,4 @@ mod resync;
 pub use book::Book;
 pub use identity::{Identity, IdentityError};
 pub use judge::{Again, Judgement, Naming, Purpose, judge};
-pub use keeper::{Keeper, Settings, Stats, Stopped};
+pub use keeper::{Keeper, Settings, Settled, Stats, Stopped};

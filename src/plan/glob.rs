@@ -31,6 +31,11 @@ impl Glob {
         &self.0
     }
 
+    /// As base64, for where text is kept.
+    pub fn encoded(&self) -> String {
+        data_encoding::BASE64.encode(&self.0)
+    }
+
     pub fn matches(&self, text: &[u8]) -> bool {
         self.run(text).is_some()
     }

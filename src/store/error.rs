@@ -24,7 +24,7 @@ pub enum StoreError {
     )]
     Evicts { node: String, policy: String },
     #[error(
-        "the Redis of the store denies us something ({0}); check the credentials of spec.store.redis, else of spec.redis (usernameSecretRef, passwordSecretRef), and grant its user %RW~rx:* +eval +evalsha +@hash +@sortedset +@set +persist +pexpire +info +cluster|slots +asking"
+        "the Redis of the store denies us something ({0}); check the credentials of spec.store.redis, else of spec.redis (usernameSecretRef, passwordSecretRef), and grant its user ~rx:* +eval +evalsha +@hash +@sortedset +@set +persist +pexpire +info +cluster|slots +asking"
     )]
     Denied(String),
     #[error("the Redis of the store is out of memory ({0}); raise maxmemory or delete keys")]

@@ -9,8 +9,8 @@ use std::{
 
 use self::state::State;
 use super::{
-    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
-    Reply, Selection, Store, StoreError,
+    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, Losses, NodeState,
+    Pending, Reply, Selection, Store, StoreError,
 };
 use crate::model::{EventId, Key, Millis, NodeId};
 
@@ -26,6 +26,16 @@ pub struct MemoryStore {
 impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For tests: a failover of what a store lies in. `keys` are as if it had never heard of them, and it says that it has found
+    /// so many losses.
+    pub fn lose(&self, keys: &[Key], losses: Losses) {
+        let _ = self.now(|state| {
+            keys.iter().for_each(|key| state.lose(key));
+            state.losses = losses;
+            Ok(())
+        });
     }
 
     fn now<T>(&self, work: impl FnOnce(&mut State) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -109,6 +119,9 @@ impl Store for MemoryStore {
         self.write(epoch, State::discard_ledger)
     }
 
+    fn losses(&self) -> Losses {
+        self.now(|state| Ok(state.losses)).unwrap_or_default()
+    }
     fn counts(&self) -> Reply<Counts> {
         self.read(State::counts)
     }

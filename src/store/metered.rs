@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
-    Reply, Selection, Store,
+    Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, Losses, NodeState,
+    Pending, Reply, Selection, Store,
 };
 use crate::{
     meters::{Call, Shared, StoreFault},
@@ -102,6 +102,12 @@ impl Store for Metered {
     }
     fn discard_ledger(&self, epoch: Epoch) -> Reply<u64> {
         self.write(self.store.discard_ledger(epoch))
+    }
+    fn partition_of(&self, key: &Key) -> usize {
+        self.store.partition_of(key)
+    }
+    fn losses(&self) -> Losses {
+        self.store.losses()
     }
     fn counts(&self) -> Reply<Counts> {
         self.read(self.store.counts())

@@ -172,6 +172,15 @@ pub enum Durability {
     },
 }
 
+/// How often a store has lost what it had acknowledged, and could not make good itself: whoever knows what was in it is to see
+/// to it that it is there again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    pub count: u64,
+    /// Those among them that went back to before our epoch was taken: what earlier owners wrote may be gone as well.
+    pub before_us: u64,
+}
+
 /// A page of something that is listed in an order: pass `after` of the last page to get the next.
 pub type DueCursor = (Deadline, Key);
 
@@ -222,6 +231,16 @@ pub trait Store: Send + Sync + 'static {
     fn set_meta(&self, epoch: Epoch, name: &'static str, value: String) -> Reply<()>;
     /// Drops the whole ledger and the node states, but not the outbox and the dead letters; says how many entries.
     fn discard_ledger(&self, epoch: Epoch) -> Reply<u64>;
+
+    /// Changes of keys of one partition, counted from 0, are done or fail together; a call that concerns one partition alone
+    /// does not wait for another.
+    fn partition_of(&self, _key: &Key) -> usize {
+        0
+    }
+    /// Told at once: what was found until now.
+    fn losses(&self) -> Losses {
+        Losses::default()
+    }
 
     fn counts(&self) -> Reply<Counts>;
     /// Whether what is acknowledged outlives a crash of what holds it. Fails where it must not be trusted at all.

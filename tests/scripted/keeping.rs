@@ -9,7 +9,7 @@ use redis_expiry_operator::{
     clock,
     deployment::Deployment,
     dial::Dialler,
-    ledger::{Identity, Keeper, Naming, Settings, Stats, Stopped},
+    ledger::{Identity, Keeper, Naming, Settings, Settled, Stats, Stopped},
     meters::{Ended, Looked, Shared},
     model::{Event, Evidence, Key, ListenerId, Millis, NodeId},
     plan::{Glob, Inferred, RedisPlan},
@@ -64,7 +64,11 @@ impl Keeping {
             settings,
             deployment.join(pattern.as_bytes()),
             Arc::clone(&store) as Arc<dyn Store>,
-            Box::new(move |events| outlet.lock().unwrap().extend(events)),
+            Box::new(move |settled| {
+                if let Settled::Events(events) = settled {
+                    outlet.lock().unwrap().extend(events);
+                }
+            }),
             publish,
             Arc::clone(&meters),
             stop.clone(),

@@ -6,6 +6,7 @@
 mod fake;
 mod keeping;
 mod looking;
+mod losing;
 mod owning;
 #[path = "../support/plan.rs"]
 mod plan;

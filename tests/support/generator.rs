@@ -21,7 +21,7 @@ const LONGEST_MS: i64 = 4_000;
 const MOST: usize = 20_000;
 
 enum Tell {
-    Burst { orders: u32, within: Duration },
+    Burst { orders: u32, after: Duration, within: Duration },
     Finish,
 }
 
@@ -40,7 +40,11 @@ impl Generator {
 
     /// Creates so many orders now, whose deadlines all fall due after about a second, within `within`.
     pub async fn burst(&self, orders: u32, within: Duration) {
-        self.tell.send(Tell::Burst { orders, within }).await.expect("the generator runs");
+        self.burst_after(Duration::from_secs(1), orders, within).await;
+    }
+    /// The same after `after`.
+    pub async fn burst_after(&self, after: Duration, orders: u32, within: Duration) {
+        self.tell.send(Tell::Burst { orders, after, within }).await.expect("the generator runs");
     }
 
     /// Creates no more, plays what was begun to its end, and tells what was done to each key.
@@ -76,10 +80,10 @@ async fn generate(routes: Arc<Routes>, mut told: mpsc::Receiver<Tell>, seed: u64
             }
             Some(done) = orders.join_next() => histories.extend(done.expect("an order does not panic")),
             tell = told.recv() => match tell {
-                Some(Tell::Burst { orders: count, within }) => {
-                    let within = i64::try_from(within.as_millis()).expect("a burst is short");
+                Some(Tell::Burst { orders: count, after, within }) => {
+                    let [after, within] = [after, within].map(|time| i64::try_from(time.as_millis()).expect("it is short"));
                     for _ in 0..count {
-                        create(&mut orders, &mut random, 1000, 1000 + within.max(1));
+                        create(&mut orders, &mut random, after, after + within.max(1));
                     }
                 }
                 Some(Tell::Finish) | None => break,

@@ -65,6 +65,8 @@ pub enum Store {
     Watched,
     /// In another cluster, which has replicas too.
     Another,
+    /// In another cluster without replicas.
+    Alone,
 }
 
 impl Default for Setup {
@@ -88,8 +90,9 @@ impl Scenario {
         let directory = tempfile::Builder::new().prefix("faults-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let cluster = Cluster::start(setup.cluster).await.unwrap();
         let other = match setup.store {
-            Store::Another => {
-                let quiet = Options { notify_keyspace_events: String::new(), ..Options::default() };
+            Store::Another | Store::Alone => {
+                let replicas = usize::from(setup.store == Store::Another);
+                let quiet = Options { replicas, notify_keyspace_events: String::new(), ..Options::default() };
                 Some(Cluster::start(quiet).await.unwrap())
             }
             Store::Local | Store::Watched => None,
@@ -194,7 +197,7 @@ impl Scenario {
     }
 
     /// Ends the orders, waits until all that was owed has come (or `PATIENCE` has passed), and judges.
-    pub async fn judge(mut self) {
+    pub async fn judge(mut self) -> Report {
         // Enough after the last fault to see that all is well again.
         let last = self.spans.iter().map(|span| span.to).max().unwrap_or(now());
         sleep_until(last.plus(1_500).max(self.generating.plus(LEAST_MS))).await;
@@ -206,6 +209,7 @@ impl Scenario {
         let complaints = report.complaints(|key| story(key, &histories, &received, &self.faults));
         self.listener.terminate().await;
         assert!(complaints.is_empty() && wrong.is_empty(), "{}", self.everything(&complaints, &wrong, &report));
+        report
     }
 
     fn everything(&self, complaints: &[String], wrong: &[String], report: &Report) -> String {

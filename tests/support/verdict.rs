@@ -21,6 +21,10 @@ pub enum Kind {
     /// The store takes nothing: pushes are heard, but a key whose last change waits for the store is not looked at again until it is
     /// back. What became of it meanwhile is told by the deadline that was known before.
     Held,
+    /// The store, and not the data, went at the end of it back to what it was at its beginning, and nobody has all that was written
+    /// meanwhile. No push is missed; but entries come back, of what was told (it is told again, by the same id) and of what was
+    /// paid or extended (that may be told, `Inferred`).
+    Rewound,
     /// The listener may miss pushes. The data stayed the same (DESIGN rule 8, *gap*).
     Gap,
     /// The data may have gone back or away (*loss*).
@@ -107,7 +111,7 @@ impl Faults {
 
     /// What DESIGN rule 15 leaves out.
     fn unpromised(&self, life: &Life) -> Option<&'static str> {
-        for window in self.around(life).filter(|window| !matches!(window.kind, Kind::Handover | Kind::Held)) {
+        for window in self.around(life).filter(|window| matches!(window.kind, Kind::Gap | Kind::Loss)) {
             let inside = |at: Millis| window.from.plus(-RECORDING_MS) <= at && at <= window.to;
             if inside(life.born.end) && inside(life.deadline) {
                 return Some("its deadline was set and passed inside one gap");
@@ -128,19 +132,20 @@ impl Faults {
                 && match window.kind {
                     Kind::Handover | Kind::Held => false,
                     Kind::Gap => life.deadline <= window.to,
-                    Kind::Loss => true,
+                    Kind::Loss | Kind::Rewound => true,
                 }
         })
     }
 
     /// Whether the listener may have missed what `op` did to the life.
     pub fn hides(&self, life: &Life, op: &Op) -> bool {
-        self.around(life).any(|window| op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to)
+        let mut hiding = self.around(life).filter(|window| window.kind != Kind::Rewound);
+        hiding.any(|window| op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to)
     }
 
     /// Whether the listener may have missed the push at this life's deadline.
     pub fn blind_at(&self, life: &Life, at: Millis) -> bool {
-        self.around(life).any(|window| window.from.plus(-RECORDING_MS) <= at && at <= window.to)
+        self.unheard(life).any(|window| window.from.plus(-RECORDING_MS) <= at && at <= window.to)
     }
 
     /// Whether a failover may have brought the life back after it was over.
@@ -153,7 +158,12 @@ impl Faults {
 
     /// The end of the last window that began before `at` for this life's slot, if it is later than `at`.
     pub fn sees_again(&self, life: &Life, at: Millis) -> Millis {
-        self.around(life).filter(|window| window.from <= at).map(|window| window.to).fold(at, Ord::max)
+        self.unheard(life).filter(|window| window.from <= at).map(|window| window.to).fold(at, Ord::max)
+    }
+
+    /// In which a push may not be heard.
+    fn unheard<'a>(&'a self, life: &'a Life) -> impl Iterator<Item = &'a Window> {
+        self.around(life).filter(|window| !matches!(window.kind, Kind::Held | Kind::Rewound))
     }
 
     fn around<'a>(&'a self, life: &'a Life) -> impl Iterator<Item = &'a Window> {

@@ -43,6 +43,13 @@ impl State {
         true
     }
 
+    pub fn lose(&mut self, key: &Key) {
+        self.put(key.clone(), None);
+        if let Some(memory) = self.keys.remove(key).and_then(|known| known.memory) {
+            self.remembered.remove(&(memory.at, key.clone()));
+        }
+    }
+
     fn put(&mut self, key: Key, entry: Option<Seen>) {
         let known = self.keys.entry(key.clone()).or_default();
         if let Some(old) = std::mem::replace(&mut known.entry, entry) {

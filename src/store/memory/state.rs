@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     model::{EventId, Key, KeyMap, Millis, NodeId},
-    store::{Counts, DeadLetter, DueCursor, Epoch, Known, NodeState, Pending, StoreError},
+    store::{Counts, DeadLetter, DueCursor, Epoch, Known, Losses, NodeState, Pending, StoreError},
 };
 
 /// Where an event stands in the outbox: in the order of appending.
@@ -31,6 +31,7 @@ pub(super) struct State {
     pub parked_at: HashMap<EventId, Millis>,
     pub nodes: BTreeMap<NodeId, NodeState>,
     pub meta: HashMap<&'static str, String>,
+    pub losses: Losses,
 }
 
 impl State {

@@ -25,8 +25,8 @@ use super::{
 use crate::{
     model::{EventId, Key, Millis, NodeId},
     store::{
-        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
-        Reply, Seen, Selection, Store, StoreError,
+        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, Losses, NodeState,
+        Pending, Reply, Seen, Selection, Store, StoreError,
     },
 };
 
@@ -211,6 +211,12 @@ impl Store for RedisStore {
         self.everywhere(epoch, &vec!["discard_some".into()])
     }
 
+    fn partition_of(&self, key: &Key) -> usize {
+        partition_of(key, self.partitions())
+    }
+    fn losses(&self) -> Losses {
+        self.shared.losses.so_far()
+    }
     fn counts(&self) -> Reply<Counts> {
         let parts = self.fan(Job::Count);
         Box::pin(async move { Ok(all(parts?).await?.iter().fold(Counts::default(), |counts, part| sum(counts, part))) })

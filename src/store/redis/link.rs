@@ -265,7 +265,9 @@ async fn send(connection: &mut MultiplexedConnection, command: &Cmd, asking: boo
     let mut both = Pipeline::new();
     both.cmd("ASKING").add_command(command.clone());
     let mut answers = connection.send_packed_commands(&both, 0, 2).await?;
-    Ok(answers.pop().unwrap_or(Value::Nil))
+    let answer = answers.pop().unwrap_or(Value::Nil);
+    // A right that is missing for it must not look like a slot that goes to and fro.
+    Ok(answers.pop().filter(|asked| matches!(asked, Value::ServerError(_))).unwrap_or(answer))
 }
 
 async fn pause(wait: &mut Duration, until: Instant) {

@@ -57,8 +57,10 @@ impl Worker {
                         partition = self.index,
                         gone,
                         kept = count,
-                        "The store has lost writes that are older than what is kept to make them again."
+                        "The store has lost writes that are older than what is kept to make them again: all is looked at anew."
                     );
+                    self.holed = self.seq;
+                    self.shared.losses.one_more(epoch_lost);
                 }
                 if count == 0 {
                     // There is nothing to make again: it is as it is.
@@ -66,8 +68,10 @@ impl Worker {
                 }
                 count
             }
-            // What a refused owner wrote since hides what is left of ours. Done again, each finds what it has done itself.
+            // What a refused owner wrote since hides what is left of ours. Done again, each finds what it has done itself. What was
+            // written before them may be gone as well: nobody can say.
             (false, true) => {
+                self.shared.losses.one_more(true);
                 self.seq = self.journal.lost_all(seq);
                 self.next = self.next.max(self.seq + 1);
                 self.journal.len()
@@ -84,7 +88,7 @@ impl Worker {
     async fn reapply(&mut self, mut seq: u64) -> Result<(), StoreError> {
         while let Some(entry) = self.journal.after(seq) {
             let mine = entry.seq;
-            let answer = self.send(seq, mine, &entry.args).await?;
+            let answer = self.send(seq, mine, mine <= self.holed, &entry.args).await?;
             match reply::done(&answer)? {
                 Done::Yes(_) => seq = mine,
                 Done::Fenced(outcome) => {

@@ -108,6 +108,7 @@ impl RedisStore {
             newest: Newest::new(),
             writer: format!("{:016x}", rand::random::<u64>()),
             reapplied: 0.into(),
+            losses: worker::Lost::default(),
             settings,
         });
         let turn = shared.link.opening.acquire().await;
@@ -155,7 +156,9 @@ impl Worker {
             next: 1,
             taken: Epoch(0),
             upkeep,
+            holed: 0,
             seen: now,
+            probed: now,
             wrote: None,
             counted: None,
         };

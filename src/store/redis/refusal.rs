@@ -13,7 +13,7 @@ pub enum Refusal {
     Moved(String),
     /// Another node has these keys for now, `host:port`.
     Ask(String),
-    /// It may pass in a moment, at the same node: the slot is being moved, the data loaded, another script runs.
+    /// It may pass in a moment, at the same node: the slot is being moved, another script runs.
     Busy(String),
     /// The node is not, or no longer, who should be asked; or it does not answer.
     Away(String),
@@ -73,8 +73,9 @@ pub fn classify(error: &RedisError, node: &str) -> Refusal {
 
 fn of_code(code: &str, text: &str) -> Refusal {
     match code {
-        "TRYAGAIN" | "LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" => Refusal::Busy(text.to_owned()),
-        "READONLY" | "UNBLOCKED" => Refusal::Away(text.to_owned()),
+        "TRYAGAIN" | "BUSY" => Refusal::Busy(text.to_owned()),
+        // Another may have the slot by now, which this one is the last to learn: a master that is cut off says CLUSTERDOWN.
+        "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "UNBLOCKED" => Refusal::Away(text.to_owned()),
         "OOM" => Refusal::Lasting(StoreError::OutOfMemory(text.to_owned())),
         "NOPERM" | "NOAUTH" | "WRONGPASS" => denied(text),
         _ => lasting(text),
@@ -112,10 +113,12 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_told_from_what_stays() {
-        for busy in ["TRYAGAIN Multiple keys request during rehashing of slot", "LOADING Redis is loading", "BUSY x"] {
+        for busy in ["TRYAGAIN Multiple keys request during rehashing of slot", "BUSY x"] {
             assert!(matches!(of(busy), Refusal::Busy(_)), "{busy}");
         }
-        assert!(matches!(of("CLUSTERDOWN The cluster is down"), Refusal::Busy(_)));
+        for away in ["CLUSTERDOWN The cluster is down", "LOADING Redis is loading", "MASTERDOWN Link with MASTER is down"] {
+            assert!(matches!(of(away), Refusal::Away(_)), "{away}");
+        }
         assert!(matches!(of("READONLY You can't write against a read only replica."), Refusal::Away(_)));
         for lasting in ["MISCONF Redis is configured to save RDB snapshots", "NOREPLICAS Not enough good replicas"] {
             assert!(matches!(of(lasting), Refusal::Lasting(StoreError::Refused(_))), "{lasting}");

@@ -100,13 +100,19 @@ impl Worker {
 
     /// Gives our keys the lifetime that goes with the server's policy.
     pub async fn look_after(&mut self, now: Instant) -> Result<(), StoreError> {
-        let lifetime = self.check_policy(now).await?.lifetime();
+        let policy = self.check_policy(now).await;
+        let lifetime = match &policy {
+            Ok(policy) => policy.lifetime(),
+            // What may be evicted is at least not to end by itself as well.
+            Err(StoreError::Evicts { .. }) => None,
+            Err(error) => return Err(error.clone()),
+        };
         if self.upkeep.stale(lifetime, now) {
             let milliseconds = lifetime.map_or(0, |lifetime| lifetime.as_millis());
             self.call(&script::EXPIRE, &[text(milliseconds)]).await?;
             self.upkeep.set = Some((lifetime, now));
         }
-        Ok(())
+        policy.map(drop)
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     script::{self, Script},
     settings::Settings,
 };
-use crate::store::{Epoch, StoreError};
+use crate::store::{Epoch, Losses, StoreError};
 
 /// What all partitions of a store have in common.
 pub(super) struct Shared {
@@ -35,6 +35,25 @@ pub(super) struct Shared {
     pub writer: String,
     /// Writes that a failover had lost and that were made again.
     pub reapplied: AtomicU64,
+    pub losses: Lost,
+}
+
+/// Losses of more than what is kept to be made again.
+#[derive(Default)]
+pub(super) struct Lost {
+    count: AtomicU64,
+    before_us: AtomicU64,
+}
+
+impl Lost {
+    pub fn one_more(&self, before_us: bool) {
+        self.before_us.fetch_add(before_us.into(), Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Release);
+    }
+    pub fn so_far(&self) -> Losses {
+        let count = self.count.load(Ordering::Acquire);
+        Losses { count, before_us: self.before_us.load(Ordering::Relaxed) }
+    }
 }
 
 pub(super) struct Worker {
@@ -49,8 +68,12 @@ pub(super) struct Worker {
     /// The epoch that was taken here, 0 if none was.
     pub taken: Epoch,
     pub upkeep: super::upkeep::Upkeep,
+    /// Writes up to this were made on what is lost for good: they are made again whatever they find.
+    pub holed: u64,
     /// When it was last seen that nothing is lost.
     pub seen: Instant,
+    /// When that was asked last, though nobody had called.
+    pub probed: Instant,
     /// When something was written last, the epoch included: so long ago, a failover takes nothing back.
     pub wrote: Option<Instant>,
     /// What the partition's owner has counted since it wrote last, and when: whoever runs a listener counts it each second, and
@@ -112,19 +135,20 @@ impl Worker {
     /// When to ask whether what was written is still there: the less often the longer ago it was, for what a failover takes is
     /// what was written just before it, and there may be many listeners; `None` where there is nothing to lose.
     fn probing(&self) -> Option<Instant> {
-        let wrote = self.wrote?;
-        Some(self.seen + self.shared.settings.probe.max(self.seen.saturating_duration_since(wrote) / 4))
+        let (wrote, last) = (self.wrote?, self.seen.max(self.probed));
+        Some(last + self.shared.settings.probe.max(last.saturating_duration_since(wrote) / 4))
     }
 
     /// What is done from time to time.
     async fn tend(&mut self) {
         let now = Instant::now();
-        self.journal.trim(now);
-        self.wrote =
-            self.wrote.filter(|wrote| now.saturating_duration_since(*wrote) <= self.shared.settings.keep_writes);
+        // Nothing grows old while its partition is away: what that comes back with was replicated before.
+        self.journal.trim(self.seen);
+        let keep = self.shared.settings.keep_writes;
+        self.wrote = self.wrote.filter(|wrote| self.seen.saturating_duration_since(*wrote) <= keep);
         if self.probing().is_some_and(|probe| now >= probe) {
             // Whatever comes of it: the next is as far away.
-            self.seen = now;
+            self.probed = now;
             if let Err(error) = self.read(&script::PROBE, &[]).await {
                 tracing::debug!(partition = self.index, %error, "The partition could not be probed.");
             }
@@ -203,7 +227,7 @@ impl Worker {
         for _ in 0..2 * MENDINGS {
             let mine = self.next;
             self.next += 1;
-            let answer = match self.send(self.seq, mine, &jobs).await {
+            let answer = match self.send(self.seq, mine, false, &jobs).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     if matches!(error, StoreError::Unavailable(_)) {
@@ -233,10 +257,11 @@ impl Worker {
         Err(StoreError::Unavailable("its writes are lost or overtaken, again and again".to_owned()))
     }
 
-    pub async fn send(&self, seq: u64, mine: u64, jobs: &Args) -> Result<Vec<Value>, StoreError> {
+    /// `holed`: what the jobs were made on is lost.
+    pub async fn send(&self, seq: u64, mine: u64, holed: bool, jobs: &Args) -> Result<Vec<Value>, StoreError> {
         let writer = self.shared.writer.clone().into_bytes();
         let bound = super::places::memory_score(self.shared.newest.bound(), Epoch(0));
-        let mut args = vec![text(seq), text(mine), writer, text(self.taken.0), text(bound)];
+        let mut args = vec![text(seq), text(mine), writer, text(self.taken.0), text(bound), text(u8::from(holed))];
         args.extend_from_slice(jobs);
         self.call(&script::WRITE, &args).await
     }

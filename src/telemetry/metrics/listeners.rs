@@ -47,6 +47,7 @@ impl Listeners<'_, '_, '_> {
         self.histogram(&names::LATENESS, |meters| &meters.ledger.lateness)?;
         self.counter(&names::GAPS, |meters| &meters.ledger.gaps)?;
         self.counter(&names::LOSSES, |meters| &meters.ledger.losses)?;
+        self.counter(&names::STORE_LOSSES, |meters| &meters.ledger.store_losses)?;
         self.resyncs()?;
         self.counter(&names::RESYNC_KEYS, |meters| &meters.ledger.resync_keys)?;
         self.counter(&names::RESYNC_FOUND, |meters| &meters.ledger.resync_found)?;

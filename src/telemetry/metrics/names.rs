@@ -127,6 +127,10 @@ pub const LOSSES: Family = counter(
     "redis_expiry_losses",
     "Nodes seen whole again whose data was not what it was: restarted, flushed, failed over to, or given slots",
 );
+pub const STORE_LOSSES: Family = counter(
+    "redis_expiry_store_losses",
+    "How often the store had lost more of what it had acknowledged than is kept to make it good; all is then looked at anew",
+);
 pub const RESYNCS: Family = labelled(
     counter("redis_expiry_resyncs", "Scans of a node: whole after a gap, a loss or a move of slots, or periodic"),
     &["namespace", "name", "kind", "result"],
@@ -224,6 +228,7 @@ pub const SECTIONS: &[(&str, &[Family])] = &[
             LATENESS,
             GAPS,
             LOSSES,
+            STORE_LOSSES,
             RESYNCS,
             RESYNC_KEYS,
             RESYNC_FOUND,

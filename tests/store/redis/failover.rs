@@ -7,7 +7,7 @@ use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Data, Failover, Node},
     model::{Key, Millis},
     store::{
-        Epoch, Store, StoreError,
+        Epoch, Losses, Store, StoreError,
         redis::{RedisStore, Settings},
     },
 };
@@ -199,6 +199,17 @@ async fn dump(master: &Node, keys: &[String]) -> Vec<Vec<u8>> {
     found
 }
 
+/// Takes the partition back to that.
+async fn restore(master: &Node, keys: &[String], states: &[Vec<u8>]) {
+    let mut pipe = redis::pipe();
+    pipe.atomic();
+    for (key, state) in keys.iter().zip(states) {
+        pipe.cmd("RESTORE").arg(key).arg(0).arg(state.as_slice()).arg("REPLACE").ignore();
+    }
+    let mut connection = master.connect(Duration::from_secs(5)).await.unwrap();
+    let () = pipe.query_async(&mut connection).await.unwrap();
+}
+
 /// Failovers take a partition back to what it was after some earlier write, any of them, the epoch's included.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_is_taken_back_to_any_earlier_state_is_brought_forward_again() {
@@ -212,13 +223,7 @@ async fn a_partition_that_is_taken_back_to_any_earlier_state_is_brought_forward_
         write(store, &maps, round).await;
         states.push(dump(&master, &redis.keys()).await);
         let back = usize::try_from(round * 7).unwrap() % states.len();
-        let mut pipe = redis::pipe();
-        pipe.atomic();
-        for (key, state) in redis.keys().iter().zip(&states[back]) {
-            pipe.cmd("RESTORE").arg(key).arg(0).arg(state.as_slice()).arg("REPLACE").ignore();
-        }
-        let mut connection = master.connect(Duration::from_secs(5)).await.unwrap();
-        let () = pipe.query_async(&mut connection).await.unwrap();
+        restore(&master, &redis.keys(), &states[back]).await;
         // By a write or by a read: whatever comes first finds it.
         if round % 2 == 0 {
             let more = vec![record(&format!("more{round}"), 7)];
@@ -263,4 +268,70 @@ async fn what_a_thawed_master_had_accepted_is_not_lost_with_it() {
     cluster.wait_ok().await.unwrap();
     let expected = holding(maps.store(), &keys(14), Millis(14)).await;
     assert_eq!(holding(store, &keys(14), Millis(14)).await, expected);
+}
+
+/// A master that comes back with what it held a while ago, and nobody has what it wrote since but the last bit.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_on_what_is_lost_for_good_is_made_again_all_the_same_and_the_loss_is_told() {
+    let cluster = shared().await;
+    let keep_writes = Duration::from_millis(400);
+    let redis = Redis::with(Settings { partitions: 1, keep_writes, ..settings(cluster) }).await;
+    let store = redis.store();
+    let (master, epoch) = (redis.master(cluster, 0).await, store.take_epoch().await.unwrap());
+    let (earlier, names) = (entry(500), ["settled", "extended", "older"]);
+    store.apply(epoch, vec![record("older", 500)]).durable.await.unwrap();
+    let before = dump(&master, &redis.keys()).await;
+    let records = vec![record("settled", 700), record("extended", 700), record_over("older", earlier, 700)];
+    store.apply(epoch, records).durable.await.unwrap();
+    // Now what is written is younger than what is kept, and what was written is older.
+    tokio::time::sleep(2 * keep_writes).await;
+    let now = vec![
+        settle("settled", entry(700), 900, 900),
+        record_over("extended", entry(700), 950),
+        settle("older", entry(700), 900, 900),
+    ];
+    assert_eq!(store.apply(epoch, now).done.await.unwrap(), [true; 3]);
+    restore(&master, &redis.keys(), &before).await;
+    let known = store.known(names.iter().map(|name| (*name).into()).collect()).await.unwrap();
+    let entries: Vec<_> = known.iter().map(|known| known.entry).collect();
+    assert_eq!(entries, [None, Some(entry(950)), None]);
+    assert_eq!(store.losses(), Losses { count: 1, before_us: 0 });
+    let pending = store.pending(Millis(i64::MAX), Vec::new(), 9).await.unwrap();
+    let mut told: Vec<_> = pending.iter().map(|pending| pending.event.key.clone()).collect();
+    told.sort();
+    assert_eq!(told, [Key::from("older"), Key::from("settled")]);
+    // What comes after it is compared again.
+    assert_eq!(store.apply(epoch, vec![settle("extended", entry(700), 990, 990)]).done.await.unwrap(), [false]);
+    assert_eq!(store.losses().count, 1);
+}
+
+/// Nobody knows what a partition that is away will come back with: what was written last waits for it however long that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_last_is_kept_for_as_long_as_its_master_is_away() {
+    let cluster = cluster(1).await;
+    let quick = (Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(1));
+    let mut settings = settings(&cluster);
+    (settings.attempt, settings.patience, settings.keep_writes) = quick;
+    let redis = Redis::with(settings).await;
+    let (store, epoch) = (redis.store(), redis.store().take_epoch().await.unwrap());
+    let master = redis.master(&cluster, 0).await;
+    let replica = cluster.replicas_of(&master).await.unwrap().remove(0);
+    // The replica gets nothing more, and cannot take over before it is told to.
+    cluster.pause(&replica).unwrap();
+    let _: i64 = master.query(cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica")).await.unwrap();
+    let changes = (0..60).map(|number| record(&key(1, number), 5)).collect();
+    store.apply(epoch, changes).durable.await.unwrap();
+    cluster.kill(&master).unwrap();
+    let away = Instant::now();
+    wait("longer than writes are kept", async || {
+        let _ = store.counts().await;
+        away.elapsed() > 3 * quick.2
+    })
+    .await;
+    cluster.resume(&replica).unwrap();
+    cluster.failover(&replica, Failover::Takeover).await.unwrap();
+    cluster.wait_ok().await.unwrap();
+    wait("the partitions", async || store.counts().await.is_ok()).await;
+    assert_eq!(store.counts().await.unwrap().tracked, 60);
+    assert_eq!(store.losses(), Losses::default());
 }

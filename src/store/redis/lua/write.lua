@@ -1,6 +1,7 @@
 -- Does a batch of jobs, each as a whole or (its epoch is too old) not at all.
 -- ARGV: the newest seq that the writer knows to be here, the seq of this batch, the writer, the epoch that the writer took,
---   memories with a score below this go, the number of jobs; then for each job: epoch, number of its arguments, arguments.
+--   memories with a score below this go, whether what the jobs were made on is lost ('1'), the number of jobs; then for each
+--   job: epoch, number of its arguments, arguments.
 -- Answers: the seq and the epoch that were found, what was done (below), the answers of the jobs with commas between.
 local head = call('HMGET', HEAD, 'seq', 'epoch', 'writer', 'answers', 'delivered')
 if not head[1] then return { false, false, 'lost', '' } end
@@ -8,8 +9,8 @@ local seq, newest = tonumber(head[1]), tonumber(head[2])
 local mine = tonumber(ARGV[2])
 
 local wanted = false
-local at = 7
-for _ = 1, tonumber(ARGV[6]) do
+local at = 8
+for _ = 1, tonumber(ARGV[7]) do
     wanted = wanted or tonumber(ARGV[at]) >= newest
     at = at + 2 + tonumber(ARGV[at + 1])
 end
@@ -25,6 +26,7 @@ local absents = call('SCARD', ABSENT) > 1
 local letters = call('ZCARD', PARKED) > 1
 local delivered = head[5]
 local buried
+local holed = ARGV[6] == '1'
 local CHUNK = 1000
 
 -- Whether the entry of a key is the one that was seen: its deadline ('' for none) and whether it was absent.
@@ -112,7 +114,7 @@ local function row(from, till, length, id_at)
     return keys, ids, at
 end
 
--- Gives for each of the keys, the operations on which begin at `from`, whether its entry is the one that was seen.
+-- Gives for each of the keys, the operations on which begin at `from`, whether its entry is the one that was seen; and the scores.
 local function are(keys, from, length)
     local scores = call('ZMSCORE', DUE, unpack(keys))
     local flags = absents and call('SMISMEMBER', ABSENT, unpack(keys)) or {}
@@ -126,7 +128,7 @@ local function are(keys, from, length)
             same[n] = not scores[n] and saw == ''
         end
     end
-    return same
+    return same, scores
 end
 
 local function all(command, key, args)
@@ -137,11 +139,14 @@ end
 local rows = {
     record = function(from, till, results)
         local keys, _, stop = row(from, till, 5)
-        local same, due, back = are(keys, from, 5), {}, {}
+        local same, scores = are(keys, from, 5)
+        local due, back = {}, {}
         for n, key in ipairs(keys) do
             local i = from + (n - 1) * 5
-            results[#results + 1] = same[n] and 1 or 0
-            if same[n] then
+            -- What it was to take the place of is lost.
+            local done = same[n] or (holed and not scores[n])
+            results[#results + 1] = done and 1 or 0
+            if done then
                 due[#due + 1], due[#due + 2] = ARGV[i + 4], key
                 if ARGV[i + 3] == '1' then back[#back + 1] = key end
             end
@@ -152,16 +157,20 @@ local rows = {
     end,
     settle = function(from, till, results)
         local keys, ids, stop = row(from, till, 9, 5)
-        local same = are(keys, from, 9)
+        local same, scores = are(keys, from, 9)
         local there = call('HMGET', OUTBOX, unpack(ids))
         local parked = letters and call('HMGET', LETTERS, unpack(ids)) or {}
         local due, absent, memories, events, untried = {}, {}, {}, {}, {}
         for n, key in ipairs(keys) do
             local i = from + (n - 1) * 9
-            results[#results + 1] = same[n] and 1 or 0
-            if same[n] then
+            -- The entry is lost, or an older one has come back in its place: the event counts all the same.
+            local saw = tonumber(ARGV[i + 2])
+            local lost = holed and not same[n] and saw and (not scores[n] or tonumber(scores[n]) < saw)
+            local done = same[n] or lost
+            results[#results + 1] = done and 1 or 0
+            if done then
                 if ARGV[i + 2] ~= '' then due[#due + 1] = key end
-                if ARGV[i + 3] == '1' then absent[#absent + 1] = key end
+                if lost or ARGV[i + 3] == '1' then absent[#absent + 1] = key end
                 memories[#memories + 1], memories[#memories + 2] = ARGV[i + 4], key
                 if not there[n] and not parked[n] then
                     events[#events + 1], events[#events + 2] = ARGV[i + 5], ARGV[i + 6]
@@ -278,8 +287,8 @@ local does = {
 }
 
 local answers = {}
-at = 7
-for job = 1, tonumber(ARGV[6]) do
+at = 8
+for job = 1, tonumber(ARGV[7]) do
     local epoch, till = tonumber(ARGV[at]), at + 2 + tonumber(ARGV[at + 1])
     at = at + 2
     if epoch < newest then
