@@ -79,8 +79,8 @@ pub struct Book {
 struct Reading {
     /// From behind here.
     from: DueCursor,
-    /// Recorded behind the horizon meanwhile: it may or may not be on the page.
-    late: Vec<Entry>,
+    /// What the store came to have meanwhile behind the horizon: the page may be older.
+    late: KeyMap<Option<Seen>>,
 }
 
 impl Book {
@@ -255,14 +255,11 @@ impl Book {
 
     /// What the book holds of an entry that the store has: nothing, if it lies beyond the horizon.
     fn kept(&mut self, key: &Key, entry: Option<Seen>) -> Option<Seen> {
-        let seen = entry?;
-        if !self.beyond(seen.deadline, key) {
-            return entry;
+        let kept = entry.filter(|seen| !self.beyond(seen.deadline, key));
+        if let (None, Some(reading)) = (kept, &mut self.reading) {
+            reading.late.insert(key.clone(), entry);
         }
-        if let Some(reading) = &mut self.reading {
-            reading.late.push(Entry { key: key.clone(), seen });
-        }
-        None
+        kept
     }
 
     fn cut_if_full(&mut self) {
@@ -292,7 +289,7 @@ impl Book {
         if self.reading.is_some() || full || (self.answered() >= LOW && !near) {
             return None;
         }
-        self.reading = Some(Reading { from: horizon.clone(), late: Vec::new() });
+        self.reading = Some(Reading { from: horizon.clone(), late: KeyMap::default() });
         Some(horizon)
     }
 
@@ -309,7 +306,9 @@ impl Book {
         }
         let last = page.last().map(|entry| (entry.seen.deadline, entry.key.clone()));
         self.horizon = if page.len() < PAGE { None } else { last };
-        for Entry { key, seen } in late.into_iter().rev().chain(page) {
+        let page = page.into_iter().filter(|entry| !late.contains_key(&entry.key)).collect::<Vec<_>>();
+        let late = late.into_iter().filter_map(|(key, entry)| entry.map(|seen| Entry { key, seen }));
+        for Entry { key, seen } in late.chain(page) {
             let idle = self.lines.get(&key).is_none_or(|line| line.look.is_none() && line.seen.is_none());
             // A key in flight is put down when its look is done; what is in the book, and what was recorded while the page
             // was read, is newer than the page.
@@ -486,6 +485,23 @@ mod tests {
         book.read((LOW..LOW + PAGE).map(entry).collect(), fire);
         assert_eq!(book.held(), LOW + PAGE + 1);
         assert_eq!((book.seen(&key(900_000)), book.seen(&key(900_001))), (seen(late as i64), None));
+    }
+
+    #[test]
+    fn what_is_over_before_its_page_arrives_does_not_come_back_with_it() {
+        let mut book = Book::unread();
+        book.wants_page(Millis(0)).unwrap();
+        for (number, after) in [(1, None), (2, seen(70)), (3, seen(80))] {
+            assert!(book.want(&key(number), Purpose::Ordinary, None));
+            book.done(&key(number), after, Some(1));
+        }
+        assert!(book.want(&key(3), Purpose::Ordinary, None));
+        book.done(&key(3), None, None);
+        // The store said so before it was asked for that.
+        book.read((0..=4).map(entry).collect(), fire);
+        let held: Vec<_> = (0..=4).map(|number| book.seen(&key(number))).collect();
+        assert_eq!(held, [seen(0), None, seen(70), None, seen(4)]);
+        assert_eq!(book.held(), 3);
     }
 
     #[test]

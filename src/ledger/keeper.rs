@@ -73,6 +73,8 @@ pub struct Stats {
     /// Every master is subscribed and scanned, and every slot has an owner.
     pub ready: bool,
     pub gaps: u64,
+    /// How often the store had lost what it had acknowledged, and could not make it good by itself.
+    pub store_losses: u64,
     pub resync_found: u64,
     pub witnessed: u64,
     pub inferred: u64,

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub delivery: delivery::Snapshot,
     /// Gaps and losses since the start.
     pub gaps: u64,
+    /// How often the store had lost, since the start, what it had acknowledged, and could not make it good by itself.
+    pub store_losses: u64,
     /// Keys that a periodic scan found and that should have been known: the number to watch (DESIGN rule 8).
     pub resync_found: u64,
     /// Events settled since the start, by evidence.
@@ -177,6 +179,7 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
         counts,
         delivery: delivery.clone(),
         gaps: stats.gaps,
+        store_losses: stats.store_losses,
         resync_found: stats.resync_found,
         witnessed: stats.witnessed,
         inferred: stats.inferred,

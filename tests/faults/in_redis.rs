@@ -88,7 +88,7 @@ async fn a_master_of_another_redis_comes_back_with_what_it_held_36_seconds_ago()
     other.kill(&master).unwrap();
     other.restart(&master, Data::Keep).await.unwrap();
     other.wait_ok().await.unwrap();
-    run.listener.wait_says(killed, &["lost what it had acknowledged"]).await;
+    run.listener.wait_says(killed, &["has lost what it had acknowledged"]).await;
     let well = run.settled(now()).await;
     run.window(from, well, &SlotSet::all(), Kind::Rewound);
     run.store_held(killed, well);

@@ -151,14 +151,16 @@ fn attribute(
         let Verdict::MustNot(op) = verdict else { return Some((*index, true)) };
         // A later life did expire, and is told by the deadline that was known: a gap hid what came between, or the deadline
         // was made sooner and had passed before it could be looked at.
-        let hardly = op.act.deadline().is_some_and(|to| to < life.deadline && to.since(op.end) <= RECORDING_MS);
+        let back = event.evidence == Evidence::Inferred && faults.comes_back(life, op);
+        let hardly =
+            !back && op.act.deadline().is_some_and(|to| to < life.deadline && to.since(op.end) <= RECORDING_MS);
         let later = |other: &&usize| *other > index && !ended(other) && lives[**other].0.deadline <= event.at;
         let told = candidates.iter().find(later).filter(|_| hardly || faults.hides(life, op));
         return Some((*told.unwrap_or(index), true));
     }
     let by_push = |index: &&usize| {
         let life = &lives[**index].0;
-        let latest = faults.sees_again(life, life.deadline).plus(UNASKED_MS);
+        let latest = faults.sees_again(life, life.deadline).max(life.born.end).plus(UNASKED_MS);
         event.evidence == Evidence::Witnessed && life.deadline < event.deadline && event.deadline <= latest
     };
     let index = candidates.iter().filter(by_push).rfind(|index| !ended(index))?;

@@ -137,6 +137,12 @@ impl Faults {
         })
     }
 
+    /// Whether the store may have gone back to before `op` ended the life.
+    pub fn comes_back(&self, life: &Life, op: &Op) -> bool {
+        let mut rewound = self.around(life).filter(|window| window.kind == Kind::Rewound);
+        rewound.any(|window| op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to)
+    }
+
     /// Whether the listener may have missed what `op` did to the life.
     pub fn hides(&self, life: &Life, op: &Op) -> bool {
         let mut hiding = self.around(life).filter(|window| window.kind != Kind::Rewound);
@@ -158,7 +164,8 @@ impl Faults {
 
     /// The end of the last window that began before `at` for this life's slot, if it is later than `at`.
     pub fn sees_again(&self, life: &Life, at: Millis) -> Millis {
-        self.unheard(life).filter(|window| window.from <= at).map(|window| window.to).fold(at, Ord::max)
+        let waits = self.around(life).filter(|window| window.kind != Kind::Rewound);
+        waits.filter(|window| window.from <= at).map(|window| window.to).fold(at, Ord::max)
     }
 
     /// In which a push may not be heard.

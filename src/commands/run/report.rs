@@ -101,6 +101,12 @@ impl Report<'_> {
             let line = self.line(Gap, message).with("gaps", now.gaps);
             self.lines.push(line);
         }
+        if now.store_losses > before.store_losses {
+            let message = "the store has lost what it had acknowledged (a node of it came back with what it held a while ago): every \
+                           master is scanned, and what is known is written anew";
+            let line = self.line(Store, message).with("losses", now.store_losses);
+            self.lines.push(line);
+        }
         if now.resync_found > before.resync_found {
             let message = format!(
                 "a periodic scan found {} that should have been known; repaired ({} since the start)",

@@ -30,6 +30,7 @@ impl Keeper {
 
     pub(super) fn known_again(&mut self, refused: Works, known: Vec<Known>) {
         let at = clock::now();
+        let has_lost = self.store.losses().count > 0;
         let mut works = Works { relook: true, ..Works::default() };
         for (place, known) in known.into_iter().enumerate() {
             let work = &refused.keys[place];
@@ -38,11 +39,11 @@ impl Keeper {
             match &work.judged {
                 Some((look, believed)) if !made => {
                     let purpose = self.purpose(look);
-                    // What we knew of it holds; where that was nothing, the store knows better.
-                    let entry = believed.entry.or(known.entry);
+                    // What we knew of it holds where the store has lost something. Elsewhere, and where we knew nothing, the store
+                    // knows better.
+                    let entry = believed.entry.filter(|_| has_lost).or(known.entry);
                     let believed = Known { entry, memory: known.memory };
-                    let Judgement { changes, again, entry } =
-                        judge(&self.settings.naming, believed, look, purpose, at);
+                    let Judgement { changes, again, entry } = judge(&self.settings.naming, believed, look, purpose, at);
                     let judged = Some((look.clone(), believed));
                     let work = Work { key: key.clone(), changes: 0..0, again, entry, gone, judged };
                     works.add(work, repair(&key, known.entry, believed.entry).into_iter().chain(changes));
@@ -61,7 +62,9 @@ impl Keeper {
             return;
         }
         let Losses { count, before_us } = std::mem::replace(&mut self.losses, losses);
-        self.meters.ledger.store_losses.add(losses.count.saturating_sub(count));
+        let more = losses.count.saturating_sub(count);
+        self.stats.store_losses += more;
+        self.meters.ledger.store_losses.add(more);
         tracing::error!(
             listener = %self.settings.naming.listener,
             "The store has lost what it had acknowledged: every master is scanned, and what is known is written anew."
@@ -111,7 +114,11 @@ impl Keeper {
         self.waiting.push(Box::pin(async move { Done::Compared(entries, known.await) }));
     }
 
-    pub(super) fn compared(&mut self, entries: Vec<(Key, Seen)>, known: Result<Vec<Known>, StoreError>) -> Option<StoreError> {
+    pub(super) fn compared(
+        &mut self,
+        entries: Vec<(Key, Seen)>,
+        known: Result<Vec<Known>, StoreError>,
+    ) -> Option<StoreError> {
         let known = match known {
             Ok(known) => known,
             Err(error) => {

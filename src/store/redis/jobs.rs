@@ -72,7 +72,7 @@ pub(super) enum Role {
 pub(super) type Decision = Option<Result<Epoch, StoreError>>;
 
 /// A script with so many arguments takes Redis some milliseconds: more jobs wait for the next.
-const BATCH: usize = 4_000;
+pub(super) const BATCH: usize = 4_000;
 /// The same in bytes.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -112,6 +112,15 @@ pub(super) fn written(writes: &[Write]) -> Args {
         args.push(text(write.args.len()));
         args.extend_from_slice(&write.args);
     }
+    args
+}
+
+/// Several of those as one.
+pub(super) fn together(batches: &[&[Vec<u8>]]) -> Args {
+    let count =
+        |batch: &[Vec<u8>]| batch.first().and_then(|count| std::str::from_utf8(count).ok()?.parse::<usize>().ok());
+    let mut args = vec![text(batches.iter().filter_map(|batch| count(batch)).sum::<usize>())];
+    args.extend(batches.iter().flat_map(|batch| batch.iter().skip(1).cloned()));
     args
 }
 

@@ -10,7 +10,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::jobs::Args;
+use super::jobs::{Args, BATCH, together};
 
 pub(super) struct Entry {
     pub seq: u64,
@@ -101,9 +101,22 @@ impl Journal {
         self.entries.len()
     }
 
-    /// The write that follows `seq`.
-    pub fn after(&self, seq: u64) -> Option<&Entry> {
-        self.entries.get(self.entries.partition_point(|entry| entry.seq <= seq))
+    /// Writes that follow `seq`, as one that has the number of the last of them: as many as go into a script, and none from beyond
+    /// `holed` together with one from before it.
+    pub fn after(&self, seq: u64, holed: u64) -> Option<(u64, Args)> {
+        let mut next = self.entries.range(self.entries.partition_point(|entry| entry.seq <= seq)..);
+        let first = next.next()?;
+        let (mut last, mut jobs) = (first.seq, vec![first.args.as_slice()]);
+        let mut room = BATCH.saturating_sub(first.args.len());
+        for entry in next {
+            if (first.seq <= holed) != (entry.seq <= holed) || entry.args.len() > room {
+                break;
+            }
+            room -= entry.args.len();
+            last = entry.seq;
+            jobs.push(&entry.args);
+        }
+        Some((last, together(&jobs)))
     }
 }
 
@@ -121,10 +134,10 @@ mod tests {
         Journal::new(Duration::from_secs(30), most_bytes)
     }
     fn args(name: u8) -> Args {
-        vec![vec![name]]
+        vec![b"1".to_vec(), vec![name]]
     }
     fn all(journal: &Journal) -> Vec<(u64, u8)> {
-        journal.entries.iter().map(|entry| (entry.seq, entry.args[0][0])).collect()
+        journal.entries.iter().map(|entry| (entry.seq, entry.args[1][0])).collect()
     }
 
     #[test]
@@ -161,14 +174,24 @@ mod tests {
     #[test]
     fn what_was_lost_keeps_its_numbers_and_it_is_known_whether_all_of_it_is_there() {
         let now = Instant::now();
-        let mut journal = journal(100_000);
+        let mut journal = journal(1_000_000);
         journal.clear(2);
         for seq in [3, 4, 6, 7_u8] {
             journal.done(seq.into(), 0, args(seq), now);
         }
         assert_eq!(journal.lost_behind(3), (3, true));
-        assert_eq!(journal.after(4).unwrap().args, args(6));
-        assert!(journal.after(7).is_none());
+        let jobs = |names: &[u8]| {
+            let count = vec![names.len().to_string().into_bytes()];
+            count.into_iter().chain(names.iter().map(|name| vec![*name])).collect::<Args>()
+        };
+        assert_eq!(journal.after(3, 0).unwrap(), (7, jobs(&[4, 6, 7])));
+        // What was made on what is lost goes apart.
+        assert_eq!(journal.after(3, 4).unwrap(), (4, jobs(&[4])));
+        assert_eq!(journal.after(4, 4).unwrap(), (7, jobs(&[6, 7])));
+        assert!(journal.after(7, 0).is_none());
+        journal.done(8, 7, vec![b"1".to_vec(); BATCH - 4], now);
+        assert_eq!(journal.after(3, 0).unwrap().0, 7);
+        assert_eq!(journal.after(7, 0).unwrap().0, 8);
         assert_eq!(journal.lost_behind(2), (4, true));
         // One before ours is gone, and nobody has it.
         assert_eq!(journal.lost_behind(1), (4, false));

@@ -86,9 +86,8 @@ impl Worker {
     }
 
     async fn reapply(&mut self, mut seq: u64) -> Result<(), StoreError> {
-        while let Some(entry) = self.journal.after(seq) {
-            let mine = entry.seq;
-            let answer = self.send(seq, mine, mine <= self.holed, &entry.args).await?;
+        while let Some((mine, jobs)) = self.journal.after(seq, self.holed) {
+            let answer = self.send(seq, mine, mine <= self.holed, &jobs).await?;
             match reply::done(&answer)? {
                 Done::Yes(_) => seq = mine,
                 Done::Fenced(outcome) => {

@@ -116,7 +116,9 @@ mod tests {
         for busy in ["TRYAGAIN Multiple keys request during rehashing of slot", "BUSY x"] {
             assert!(matches!(of(busy), Refusal::Busy(_)), "{busy}");
         }
-        for away in ["CLUSTERDOWN The cluster is down", "LOADING Redis is loading", "MASTERDOWN Link with MASTER is down"] {
+        for away in
+            ["CLUSTERDOWN The cluster is down", "LOADING Redis is loading", "MASTERDOWN Link with MASTER is down"]
+        {
             assert!(matches!(of(away), Refusal::Away(_)), "{away}");
         }
         assert!(matches!(of("READONLY You can't write against a read only replica."), Refusal::Away(_)));

@@ -111,6 +111,7 @@ fn view(snapshot: &Snapshot) -> Value {
         "storeError": snapshot.store_error,
         "tracked": counts.tracked,
         "gaps": snapshot.gaps,
+        "storeLosses": snapshot.store_losses,
         "resyncFound": snapshot.resync_found,
         "witnessed": snapshot.witnessed,
         "inferred": snapshot.inferred,

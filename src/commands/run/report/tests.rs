@@ -184,6 +184,8 @@ fn holds_gaps_stores_and_dead_letters_are_told() {
     assert_eq!(works, ["store: the store works again"]);
     let [gap, _] = there_and_back(|now| now.gaps = 2);
     assert!(gap[0].starts_with("gap: 2 gaps in what was heard"), "{gap:?}");
+    let [lost, _] = there_and_back(|now| now.store_losses = 1);
+    assert!(lost[0].contains("has lost what it had acknowledged"), "{lost:?}");
     let [found, _] = there_and_back(|now| now.resync_found = 1);
     assert!(found[0].starts_with("resync: a periodic scan found 1 key that"), "{found:?}");
     let [parked, none] = there_and_back(|now| now.counts.dead_letters = 1);
