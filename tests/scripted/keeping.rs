@@ -100,9 +100,12 @@ impl Keeping {
     }
     /// Waits until the ledger has of `k` what is wanted.
     pub async fn until_known(&self, what: &str, wanted: impl Fn(Known) -> bool) {
+        self.until_known_of("k", what, wanted).await;
+    }
+    pub async fn until_known_of(&self, key: &str, what: &str, wanted: impl Fn(Known) -> bool) {
         let over = tokio::time::Instant::now() + Duration::from_secs(10);
-        while !wanted(self.known("k").await) {
-            let known = self.known("k").await;
+        while !wanted(self.known(key).await) {
+            let known = self.known(key).await;
             assert!(
                 tokio::time::Instant::now() < over,
                 "not within 10 s: {what}; {known:?}, {:?}",

@@ -8,8 +8,9 @@ use redis_expiry_operator::{
 };
 
 use crate::{
-    fake::{Fake, until},
+    fake::{Fake, Scans, until},
     keeping::{Keeping, With},
+    looking::plan,
 };
 
 const FAR: i64 = 99_999_999_999_999;
@@ -113,13 +114,26 @@ async fn where_a_lost_mark_may_tell_an_evicted_key_from_a_deleted_one_nothing_is
             a.state().keys.remove("k");
             a.push("k", "evicted");
             keeping.until_known("marked", |known| known.entry.is_some_and(|seen| seen.absent)).await;
-            keeping.store.lose(&keys(&["k"]), Losses::default());
         }
-        gone_back_to(&keeping, "k").await;
+        gone_back_to(&keeping, "k2").await;
         keeping.store.lose(&[], found);
         let absent = Some(Seen { deadline: Millis(FAR), absent: true });
-        keeping.until_known("absent", |known| known.entry == absent).await;
+        keeping.until_known_of("k2", "absent", |known| known.entry == absent).await;
     }
+}
+
+#[tokio::test]
+async fn a_scan_that_was_under_way_when_the_loss_was_found_does_not_count() {
+    let a = Fake::start("a").await;
+    a.knows(&[a.row("master", "-", 1, "0-16383")]);
+    a.state().scans = Scans::Hang;
+    let keeping = Keeping::start(plan(&[&a]), With::default()).await;
+    until("scanned", || a.times_asked("SCAN 0") == 1).await;
+    keeping.store.lose(&[], FOUND);
+    until("scanned from the start again", || a.times_asked("SCAN 0") > 1).await;
+    assert!(!keeping.stats.borrow().ready);
+    a.state().scans = Scans::End;
+    keeping.ready().await;
 }
 
 #[tokio::test]

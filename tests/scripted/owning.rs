@@ -69,6 +69,26 @@ async fn a_store_whose_disk_failed_is_opened_again_and_the_listener_goes_on() {
     supervisor.stop(Duration::ZERO).await;
 }
 
+/// The store did what it was asked, and its answer was lost: what it did is delivered though nobody handed it out.
+#[tokio::test]
+async fn what_was_settled_by_a_call_that_failed_is_delivered_as_soon_as_the_store_answers() {
+    let (a, store) = (Fake::start("a").await, Arc::new(Troubled::default()));
+    let (supervisor, shown) = ready(&a, &store, Fencing::Permit).await;
+    born(&a, "k");
+    until("tracked", || shown().counts.tracked == 1).await;
+    store.answers_lost.store(true, Ordering::SeqCst);
+    // Long before its deadline: its id has the time of the push in it, and it is not told before it is durable.
+    a.state().keys.remove("k");
+    a.push("k", "expired");
+    until("refused", || shown().store_error.is_some()).await;
+    assert_eq!(shown().delivery.failed_attempts, 0);
+    store.answers_lost.store(false, Ordering::SeqCst);
+    // Nobody listens at the webhook: that it was tried is enough. (`until` waits for 10 s, and the outbox is read each 60 s.)
+    until("tried", || shown().delivery.failed_attempts > 0).await;
+    assert_eq!(shown().counts.pending, 1);
+    supervisor.stop(Duration::ZERO).await;
+}
+
 fn listener() -> ListenerId {
     ListenerId::new("shop", "orders")
 }
@@ -274,6 +294,8 @@ struct Troubled {
     gives: watch::Sender<bool>,
     /// What is done now is undone, and never durable.
     unsynced: AtomicBool,
+    /// Changes are made, and said to have failed.
+    answers_lost: AtomicBool,
     /// It cannot be asked for an epoch.
     unavailable: AtomicBool,
     /// Outcomes are refused as another's.
@@ -293,6 +315,7 @@ impl Default for Troubled {
             asked: 0.into(),
             gives: watch::Sender::new(false),
             unsynced: false.into(),
+            answers_lost: false.into(),
             unavailable: false.into(),
             fence_outcomes: false.into(),
             panics: 0.into(),
@@ -329,7 +352,13 @@ impl Store for Troubled {
             let error = StoreError::Unsynced { path: "ledger.db".into(), detail: "the disk is broken".into() };
             return Applying { done: Box::pin(async { done }), durable: Box::pin(async { Err(error) }) };
         }
-        self.inner.apply(epoch, changes)
+        let applying = self.inner.apply(epoch, changes);
+        if self.answers_lost.load(Ordering::SeqCst) {
+            let error = StoreError::Unavailable("as the test wants it".into());
+            let durable = Err(error.clone());
+            return Applying { done: Box::pin(async { Err(error) }), durable: Box::pin(async { durable }) };
+        }
+        applying
     }
     fn pending(&self, ready: Millis, but: Vec<EventId>, limit: usize) -> Reply<Vec<Pending>> {
         self.inner.pending(ready, but, limit)

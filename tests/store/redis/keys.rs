@@ -74,8 +74,13 @@ async fn where_what_has_a_ttl_is_evicted_keys_have_none_and_follow_the_policy() 
     set_policy(&cluster, "noeviction").await;
     super::setup::wait("a TTL", async || lifetimes(&cluster, &redis.keys()).await.iter().all(|left| *left > 0)).await;
     set_policy(&cluster, "volatile-ttl").await;
-    super::setup::wait("no TTL", async || lifetimes(&cluster, &redis.keys()).await.iter().all(|left| *left == -1))
-        .await;
+    let endless = async || lifetimes(&cluster, &redis.keys()).await.iter().all(|left| *left == -1);
+    super::setup::wait("no TTL", endless).await;
+    // What may be evicted by now, which `durability` tells, is at least not to end by itself as well.
+    set_policy(&cluster, "noeviction").await;
+    super::setup::wait("a TTL", async || lifetimes(&cluster, &redis.keys()).await.iter().all(|left| *left > 0)).await;
+    set_policy(&cluster, "allkeys-lru").await;
+    super::setup::wait("no TTL", endless).await;
 }
 
 #[tokio::test]

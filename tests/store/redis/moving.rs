@@ -1,14 +1,17 @@
 //! A partition whose slot moves under load, and scripts that a server has forgotten.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use redis::cmd;
 use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Node, Options},
     model::slot_of,
     store::{
-        Store,
-        redis::{Mode, Settings},
+        Store, StoreError,
+        redis::{Mode, RedisStore, Settings},
     },
 };
 
@@ -87,6 +90,13 @@ async fn a_partition_that_is_half_moved_is_waited_for_and_never_half_written() {
     };
     let (done, ()) = tokio::join!(waiting, moving);
     assert_eq!(done.unwrap(), [true, true]);
+    // Who may not say ASKING is told that, and not that the slot is sent to and fro.
+    let user =
+        super::refused::given_user(&cluster, &super::refused::RIGHTS.map(|right| right.replace("+asking", "-asking")))
+            .await;
+    let user = Settings { partitions: 1, patience: Duration::from_secs(2), ..user };
+    let denied = RedisStore::open(user, &redis.listener).await.err().unwrap();
+    assert!(matches!(&denied, StoreError::Denied(why) if why.contains("asking")), "{denied}");
     let held: usize = to.query(cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot)).await.unwrap();
     assert_eq!(held, 11);
     assert_eq!(names(&outbox(store).await), inside[..2]);

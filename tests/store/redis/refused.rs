@@ -14,7 +14,7 @@ use super::setup::{Redis, cluster, listener, settings, shared};
 use crate::given::{FIRST, Fresh, apply, delivered, entry, given_events, id, names, outbox, record, settle};
 
 /// What docs and errors tell to grant.
-const RIGHTS: [&str; 11] = [
+pub const RIGHTS: [&str; 11] = [
     "~rx:*",
     "+eval",
     "+evalsha",
@@ -28,10 +28,11 @@ const RIGHTS: [&str; 11] = [
     "+asking",
 ];
 
-async fn given_user(cluster: &Cluster, rights: &[&str]) -> Settings {
+pub async fn given_user(cluster: &Cluster, rights: &[impl AsRef<str>]) -> Settings {
+    let rights: Vec<&str> = rights.iter().map(AsRef::as_ref).collect();
     for node in cluster.nodes() {
         let mut command = cmd("ACL");
-        command.arg("SETUSER").arg("rx").arg("reset").arg("on").arg(">sesame").arg(rights);
+        command.arg("SETUSER").arg("rx").arg("reset").arg("on").arg(">sesame").arg(&rights);
         let () = node.query(&command).await.unwrap();
     }
     Settings { username: Some("rx".into()), password: Some("sesame".into()), ..settings(cluster) }
