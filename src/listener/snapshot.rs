@@ -118,8 +118,9 @@ impl Snapshot {
 /// Why a listener does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The ledger belongs to another deployment.
-    DeploymentChanged { message: String },
+    /// The ledger belongs to another deployment. An answer names the `change`, such as `5f1d0c9a`; how it is given depends on the
+    /// command, so the message says only what is.
+    DeploymentChanged { message: String, change: String },
     /// The store could not be opened or is owned by another.
     Store { category: &'static str, message: String },
 }

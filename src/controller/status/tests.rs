@@ -42,12 +42,14 @@ fn at(second: i64) -> Timestamp {
 fn facts(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
     let now = at(now);
     Facts {
+        listener: &LISTENER,
         generation: Some(3),
         refused: &[],
         suspend: false,
         snapshot,
         starting: false,
         sample: false,
+        reword: true,
         owner: "operator-a",
         now,
     }
@@ -184,7 +186,7 @@ fn each_trouble_has_its_reason_and_its_fix() {
     let evicts = Hold::Store { category: "Evicts", message: "allkeys-lru".into() };
     let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(evicts.clone()), false));
     assert_eq!(says(&held, condition::READY), "False StoreEvicts");
-    let moved = Hold::DeploymentChanged { message: "another".into() };
+    let moved = Hold::DeploymentChanged { message: "another".into(), change: "0a1b".into() };
     assert_eq!(ready(&move |snapshot| snapshot.hold = Some(moved.clone())), "False DeploymentChanged");
     let denied = with(&|snapshot| {
         (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Denied"));
