@@ -219,7 +219,7 @@ fn handle(context: &Arc<Context>, tasks: &mut JoinSet<()>, outcome: Outcome) {
 
 /// An object left the watch: deleted, or its labels have changed. Only the API server's word that there is none, or that
 /// another has its name, removes what is kept.
-async fn gone(context: Arc<Context>, id: ListenerId) {
+pub(super) async fn gone(context: Arc<Context>, id: ListenerId) {
     let api = Api::<PartialObjectMeta<RedisExpiryListener>>::namespaced(context.client.clone(), id.namespace());
     let Some(uid) = context.turns.take(&id).await.uid().map(ToOwned::to_owned) else { return };
     loop {
