@@ -25,6 +25,7 @@ use crate::{
 mod changing;
 mod dead_letters;
 mod fencing;
+mod granted;
 mod guard;
 mod health;
 mod opening;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Fencing, Hold, OnDeploymentChange, Snapshot, Snapshots, changing,
     fencing::{self, Gate},
+    granted::Granted,
     guard::Backoff,
     health::{self, Health},
     opening::Opening,
@@ -44,22 +45,6 @@ pub(super) struct Access {
     pub store: Arc<dyn Store>,
     pub epoch: Epoch,
     pub delivery: Weak<Delivery>,
-}
-
-/// Lets others reach into a listener until it is dropped, however that comes: one whose pipeline has failed has no store to show.
-struct Granted(Arc<watch::Sender<Option<Access>>>);
-
-impl Granted {
-    fn new(grant: Arc<watch::Sender<Option<Access>>>, access: Access) -> Self {
-        grant.send_replace(Some(access));
-        Self(grant)
-    }
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        self.0.send_replace(None);
-    }
 }
 
 /// What a listener is to do, and the Redis that it is about.
