@@ -169,8 +169,9 @@ impl Supervisor {
         // A successor starts when its predecessor has ended: they may share a file.
         if let Some(predecessor) = running.take() {
             predecessor.end(Ending::Within(PATIENCE)).await;
-            // How that one fared says nothing of what is declared now.
-            self.common.snapshots.send_if_modified(|snapshots| snapshots.remove(&plan.listener).is_some());
+            // How that one fared says nothing of what is declared now; but whose the store is has not changed.
+            let fenced = place.gate.is_shut();
+            self.common.snapshots.send_if_modified(|snapshots| snapshot::succeeded(snapshots, &plan.listener, fenced));
         }
         *running = Some(self.common.start(&place, plan, deployment));
         true

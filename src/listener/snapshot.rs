@@ -86,6 +86,17 @@ impl Teller {
     }
 }
 
+/// A pipeline has ended and another begins: what was told of the old one goes, but for the hold of one that may not begin yet.
+/// Says whether that is a change.
+pub(super) fn succeeded(snapshots: &mut Snapshots, listener: &ListenerId, fenced: bool) -> bool {
+    let Some(old) = snapshots.remove(listener) else { return false };
+    if fenced && old.hold.is_some() {
+        let held = Snapshot { hold: old.hold.clone(), started: old.started, ..Snapshot::default() };
+        snapshots.insert(listener.clone(), Arc::new(held));
+    }
+    true
+}
+
 impl Snapshot {
     /// What is worth telling at once, and no more: counts that move with every key are left out.
     pub fn news(&self) -> Self {

@@ -72,12 +72,13 @@ async fn it_holds_until_it_is_told_of_this_very_change_what_to_do() {
     until("holds", || change(&shown()).is_some()).await;
     let there = change(&shown()).unwrap();
     // What is told meanwhile is not frozen.
-    until("it is connected to", || shown().nodes.iter().any(|node| node.subscribed)).await;
+    let fault = || shown().nodes.first().map(|node| node.last_error.is_some());
+    until("it is connected to", || fault() == Some(false)).await;
     b.leave();
-    until("it is not", || shown().nodes.iter().all(|node| !node.subscribed)).await;
+    until("it is not", || fault() == Some(true)).await;
     assert!(!shown().ready && shown().hold.is_some());
     b.come_back();
-    until("it is again", || shown().nodes.iter().any(|node| node.subscribed)).await;
+    until("it is again", || fault() == Some(false)).await;
     assert!(!supervisor.ensure(answered(&b, "0a1b2c3d", false)).await);
     // Whatever that brings about would have been read before this is.
     supervisor.ensure(Plan { suspend: true, ..answered(&b, "0a1b2c3d", false) }).await;
