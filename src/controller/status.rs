@@ -95,7 +95,8 @@ fn condition_of(before: &Status, kind: &str, verdict: &Verdict, facts: &Facts<'_
     let status = verdict.status.as_str();
     let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
     let same = |old: &&Condition| {
-        let (is, was) = ((status, verdict.reason, facts.generation), (&*old.status, &*old.reason, old.observed_generation));
+        let (is, was) =
+            ((status, verdict.reason, facts.generation), (&*old.status, &*old.reason, old.observed_generation));
         is == was && !facts.reword
     };
     let message = old.filter(same).map(|old| old.message.clone());

@@ -7,7 +7,12 @@ use kube::core::Status;
 use tokio::sync::watch;
 
 use super::{
-    super::{Settings, fake::Api as Server, membership::Roster},
+    super::{
+        Settings,
+        fake::{Api as Server, Asked},
+        membership::Roster,
+        watches::gone,
+    },
     *,
 };
 use crate::{
@@ -73,16 +78,24 @@ impl Bed {
         tokio::spawn(reconcile(Arc::new(object), Arc::clone(&self.context)))
     }
 
-    /// The body of the next status that is written, and what answers it.
-    async fn written(&mut self) -> super::super::fake::Asked {
+    /// The next status that is written; it waits for its answer.
+    async fn written(&mut self) -> Asked {
         loop {
             let asked = self.server.next().await;
             if asked.what == "PATCH /apis/redisexpiry.io/v1alpha1/namespaces/shop/redisexpirylisteners/orders/status" {
                 return asked;
             }
             assert!(asked.what.contains("/events"), "{}", asked.what);
-            asked.answer(201, asked_event());
+            asked.answer(201, event());
         }
+    }
+
+    /// Takes the next status, of which the object has this version then; its body.
+    async fn takes(&mut self, version: &str) -> serde_json::Value {
+        let asked = self.written().await;
+        let body = asked.body.clone();
+        asked.answer(200, taken(&body, version));
+        body
     }
 
     /// Answers events until the reconciliation is over.
@@ -93,14 +106,14 @@ impl Bed {
                 done = &mut task => return done.unwrap().unwrap(),
                 asked = self.server.next() => {
                     assert!(asked.what.contains("/events"), "{}", asked.what);
-                    asked.answer(201, asked_event());
+                    asked.answer(201, event());
                 }
             }
         }
     }
 }
 
-fn asked_event() -> serde_json::Value {
+fn event() -> serde_json::Value {
     json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "x"}, "eventTime": null})
 }
 
@@ -131,15 +144,13 @@ fn plain(uid: &str, version: &str) -> Guarded {
 
 /// What the API server makes of a status: the object with another version.
 fn taken(body: &serde_json::Value, version: &str) -> serde_json::Value {
-    let mut made = serde_json::to_value(json!({})).unwrap();
-    made["apiVersion"] = API_VERSION.into();
-    made["kind"] = KIND.into();
-    made["metadata"] = json!({"name": "orders", "namespace": "shop", "uid": "one", "resourceVersion": version});
-    made["spec"] = json!({
-        "redis": {"addresses": ["127.0.0.1:9"]}, "keyPattern": "k*", "webhook": {"url": "http://127.0.0.1:9/"},
-    });
-    made["status"] = body["status"].clone();
-    made
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": "orders", "namespace": "shop", "uid": "one", "resourceVersion": version},
+        "spec": {"redis": {"addresses": ["127.0.0.1:9"]}, "keyPattern": "k*", "webhook": {"url": "http://127.0.0.1:9/"}},
+        "status": body["status"],
+    })
 }
 
 fn conflict() -> serde_json::Value {
@@ -150,24 +161,19 @@ fn conflict() -> serde_json::Value {
 async fn a_status_is_written_of_the_version_that_was_seen_and_the_next_of_the_version_that_this_made() {
     let mut bed = Bed::start().await;
     let first = bed.reconciling(plain("one", "10"));
-    let asked = bed.written().await;
-    assert_eq!(asked.body["metadata"]["resourceVersion"], "10");
-    let answer = taken(&asked.body, "11");
-    asked.answer(200, answer);
+    let body = bed.takes("11").await;
+    assert_eq!(body["metadata"]["resourceVersion"], "10");
     assert_eq!(bed.over(first).await, Action::requeue(STARTING));
     // The watch has not brought that yet; another generation is something to say.
     let second = bed.reconciling(object("one", "10", json!(null), json!({"/metadata/generation": 2})));
-    let asked = bed.written().await;
-    assert_eq!(asked.body["metadata"]["resourceVersion"], "11");
-    let answer = taken(&asked.body, "12");
-    asked.answer(200, answer);
+    let body = bed.takes("12").await;
+    assert_eq!(body["metadata"]["resourceVersion"], "11");
     bed.over(second).await;
     // And now it has brought something that came after.
-    let third = bed.reconciling(object("one", "14", json!({"owner": "operator-a"}), json!({"/metadata/generation": 3})));
-    let asked = bed.written().await;
-    assert_eq!(asked.body["metadata"]["resourceVersion"], "14");
-    let answer = taken(&asked.body, "15");
-    asked.answer(200, answer);
+    let third =
+        bed.reconciling(object("one", "14", json!({"owner": "operator-a"}), json!({"/metadata/generation": 3})));
+    let body = bed.takes("15").await;
+    assert_eq!(body["metadata"]["resourceVersion"], "14");
     bed.over(third).await;
 }
 
@@ -179,17 +185,13 @@ async fn a_status_that_comes_late_is_not_written_and_what_another_wrote_is_judge
     assert_eq!(bed.over(first).await, Action::requeue(AGAIN.0));
     // What the other says is told over, though it was not we who had said anything else.
     let second = bed.reconciling(object("one", "11", json!({"owner": "operator-b"}), json!({})));
-    let asked = bed.written().await;
-    assert_eq!((&asked.body["metadata"]["resourceVersion"], &asked.body["status"]["owner"]), (&json!("11"), &json!("operator-a")));
-    let answer = taken(&asked.body, "12");
-    asked.answer(200, answer);
+    let body = bed.takes("12").await;
+    assert_eq!((&body["metadata"]["resourceVersion"], &body["status"]["owner"]), (&json!("11"), &json!("operator-a")));
     bed.over(second).await;
     // Nothing is new; but somebody has overwritten it, and it is written again.
     let third = bed.reconciling(object("one", "13", json!({"owner": "operator-b"}), json!({})));
-    let asked = bed.written().await;
-    assert_eq!((&asked.body["metadata"]["resourceVersion"], &asked.body["status"]["owner"]), (&json!("13"), &json!("operator-a")));
-    let answer = taken(&asked.body, "14");
-    asked.answer(200, answer);
+    let body = bed.takes("14").await;
+    assert_eq!((&body["metadata"]["resourceVersion"], &body["status"]["owner"]), (&json!("13"), &json!("operator-a")));
     bed.over(third).await;
 }
 
@@ -202,9 +204,7 @@ async fn one_whose_membership_is_old_runs_its_listener_and_writes_no_status() {
     assert_eq!((bed.server.waiting(), bed.made.load(Ordering::SeqCst)), (None, 1));
     bed.roster.send_replace(of("operator-a", Duration::ZERO));
     let again = bed.reconciling(plain("one", "10"));
-    let asked = bed.written().await;
-    let answer = taken(&asked.body, "11");
-    asked.answer(200, answer);
+    bed.takes("11").await;
     bed.over(again).await;
 }
 
@@ -228,30 +228,29 @@ async fn a_listener_that_becomes_anothers_while_its_secrets_are_read_is_not_begu
 async fn the_news_that_one_is_gone_ends_no_other_that_has_its_name_by_now() {
     let mut bed = Bed::start().await;
     let first = bed.reconciling(plain("one", "10"));
-    let asked = bed.written().await;
-    let answer = taken(&asked.body, "11");
-    asked.answer(200, answer);
+    bed.takes("11").await;
     bed.over(first).await;
-    let gone = tokio::spawn(super::super::watches::gone(Arc::clone(&bed.context), id()));
+    let going = tokio::spawn(gone(Arc::clone(&bed.context), id()));
     let late = bed.server.next().await;
     assert_eq!(late.what, "GET /apis/redisexpiry.io/v1alpha1/namespaces/shop/redisexpirylisteners/orders");
     // Before the answer is heard, another has been created and reconciled: the old one has ended, the new one runs.
     let second = bed.reconciling(plain("two", "20"));
-    let asked = bed.written().await;
-    let answer = taken(&asked.body, "21");
-    asked.answer(200, answer);
+    bed.takes("21").await;
     bed.over(second).await;
     assert_eq!(bed.made.load(Ordering::SeqCst), 2, "the old one's memory is not the new one's");
     late.answer(404, serde_json::to_value(Status::failure("not found", "NotFound").with_code(404)).unwrap());
-    gone.await.unwrap();
+    going.await.unwrap();
     assert_eq!(bed.context.turns.take(&id()).await.uid(), Some("two"));
     // Heard of once more, that one is the one that is gone.
-    let gone = tokio::spawn(super::super::watches::gone(Arc::clone(&bed.context), id()));
+    let going = tokio::spawn(gone(Arc::clone(&bed.context), id()));
     let asked = bed.server.next().await;
-    asked.answer(200, json!({
-        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-        "metadata": {"name": "orders", "namespace": "shop", "uid": "three"},
-    }));
-    gone.await.unwrap();
+    asked.answer(
+        200,
+        json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {"name": "orders", "namespace": "shop", "uid": "three"},
+        }),
+    );
+    going.await.unwrap();
     assert!(bed.context.turns.take(&id()).await.is_none(), "another has its name");
 }

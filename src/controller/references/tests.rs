@@ -11,9 +11,8 @@ fn a_value_that_is_not_there_is_said_with_the_fix() {
         ]
         .into(),
     );
-    let read = |kind, name: &str, key: &str| {
-        values.read(kind, "shop", &KeyRef { name: name.to_owned(), key: key.to_owned() })
-    };
+    let read =
+        |kind, name: &str, key: &str| values.read(kind, "shop", &KeyRef { name: name.to_owned(), key: key.to_owned() });
     assert_eq!(read(RefKind::Secret, "there", "user"), Ok(b"a".to_vec()));
     let missing = read(RefKind::Secret, "there", "password").unwrap_err();
     assert_eq!(missing.reason, reason::SECRET_KEY_MISSING);

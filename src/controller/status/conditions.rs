@@ -52,9 +52,12 @@ const FAILING_FROM: u64 = 3;
 pub(super) fn all(facts: &Facts<'_>) -> Vec<(&'static str, Verdict)> {
     let accepted = accepted(facts.refused);
     let (connected, notifications, delivering, durable) = match facts.snapshot {
-        Some(snapshot) => {
-            (connected(snapshot, facts.listener), notifications(snapshot), delivering(snapshot, facts.suspend), durable(snapshot))
-        }
+        Some(snapshot) => (
+            connected(snapshot, facts.listener),
+            notifications(snapshot),
+            delivering(snapshot, facts.suspend),
+            durable(snapshot),
+        ),
         None if facts.refused.is_empty() => {
             let starts = || pending("The listener starts.");
             (starts(), starts(), starts(), starts())
