@@ -1,5 +1,7 @@
 //! An API server that answers what the test wants, when it wants it.
 
+use std::time::Duration;
+
 use kube::{Client, Config};
 use serde_json::Value;
 use tokio::{
@@ -7,6 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     task::JoinSet,
+    time::timeout,
 };
 
 pub struct Api {
@@ -48,7 +51,8 @@ impl Api {
 
     /// The next request.
     pub async fn next(&mut self) -> Asked {
-        self.asked.recv().await.unwrap()
+        let asked = timeout(Duration::from_secs(10), self.asked.recv()).await;
+        asked.expect("something is asked").unwrap()
     }
 
     /// A request that nobody has looked at.

@@ -36,6 +36,7 @@ mod tests {
         assert_eq!(there, change(&["b", "a"], &["c"]));
         assert_ne!(there, change(&["c"], &["a", "b"]), "back");
         assert_ne!(there, change(&["a"], &["b", "c"]));
+        assert_ne!(there, change(&["a", "b"], &["d"]), "to another");
         let held = Hold::DeploymentChanged { message: "another".into(), change: there.clone() };
         let answer = |change: &str, keep| Some(Answer { change: change.into(), keep });
         assert_eq!(answered(Some(&held), answer(&there, true).as_ref()), Some(true));
