@@ -23,6 +23,7 @@ mod conditions;
 use conditions::Verdict;
 
 /// What a status is made of.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Facts<'a> {
     pub listener: &'a ListenerId,
     /// Of the spec that `refused` and `suspend` are about.

@@ -76,7 +76,7 @@ pub fn of_node(node: impl fmt::Display, message: &str) -> String {
     let node = node.to_string();
     let part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
     let named = message.match_indices(&node).any(|(at, _)| {
-        let (before, after) = (message[..at].as_bytes().last(), message.as_bytes().get(at + node.len()));
+        let (before, after) = (message.as_bytes()[..at].last(), message.as_bytes().get(at + node.len()));
         !part(before) && !after.is_some_and(u8::is_ascii_digit)
     });
     if named { message.to_owned() } else { format!("{node}: {message}") }

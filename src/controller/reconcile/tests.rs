@@ -117,7 +117,7 @@ fn event() -> serde_json::Value {
     json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "x"}, "eventTime": null})
 }
 
-fn object(uid: &str, version: &str, status: serde_json::Value, more: serde_json::Value) -> Guarded {
+fn object(uid: &str, version: &str, status: &serde_json::Value, more: &serde_json::Value) -> Guarded {
     let mut object = json!({
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -139,7 +139,7 @@ fn object(uid: &str, version: &str, status: serde_json::Value, more: serde_json:
 }
 
 fn plain(uid: &str, version: &str) -> Guarded {
-    object(uid, version, json!(null), json!({}))
+    object(uid, version, &json!(null), &json!({}))
 }
 
 /// What the API server makes of a status: the object with another version.
@@ -165,13 +165,13 @@ async fn a_status_is_written_of_the_version_that_was_seen_and_the_next_of_the_ve
     assert_eq!(body["metadata"]["resourceVersion"], "10");
     assert_eq!(bed.over(first).await, Action::requeue(STARTING));
     // The watch has not brought that yet; another generation is something to say.
-    let second = bed.reconciling(object("one", "10", json!(null), json!({"/metadata/generation": 2})));
+    let second = bed.reconciling(object("one", "10", &json!(null), &json!({"/metadata/generation": 2})));
     let body = bed.takes("12").await;
     assert_eq!(body["metadata"]["resourceVersion"], "11");
     bed.over(second).await;
     // And now it has brought something that came after.
     let third =
-        bed.reconciling(object("one", "14", json!({"owner": "operator-a"}), json!({"/metadata/generation": 3})));
+        bed.reconciling(object("one", "14", &json!({"owner": "operator-a"}), &json!({"/metadata/generation": 3})));
     let body = bed.takes("15").await;
     assert_eq!(body["metadata"]["resourceVersion"], "14");
     bed.over(third).await;
@@ -184,12 +184,12 @@ async fn a_status_that_comes_late_is_not_written_and_what_another_wrote_is_judge
     bed.written().await.answer(409, conflict());
     assert_eq!(bed.over(first).await, Action::requeue(AGAIN.0));
     // What the other says is told over, though it was not we who had said anything else.
-    let second = bed.reconciling(object("one", "11", json!({"owner": "operator-b"}), json!({})));
+    let second = bed.reconciling(object("one", "11", &json!({"owner": "operator-b"}), &json!({})));
     let body = bed.takes("12").await;
     assert_eq!((&body["metadata"]["resourceVersion"], &body["status"]["owner"]), (&json!("11"), &json!("operator-a")));
     bed.over(second).await;
     // Nothing is new; but somebody has overwritten it, and it is written again.
-    let third = bed.reconciling(object("one", "13", json!({"owner": "operator-b"}), json!({})));
+    let third = bed.reconciling(object("one", "13", &json!({"owner": "operator-b"}), &json!({})));
     let body = bed.takes("14").await;
     assert_eq!((&body["metadata"]["resourceVersion"], &body["status"]["owner"]), (&json!("13"), &json!("operator-a")));
     bed.over(third).await;
@@ -214,7 +214,7 @@ async fn a_listener_that_becomes_anothers_while_its_secrets_are_read_is_not_begu
     let named = json!({"/spec/redis": {
         "addresses": ["127.0.0.1:9"], "passwordSecretRef": {"name": "auth", "key": "password"},
     }});
-    let task = bed.reconciling(object("one", "10", json!(null), named));
+    let task = bed.reconciling(object("one", "10", &json!(null), &named));
     let asked = bed.server.next().await;
     assert_eq!(asked.what, "GET /api/v1/namespaces/shop/secrets/auth");
     bed.roster.send_replace(of("operator-b", Duration::ZERO));
