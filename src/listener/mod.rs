@@ -123,6 +123,15 @@ impl Supervisor {
         Self::build(Dialler::everything(), on_deployment_change, fencing, make_memory)
     }
 
+    /// Counts the listeners that it is made to run: for tests of what is not.
+    #[cfg(test)]
+    pub fn counting(made: Arc<std::sync::atomic::AtomicU32>) -> Self {
+        Self::with_memory(OnDeploymentChange::Hold, Fencing::Permit, move || {
+            made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Arc::new(MemoryStore::new())
+        })
+    }
+
     fn build(
         dialler: Dialler,
         on_deployment_change: OnDeploymentChange,

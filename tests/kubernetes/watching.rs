@@ -39,9 +39,9 @@ async fn where_secrets_may_not_be_watched_listeners_are_seen_at_once() {
     let account = account(&space).await;
     let roles = space.kubectl(&["get", "roles", "-o", "name"]).await.ok();
     for role in roles.lines() {
-        let rules = space.kubectl(&["get", role, "-o", "json"]).await.ok();
-        let rules: serde_json::Value = serde_json::from_str(&rules).unwrap();
-        let kept: Vec<_> = rules["rules"]
+        let read = space.kubectl(&["get", role, "-o", "json"]).await.ok();
+        let read: serde_json::Value = serde_json::from_str(&read).unwrap();
+        let kept: Vec<_> = read["rules"]
             .as_array()
             .unwrap()
             .iter()

@@ -15,11 +15,7 @@ use super::{
     },
     *,
 };
-use crate::{
-    listener::{Fencing, OnDeploymentChange, Supervisor},
-    meters::Operator,
-    store::memory::MemoryStore,
-};
+use crate::{listener::Supervisor, meters::Operator};
 
 #[test]
 fn the_backoff_doubles_to_a_minute() {
@@ -56,11 +52,7 @@ impl Bed {
         let server = Server::start().await;
         let (roster, read) = watch::channel(of("operator-a", Duration::ZERO));
         let made = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&made);
-        let supervisor = Supervisor::with_memory(OnDeploymentChange::Hold, Fencing::Permit, move || {
-            counted.fetch_add(1, Ordering::SeqCst);
-            Arc::new(MemoryStore::new())
-        });
+        let supervisor = Supervisor::counting(Arc::clone(&made));
         let settings = Settings {
             me: "operator-a".into(),
             lease_expiry: Duration::from_secs(6),
