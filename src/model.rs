@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 mod fault;
 mod slot;
 
-pub use fault::{Failure, Fault, FaultCategory, NotificationFault};
+pub use fault::{Failure, Fault, FaultCategory, NotificationFault, of_node};
 pub use slot::{SLOTS, Slot, SlotSet, slot_of};
 
 /// A Redis key: any bytes, cheap to clone.

@@ -36,6 +36,18 @@ pub struct Plan {
     pub webhook: WebhookPlan,
     pub delivery: DeliveryPlan,
     pub store: StorePlan,
+    /// What the user has said of a change of the deployment.
+    pub answer: Option<Answer>,
+}
+
+/// What is to become of a ledger that belongs to another deployment (DESIGN rule 14). It is about one change and no other, so
+/// that an answer that is still there does nothing when the deployment changes again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The change, by the name that the listener gives it while it holds: lower-case hexadecimal digits.
+    pub change: String,
+    /// Its entries are about keys of the new deployment too; else they are dropped.
+    pub keep: bool,
 }
 
 /// Which Redis, and how. Listeners with equal ones share a deployment.

@@ -44,5 +44,8 @@ pub use webhook::{
 
 /// The only `apiVersion`.
 pub const API_VERSION: &str = "redisexpiry.io/v1alpha1";
+/// The annotation that says what is to become of a ledger whose deployment was changed: `Discard:CHANGE` or `Keep:CHANGE`, with
+/// the change's name as the condition `Connected` says it.
+pub const DEPLOYMENT_CHANGED: &str = "redisexpiry.io/deployment-changed";
 /// The only `kind`.
 pub const KIND: &str = "RedisExpiryListener";

@@ -8,6 +8,7 @@ use std::{fmt, path::Path, time::Duration as StdDuration};
 use super::{Inferred, KeyRef, RedisExpiryListener, RefKind, Secrets, StoreType, reason};
 use crate::plan::{self, Glob, IdTemplate, Plan, RedisPlan, StorePlan};
 
+mod answer;
 mod connection;
 mod delivery;
 mod headers;
@@ -58,6 +59,7 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
     let mut check = Check { problems: Vec::new(), around, namespace: "" };
     check.namespace = listener.metadata.namespace.as_deref().unwrap_or("default");
     names::metadata(&mut check, &listener.metadata);
+    let answer = answer::answer(&mut check, &listener.metadata);
     let spec = &listener.spec;
     unenforced::refuse(&mut check, spec);
     let redis = connection::redis(&mut check, &spec.redis);
@@ -90,6 +92,7 @@ pub fn resolve(listener: &RedisExpiryListener, around: Surroundings<'_>) -> Resu
             webhook,
             delivery,
             store,
+            answer,
         }),
         _ => Err(check.problems),
     }

@@ -36,6 +36,9 @@ pub struct Arguments {
     /// What this replica is called among the others. Default: the host name.
     #[arg(long, env, value_name = "NAME")]
     pod_name: Option<String>,
+    /// The uid of that pod: its Lease is removed with it, however it ends. Default: there is no such pod.
+    #[arg(long, env, value_name = "UID")]
+    pod_uid: Option<String>,
     /// Where the replicas' Leases lie. Default: the namespace of the pod, or of the kubeconfig's context.
     #[arg(long, env, value_name = "NAMESPACE")]
     pod_namespace: Option<String>,
@@ -64,6 +67,8 @@ pub struct Arguments {
 
 /// A task that has not come round for so long is dead.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// What the API server has been silent for so long over is dead.
+const DEAD: Duration = Duration::from_secs(30);
 /// Attempts under way have so long before the others are told to take over.
 const HAND_OVER: Duration = Duration::from_secs(1);
 const NOT_SYNCED: &str =
@@ -87,7 +92,12 @@ pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let serving = CancellationToken::new();
 
     let renewing = probes.heart("the Lease is renewed, or tried to be", HEARTBEAT);
-    let member = membership::Settings { me: me.clone(), renew: arguments.lease_renew, expiry: arguments.lease_expiry };
+    let member = membership::Settings {
+        me: me.clone(),
+        pod_uid: arguments.pod_uid.clone().filter(|uid| !uid.is_empty()),
+        renew: arguments.lease_renew,
+        expiry: arguments.lease_expiry,
+    };
     let (synced, is_synced) = watch::channel(false);
     let beat = move || renewing.beat();
     let mut membership = Membership::start(client.clone(), &namespace, member, is_synced.clone(), beat);
@@ -154,6 +164,7 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
     }
     Ok(Settings {
         me,
+        lease_expiry: expiry,
         replicas: arguments.replicas,
         state_dir: arguments.state_dir.clone(),
         namespaces: arguments.watch_namespace.iter().filter(|name| !name.is_empty()).cloned().collect(),
@@ -169,6 +180,8 @@ async fn connect(arguments: &Arguments) -> anyhow::Result<(Client, String)> {
         .context("finding the API server: there is neither a pod's ServiceAccount nor a kubeconfig")?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // A connection that is dead though nobody has closed it; the watches are ended before (see `controller::watching`).
+    config.read_timeout = Some(DEAD);
     let namespace = arguments.pod_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     Ok((Client::try_from(config).context("making a client of the API server")?, namespace))
 }

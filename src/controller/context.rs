@@ -1,11 +1,6 @@
 //! What all reconciliations share, and what is remembered of each listener between two of them.
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kube::{
     Client,
@@ -13,7 +8,13 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::{REPORTER, membership::Roster, references::References, status::Shown};
+use super::{
+    REPORTER,
+    membership::{self, Member, Roster},
+    references::References,
+    status::Shown,
+    turns::Turns,
+};
 use crate::{api::RedisExpiryListenerStatus, listener::Supervisor, meters::Operator, model::ListenerId, plan::Plan};
 
 /// What the operator was told about itself.
@@ -21,6 +22,8 @@ use crate::{api::RedisExpiryListenerStatus, listener::Supervisor, meters::Operat
 pub struct Settings {
     /// This replica.
     pub me: String,
+    /// A replica that the others have not seen for so long is dead to them.
+    pub lease_expiry: Duration,
     /// How many replicas are meant to run: above one, a store of one process is refused.
     pub replicas: u32,
     /// Where `Local` stores lie.
@@ -39,7 +42,7 @@ pub struct Context {
     pub references: References,
     pub recorder: Recorder,
     pub meters: Arc<Operator>,
-    remembered: Mutex<HashMap<ListenerId, Remembered>>,
+    pub turns: Turns,
 }
 
 /// One listener that is ours.
@@ -50,10 +53,13 @@ pub struct Remembered {
     pub plan: Option<Plan>,
     /// When that was begun.
     pub started: Option<Instant>,
-    /// What was written last.
+    /// What was written last, and the `resourceVersion` that the object has had since.
     pub status: Option<RedisExpiryListenerStatus>,
+    pub version: Option<String>,
     /// When the counts were taken last.
     pub sampled: Option<Instant>,
+    /// When a message was last written in other words.
+    pub worded: Option<Instant>,
     pub shown: Shown,
     /// Gaps that were told of.
     pub gaps: u64,
@@ -63,7 +69,7 @@ pub struct Remembered {
 
 /// A listener that was started so long ago is expected to be up.
 pub const STARTING: Duration = Duration::from_secs(15);
-/// Counts are taken anew so often at most.
+/// Counts are taken anew, and what has not changed is said in other words, so often at most.
 pub const SAMPLE: Duration = Duration::from_secs(30);
 
 impl Context {
@@ -78,30 +84,23 @@ impl Context {
         let reporter = Reporter { controller: REPORTER.into(), instance: Some(settings.me.clone()) };
         let recorder = Recorder::new(client.clone(), reporter);
         let references = References::new(client.clone());
-        Self { settings, client, supervisor, roster, references, recorder, meters, remembered: Mutex::default() }
+        Self { settings, client, supervisor, roster, references, recorder, meters, turns: Turns::default() }
     }
 
-    /// Takes what is remembered of a listener; it is to be put back. There is one reconciliation of it at a time.
-    pub fn take(&self, id: &ListenerId) -> Option<Remembered> {
-        self.remembered().remove(id)
-    }
-    pub fn put(&self, id: ListenerId, remembered: Remembered) {
-        self.remembered().insert(id, remembered);
-    }
-    /// The object that a listener of ours is.
-    pub fn uid(&self, id: &ListenerId) -> Option<String> {
-        self.remembered().get(id)?.uid.clone()
-    }
-    /// Counts one more failure; how many there are in a row.
-    pub fn failed(&self, id: &ListenerId) -> u32 {
-        let mut remembered = self.remembered();
-        let Some(of) = remembered.get_mut(id) else { return 1 };
-        of.failures += 1;
-        of.failures
+    /// Who is to run the listener, by the newest reading of the membership; `None` before the first.
+    pub fn owner(&self, id: &ListenerId) -> Option<Member> {
+        membership::owner(id.as_str(), &self.roster.borrow().members).cloned()
     }
 
-    fn remembered(&self) -> MutexGuard<'_, HashMap<ListenerId, Remembered>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn owns(&self, id: &ListenerId) -> bool {
+        self.owner(id).as_ref() == Some(&self.settings.me)
+    }
+
+    /// Whether that reading is so new that nobody else may have been given the listener since.
+    pub fn owns_surely(&self, id: &ListenerId, now: Instant) -> bool {
+        let read_at = self.roster.borrow().read_at;
+        let fresh = read_at.is_some_and(|at| now.saturating_duration_since(at) < self.settings.lease_expiry);
+        fresh && self.owns(id)
     }
 }
 
@@ -111,5 +110,8 @@ impl Remembered {
     }
     pub fn may_sample(&self, now: Instant) -> bool {
         self.sampled.is_none_or(|sampled| now.duration_since(sampled) >= SAMPLE)
+    }
+    pub fn may_reword(&self, now: Instant) -> bool {
+        self.worded.is_none_or(|worded| now.duration_since(worded) >= SAMPLE)
     }
 }

@@ -15,9 +15,10 @@ use tokio::time::{Instant, timeout};
 use super::{
     Context, FIELD_MANAGER,
     context::{Remembered, SAMPLE, STARTING},
-    events, membership,
+    events,
     references::ReferenceError,
     status::{self, Facts},
+    turns::Turn,
     validate::validate,
 };
 use crate::{
@@ -47,37 +48,49 @@ const HAND_OVER: Removal = Removal::HandOver { patience: Duration::from_secs(1) 
 /// After a failure; doubled with each in a row.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How a reconciliation went.
+enum Done {
+    /// The status says what is.
+    Told,
+    /// The status is not ours to write, as far as we know, or the object is another than we saw: to be looked at again.
+    Again,
+    /// The listener has become another replica's.
+    Lost,
+}
+
 /// Makes what an object says so.
 pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let id = listener_of(&*object);
+    let mut turn = context.turns.take(&id).await;
     if object.meta().deletion_timestamp.is_some() {
         // It stays visible while others' finalizers run.
-        removed(&context, &id).await;
+        removed(&context, &id, &mut turn).await;
         return Ok(Action::await_change());
     }
-    let roster = context.roster.borrow().clone();
-    let Some(owner) = membership::owner(id.as_str(), &roster.members) else {
-        // Nobody is known yet: the roster's first change comes round here.
-        return Ok(Action::await_change());
-    };
-    if *owner != context.settings.me {
-        let_go(&context, &id, HAND_OVER, &format!("Hands the listener over to {owner}.")).await;
+    // Nobody is known yet: the roster's first change comes round here.
+    let Some(owner) = context.owner(&id) else { return Ok(Action::await_change()) };
+    if owner != context.settings.me {
+        handed_over(&context, &id, &mut turn).await;
         return Ok(Action::await_change());
     }
-    let mut mine = context.take(&id).unwrap_or_default();
-    if mine.uid.is_some() && mine.uid != object.uid() {
-        // Deleted and made anew under the same name, faster than we were told.
-        context.supervisor.remove(&id, Removal::Deleted).await;
-        mine = Remembered::default();
+    if turn.uid().is_some() && turn.uid() != object.uid().as_deref() {
+        removed(&context, &id, &mut turn).await;
     }
+    let mine = turn.get_or_insert_default();
     mine.uid = object.uid();
-    let done = own(&object, &context, &id, &mut mine).await;
+    let done = own(&object, &context, &id, mine).await;
     if done.is_ok() {
         mine.failures = 0;
     }
     let starting = mine.is_starting(Instant::now());
-    context.put(id, mine);
-    done.map(|()| Action::requeue(if starting { STARTING } else { SAMPLE }))
+    Ok(match done? {
+        Done::Told => Action::requeue(if starting { STARTING } else { SAMPLE }),
+        Done::Again => Action::requeue(AGAIN.0),
+        Done::Lost => {
+            handed_over(&context, &id, &mut turn).await;
+            Action::await_change()
+        }
+    })
 }
 
 async fn own(
@@ -85,9 +98,13 @@ async fn own(
     context: &Context,
     id: &ListenerId,
     mine: &mut Remembered,
-) -> Result<(), ReconcileError> {
-    let planned = match planned(object, context, id).await {
-        Ok(planned) => planned,
+) -> Result<Done, ReconcileError> {
+    let planned = planned(object, context, id).await;
+    // Reading takes time, in which the listener may have become another's: two would take it from each other.
+    if !context.owns(id) {
+        return Ok(Done::Lost);
+    }
+    let problems = match planned {
         // What is known of it is said all the same; it goes on as it was.
         Err(error) => {
             if mine.plan.is_some() {
@@ -95,13 +112,13 @@ async fn own(
             }
             return Err(error);
         }
-    };
-    let problems = match planned {
-        Err(problems) => problems,
-        Ok(plan) => {
+        Ok(Err(problems)) => problems,
+        Ok(Ok(plan)) => {
             if mine.plan.as_ref() != Some(&plan) {
-                mine.started.get_or_insert_with(Instant::now);
-                context.supervisor.ensure(plan.clone()).await;
+                let now = Instant::now();
+                if context.supervisor.ensure(plan.clone()).await {
+                    mine.started = Some(now);
+                }
                 mine.plan = Some(plan);
             }
             Vec::new()
@@ -137,18 +154,23 @@ async fn report(
     id: &ListenerId,
     mine: &mut Remembered,
     problems: &[Problem],
-) -> Result<(), ReconcileError> {
-    let snapshot = context.supervisor.snapshots().borrow().get(id).cloned();
-    let found = object.0.as_ref().ok().and_then(|listener| listener.status.clone());
-    let before = mine.status.clone().or(found).unwrap_or_default();
+) -> Result<Done, ReconcileError> {
     let now = Instant::now();
+    // A replica that was cut off, or stopped, knows of no successor, and would write over what that one says.
+    if !context.owns_surely(id, now) {
+        return Ok(Done::Again);
+    }
+    let snapshot = context.supervisor.snapshots().borrow().get(id).cloned();
+    let (before, version) = standing(object, mine, &context.settings.me);
     let facts = Facts {
+        listener: id,
         generation: object.meta().generation,
         refused: problems,
         suspend: object.0.as_ref().is_ok_and(|listener| listener.spec.suspend),
         snapshot: snapshot.as_deref(),
         starting: mine.is_starting(now),
         sample: mine.may_sample(now),
+        reword: mine.may_reword(now),
         owner: &context.settings.me,
         now: Timestamp::now(),
     };
@@ -156,37 +178,77 @@ async fn report(
     let gaps = snapshot.as_ref().map_or(0, |snapshot| snapshot.gaps);
     let happened = events::between(&before, &after, gaps.saturating_sub(mine.gaps));
     if after != before {
-        write(context, id, &after).await?;
+        match write(context, id, version, &after).await? {
+            Written::As(version) => mine.version = version,
+            // Another has written, or the spec is another: it comes through the watch, and is judged then.
+            Written::Overtaken => return Ok(Done::Again),
+        }
         if after.delivery != before.delivery || after.tracked != before.tracked {
             mine.sampled = Some(now);
+        }
+        if status::says_otherwise(&before, &after) {
+            mine.worded = Some(now);
         }
     }
     (mine.status, mine.gaps) = (Some(after), gaps);
     events::publish(context, object, happened).await;
-    Ok(())
+    Ok(Done::Told)
 }
 
-async fn write(context: &Context, id: &ListenerId, status: &RedisExpiryListenerStatus) -> Result<(), ReconcileError> {
+/// What the status says, and of which version of the object that is so. The watch may be behind our own last writing; what it
+/// shows from after that is another's.
+fn standing(object: &Guarded, mine: &Remembered, me: &str) -> (RedisExpiryListenerStatus, Option<String>) {
+    let found = object.0.as_ref().ok().and_then(|listener| listener.status.clone());
+    let seen = object.meta().resource_version.clone();
+    let Some(ours) = &mine.status else { return (found.unwrap_or_default(), seen) };
+    let behind = mine.version.as_deref().is_some_and(|version| is_later(version, seen.as_deref().unwrap_or_default()));
+    if behind {
+        return (ours.clone(), mine.version.clone());
+    }
+    let overwritten = object.0.is_ok() && found.as_ref().and_then(|found| found.owner.as_deref()) != Some(me);
+    (if overwritten { found.unwrap_or_default() } else { ours.clone() }, seen)
+}
+
+/// Whether a `resourceVersion` is later than another of the same object: they are numbers (KEP-5504).
+fn is_later(version: &str, than: &str) -> bool {
+    matches!((version.parse::<u128>(), than.parse::<u128>()), (Ok(version), Ok(than)) if version > than)
+}
+
+/// What became of a status.
+enum Written {
+    /// The object has this `resourceVersion` now; `None` where it was deleted a moment ago.
+    As(Option<String>),
+    /// Not written: the object was another.
+    Overtaken,
+}
+
+/// Writes the status of the object that had this version. Late, it is refused: somebody may have followed us meanwhile.
+async fn write(
+    context: &Context,
+    id: &ListenerId,
+    version: Option<String>,
+    status: &RedisExpiryListenerStatus,
+) -> Result<Written, ReconcileError> {
     let api = Api::<Guarded>::namespaced(context.client.clone(), id.namespace());
     let body = json!({
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": { "name": id.name() },
+        "metadata": { "name": id.name(), "resourceVersion": version },
         "status": status,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     match timeout(PATIENCE, api.patch_status(id.name(), &parameters, &Patch::Apply(&body))).await {
-        Ok(Ok(_)) => Ok(()),
-        // Deleted a moment ago.
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        Ok(Ok(written)) => Ok(Written::As(written.resource_version())),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Written::As(None)),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(Written::Overtaken),
         Ok(Err(error)) => Err(ReconcileError::Status(Box::new(error))),
         Err(_) => Err(ReconcileError::Silent),
     }
 }
 
 /// Lets go of a listener, if it is ours.
-pub async fn let_go(context: &Context, id: &ListenerId, how: Removal, why: &str) {
-    if context.take(id).is_none() {
+async fn let_go(context: &Context, id: &ListenerId, turn: &mut Turn<'_>, how: Removal, why: &str) {
+    if turn.take().is_none() {
         return;
     }
     tracing::info!(listener = %id, "{why}");
@@ -195,13 +257,18 @@ pub async fn let_go(context: &Context, id: &ListenerId, how: Removal, why: &str)
 }
 
 /// An object is gone for good.
-pub async fn removed(context: &Context, id: &ListenerId) {
-    let_go(context, id, Removal::Deleted, "The listener was deleted.").await;
+pub async fn removed(context: &Context, id: &ListenerId, turn: &mut Turn<'_>) {
+    let_go(context, id, turn, Removal::Deleted, "The listener was deleted.").await;
 }
 
 /// An object is not watched any more.
-pub async fn unwatched(context: &Context, id: &ListenerId) {
-    let_go(context, id, HAND_OVER, "The listener is not watched any more.").await;
+pub async fn unwatched(context: &Context, id: &ListenerId, turn: &mut Turn<'_>) {
+    let_go(context, id, turn, HAND_OVER, "The listener is not watched any more.").await;
+}
+
+async fn handed_over(context: &Context, id: &ListenerId, turn: &mut Turn<'_>) {
+    let owner = context.owner(id).unwrap_or_default();
+    let_go(context, id, turn, HAND_OVER, &format!("Hands the listener over to {owner}.")).await;
 }
 
 /// The listener that an object is.
@@ -218,7 +285,7 @@ pub fn object_of(listener: &ListenerId) -> ObjectRef<Guarded> {
 #[expect(clippy::needless_pass_by_value, reason = "kube calls it so")]
 pub fn again(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let id = listener_of(&*object);
-    let failures = context.failed(&id);
+    let failures = context.turns.failed(&id);
     if failures == 1 {
         tracing::warn!(listener = %id, %error, "The listener could not be reconciled; it goes on as it was.");
     } else {
@@ -232,12 +299,4 @@ fn backoff(failures: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_backoff_doubles_to_a_minute() {
-        let seconds: Vec<u64> = [1, 2, 3, 6, 7, 8, u32::MAX].map(|failures| backoff(failures).as_secs()).into();
-        assert_eq!(seconds, [1, 2, 4, 32, 60, 60, 60]);
-    }
-}
+mod tests;

@@ -1,8 +1,10 @@
 //! The Secrets and `ConfigMaps` that listeners name: read when they are first needed, and again when the watch of their
 //! metadata says that they have changed.
+//!
+//! What was read is kept only if nothing was heard of the object since the reading began: it may have been read before that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -51,6 +53,55 @@ struct Known {
     /// By kind, namespace and name.
     held: HashMap<Name, Arc<Held>>,
     users: HashMap<Name, BTreeSet<ListenerId>>,
+    /// Those that are being read, and what has been heard of them since the first reading began.
+    reading: HashMap<Name, Reading>,
+}
+
+#[derive(Default)]
+struct Reading {
+    readers: u32,
+    /// How often it was heard of.
+    heard: u64,
+}
+
+/// One reading, from before its question until it is dropped.
+struct Reader<'a> {
+    of: &'a References,
+    name: Name,
+    /// As it was when it began.
+    heard: u64,
+}
+
+impl Reader<'_> {
+    /// Keeps what was read, if it is still so.
+    fn keep(&self, held: Arc<Held>) {
+        let mut known = self.of.known();
+        if known.reading.get(&self.name).is_some_and(|reading| reading.heard == self.heard) {
+            known.held.insert(self.name.clone(), held);
+        }
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let mut known = self.of.known();
+        if let Some(reading) = known.reading.get_mut(&self.name) {
+            reading.readers -= 1;
+            if reading.readers == 0 {
+                known.reading.remove(&self.name);
+            }
+        }
+    }
+}
+
+impl Known {
+    /// What is known of it may be wrong.
+    fn doubt(&mut self, name: &Name) {
+        self.held.remove(name);
+        if let Some(reading) = self.reading.get_mut(name) {
+            reading.heard += 1;
+        }
+    }
 }
 
 impl References {
@@ -62,8 +113,35 @@ impl References {
     pub fn changed(&self, kind: RefKind, namespace: &str, name: &str) -> Vec<ListenerId> {
         let name = (kind, namespace.to_owned(), name.to_owned());
         let mut known = self.known();
-        known.held.remove(&name);
+        known.doubt(&name);
         known.users.get(&name).into_iter().flatten().cloned().collect()
+    }
+
+    /// All were listed: those that are not among them, by namespace and name, are gone. Says who needs them.
+    pub fn listed(
+        &self,
+        kind: RefKind,
+        within: Option<&str>,
+        listed: &HashSet<(String, String)>,
+    ) -> BTreeSet<ListenerId> {
+        let mut known = self.known();
+        let there = |(_, namespace, name): &Name| listed.contains(&(namespace.clone(), name.clone()));
+        let gone: Vec<Name> = known.users.keys().filter(|name| is_within(name, kind, within)).cloned().collect();
+        let mut users = BTreeSet::new();
+        for name in gone.into_iter().filter(|name| !there(name)) {
+            known.doubt(&name);
+            users.extend(known.users.get(&name).into_iter().flatten().cloned());
+        }
+        users
+    }
+
+    /// It is not told what happens to them, as where the operator may not watch: what is needed is read each time.
+    pub fn doubt(&self, kind: RefKind, within: Option<&str>) {
+        let mut known = self.known();
+        let names: Vec<Name> = known.users.keys().filter(|name| is_within(name, kind, within)).cloned().collect();
+        for name in names {
+            known.doubt(&name);
+        }
     }
 
     /// The listener names nothing any more.
@@ -84,13 +162,23 @@ impl References {
             let held = if let Some(held) = there {
                 held
             } else {
+                let reader = self.reader(key);
                 let held = Arc::new(self.get(kind, namespace, &name).await?);
-                self.known().held.insert(key, Arc::clone(&held));
+                reader.keep(Arc::clone(&held));
                 held
             };
             values.insert((kind, name), held);
         }
         Ok(Values(values))
+    }
+
+    fn reader(&self, name: Name) -> Reader<'_> {
+        let mut known = self.known();
+        let reading = known.reading.entry(name.clone()).or_default();
+        reading.readers += 1;
+        let heard = reading.heard;
+        drop(known);
+        Reader { of: self, name, heard }
     }
 
     fn note(&self, listener: &ListenerId, wanted: &[(RefKind, String)]) {
@@ -103,7 +191,7 @@ impl References {
             known.users.entry(name).or_default().insert(listener.clone());
         }
         known.users.retain(|_, users| !users.is_empty());
-        let Known { held, users } = &mut *known;
+        let Known { held, users, .. } = &mut *known;
         held.retain(|name, _| users.contains_key(name));
     }
 
@@ -132,6 +220,11 @@ impl References {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether it is one of those that a watch of this kind, within a namespace or all of them, tells of.
+fn is_within((of, namespace, _): &Name, kind: RefKind, within: Option<&str>) -> bool {
+    *of == kind && within.is_none_or(|within| within == namespace)
 }
 
 fn of_config_map(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
@@ -168,30 +261,4 @@ impl Secrets for Values {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_that_is_not_there_is_said_with_the_fix() {
-        let held = Held::Values([("user".to_owned(), b"a".to_vec())].into());
-        let values = Values(
-            [
-                ((RefKind::Secret, "there".to_owned()), Arc::new(held)),
-                ((RefKind::Secret, "gone".to_owned()), Arc::new(Held::Missing)),
-                ((RefKind::ConfigMap, "shut".to_owned()), Arc::new(Held::Forbidden("no".into()))),
-            ]
-            .into(),
-        );
-        let read = |kind, name: &str, key: &str| {
-            values.read(kind, "shop", &KeyRef { name: name.to_owned(), key: key.to_owned() })
-        };
-        assert_eq!(read(RefKind::Secret, "there", "user"), Ok(b"a".to_vec()));
-        let missing = read(RefKind::Secret, "there", "password").unwrap_err();
-        assert_eq!(missing.reason, reason::SECRET_KEY_MISSING);
-        assert!(missing.why.contains("which has only user"), "{}", missing.why);
-        let gone = read(RefKind::Secret, "gone", "user").unwrap_err();
-        assert_eq!(gone.reason, reason::SECRET_NOT_FOUND);
-        assert!(gone.why.contains("namespace shop; create it"), "{}", gone.why);
-        assert_eq!(read(RefKind::ConfigMap, "shut", "user").unwrap_err().reason, reason::REFERENCE_UNREADABLE);
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! What a listener's status says, from how it fares. Pure: what was said before and the time are arguments.
 //!
 //! A status is written when it differs from the one before, so nothing in it may change by itself: times are whole seconds,
-//! a condition keeps its `lastTransitionTime`, counts are taken anew when [`Facts::sample`] says so or something else changes.
+//! a condition keeps its `lastTransitionTime`, counts are taken anew when [`Facts::sample`] says so or something else changes, and
+//! the words for what has not changed when [`Facts::reword`] does.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::{
         status::{LONGEST_ERROR, LONGEST_MESSAGE, MOST_NODES},
     },
     listener::{NodeSnapshot, Role, Snapshot},
-    model::{Millis, NodeId},
+    model::{ListenerId, Millis, NodeId},
 };
 
 mod conditions;
@@ -22,7 +23,9 @@ mod conditions;
 use conditions::Verdict;
 
 /// What a status is made of.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Facts<'a> {
+    pub listener: &'a ListenerId,
     /// Of the spec that `refused` and `suspend` are about.
     pub generation: Option<i64>,
     /// Why the spec is not carried out; empty where it is.
@@ -34,6 +37,9 @@ pub struct Facts<'a> {
     pub starting: bool,
     /// Whether the counts may be taken anew.
     pub sample: bool,
+    /// Whether what has not changed may be said in other words: a message may hold a number that counts, or name another node
+    /// each time.
+    pub reword: bool,
     /// This replica.
     pub owner: &'a str,
     pub now: Timestamp,
@@ -56,7 +62,7 @@ pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
     };
     match facts.snapshot.filter(|_| !resumes) {
         Some(snapshot) if !snapshot.nodes.is_empty() => {
-            status.nodes = nodes(before, &snapshot.nodes, shown);
+            status.nodes = nodes(before, &snapshot.nodes, facts.reword, shown);
             let (masters, subscribed) = (snapshot.masters, snapshot.subscribed_masters);
             status.masters = i32::try_from(masters).ok();
             status.subscribed_masters = i32::try_from(subscribed).ok();
@@ -89,11 +95,17 @@ fn condition_of(before: &Status, kind: &str, verdict: &Verdict, facts: &Facts<'_
     let old = find(before, kind);
     let status = verdict.status.as_str();
     let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
+    let same = |old: &&Condition| {
+        let (is, was) =
+            ((status, verdict.reason, facts.generation), (&*old.status, &*old.reason, old.observed_generation));
+        is == was && !facts.reword
+    };
+    let message = old.filter(same).map(|old| old.message.clone());
     Condition {
         type_: kind.to_owned(),
         status: status.to_owned(),
         reason: verdict.reason.to_owned(),
-        message: shortened(&verdict.message, LONGEST_MESSAGE),
+        message: message.unwrap_or_else(|| shortened(&verdict.message, LONGEST_MESSAGE)),
         observed_generation: facts.generation,
         last_transition_time: since.unwrap_or_else(|| seconds(facts.now)),
     }
@@ -109,15 +121,15 @@ fn delivery(before: &Status, snapshot: &Snapshot) -> DeliveryStatus {
     }
 }
 
-fn nodes(before: &Status, nodes: &[NodeSnapshot], shown: &mut Shown) -> Vec<NodeStatus> {
+fn nodes(before: &Status, nodes: &[NodeSnapshot], reword: bool, shown: &mut Shown) -> Vec<NodeStatus> {
     shown.0.retain(|id, _| nodes.iter().any(|node| node.id == *id));
-    let mut listed: Vec<NodeStatus> = nodes.iter().map(|node| node_of(before, node, shown)).collect();
+    let mut listed: Vec<NodeStatus> = nodes.iter().map(|node| node_of(before, node, reword, shown)).collect();
     listed.sort_by(|a, b| a.id.cmp(&b.id));
     listed.truncate(MOST_NODES);
     listed
 }
 
-fn node_of(before: &Status, node: &NodeSnapshot, shown: &mut Shown) -> NodeStatus {
+fn node_of(before: &Status, node: &NodeSnapshot, reword: bool, shown: &mut Shown) -> NodeStatus {
     let id = node.id.to_string();
     let old = before.nodes.iter().find(|old| old.id == id);
     let opened = node.since.filter(|_| node.subscribed);
@@ -134,6 +146,8 @@ fn node_of(before: &Status, node: &NodeSnapshot, shown: &mut Shown) -> NodeStatu
         }
         since
     });
+    let error = node.last_error.as_ref().map(|fault| shortened(&fault.message, LONGEST_ERROR));
+    let said = old.filter(|_| !reword).and_then(|old| old.last_error.clone());
     NodeStatus {
         address: Some(node.address.to_string()),
         role: Some(match node.role {
@@ -145,7 +159,7 @@ fn node_of(before: &Status, node: &NodeSnapshot, shown: &mut Shown) -> NodeStatu
         since,
         change_source: node.subscribed.then(|| "KeyspaceEvents".to_owned()),
         notify_keyspace_events: node.notify_keyspace_events.clone(),
-        last_error: node.last_error.as_ref().map(|fault| shortened(&fault.message, LONGEST_ERROR)),
+        last_error: error.map(|error| said.unwrap_or(error)),
         id,
     }
 }
@@ -162,6 +176,17 @@ fn time(at: Millis) -> Option<Time> {
 /// At most `most` characters.
 fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['…']).collect() }
+}
+
+/// Whether anything of it is said in other words.
+pub fn says_otherwise(before: &Status, after: &Status) -> bool {
+    let conditions = |status: &Status| -> Vec<_> {
+        status.conditions.iter().map(|condition| (condition.type_.clone(), condition.message.clone())).collect()
+    };
+    let nodes = |status: &Status| -> Vec<_> {
+        status.nodes.iter().map(|node| (node.id.clone(), node.last_error.clone())).collect()
+    };
+    conditions(before) != conditions(after) || nodes(before) != nodes(after)
 }
 
 /// `None` where there is no such condition.

@@ -7,13 +7,10 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, membership,
+    Context,
     reconcile::{Guarded, object_of},
 };
-use crate::{
-    listener::{Hold, Snapshot, Snapshots},
-    model::ListenerId,
-};
+use crate::{listener::Snapshot, model::ListenerId};
 
 /// A listener's changes are looked at so often at most: status is no place for what changes faster.
 const APART: Duration = Duration::from_millis(500);
@@ -28,17 +25,14 @@ pub struct Outlet {
 /// Tells of changes until `stop`.
 pub async fn run(context: Arc<Context>, outlets: Vec<Outlet>, stop: CancellationToken) {
     let mut snapshots = context.supervisor.snapshots();
-    let mut roster = context.roster.clone();
     // As last looked at, and what of it was news.
     let mut told: BTreeMap<ListenerId, (Arc<Snapshot>, Snapshot)> = BTreeMap::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             changed = snapshots.changed() => if changed.is_err() { return },
-            changed = roster.changed() => if changed.is_err() { return },
         }
         let now = snapshots.borrow_and_update().clone();
-        permit(&context, &now);
         told.retain(|id, _| now.contains_key(id));
         for (id, snapshot) in &now {
             let old = told.get(id);
@@ -59,18 +53,6 @@ pub async fn run(context: Arc<Context>, outlets: Vec<Outlet>, stop: Cancellation
         }
         if stop.run_until_cancelled(sleep(APART)).await.is_none() {
             return;
-        }
-    }
-}
-
-/// A listener whose store another replica took is taken again when a reading of the membership since then names us.
-fn permit(context: &Context, snapshots: &Snapshots) {
-    let roster = context.roster.borrow().clone();
-    let Some(read_at) = roster.read_at else { return };
-    for (id, snapshot) in snapshots {
-        let fenced = matches!(&snapshot.hold, Some(Hold::Store { category: "Fenced", .. }));
-        if fenced && membership::owner(id.as_str(), &roster.members) == Some(&context.settings.me) {
-            context.supervisor.permit(id, read_at);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The watches, and the loop that drains them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures_util::{
-    StreamExt, TryStreamExt,
+    Stream, StreamExt,
     stream::{self, BoxStream},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -11,12 +11,12 @@ use kube::{
     Api, Resource, ResourceExt,
     core::PartialObjectMeta,
     runtime::{
-        WatchStreamExt,
         controller::{self, Action, Controller},
         reflector::{self, ObjectRef},
-        watcher::{self, watcher},
+        watcher::{self, Event},
     },
 };
+use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -27,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context,
     membership::Member,
+    permits,
     reconcile::{Guarded, ReconcileError, again, object_of, reconcile, removed, unwatched},
     triggers::{self, Outlet},
+    watching::{News, touched, watching},
 };
 use crate::{
     api::{RedisExpiryListener, RefKind},
@@ -66,6 +68,7 @@ pub async fn run(context: Arc<Context>, synced: watch::Sender<bool>, beat: impl 
         streams.push(stream);
     }
     tasks.spawn(triggers::run(Arc::clone(&context), outlets, stop.clone()));
+    tasks.spawn(permits::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(async move {
         for mut scope in listings {
             // It fails when the watch has ended: then nothing is synced any more.
@@ -113,27 +116,15 @@ fn scope(
     // kube `Store` to be ready, one alone is woken.
     let (reader, writer) = reflector::store();
     let (tell_synced, synced) = watch::channel(false);
-    let objects = watcher(api::<Guarded>(client.clone(), namespace), config)
-        .reflect(writer)
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone) {
-                tell_synced.send_replace(true);
-            }
-        })
-        .touched_objects();
+    let listeners = watching("listeners", api::<Guarded>(client.clone(), namespace), config);
+    let objects = touched(listeners, writer, tell_synced);
     let at_once = controller::Config::default().concurrency(AT_ONCE);
-    let controller = Controller::for_stream(objects, reader.clone()).with_config(at_once);
-    let secrets = Arc::clone(context);
-    let config_maps = Arc::clone(context);
-    let stream = controller
-        .watches(
-            api::<PartialObjectMeta<Secret>>(client.clone(), namespace),
-            watcher::Config::default(),
-            move |object| users(&secrets, RefKind::Secret, &object),
-        )
-        .watches(api::<PartialObjectMeta<ConfigMap>>(client, namespace), watcher::Config::default(), move |object| {
-            users(&config_maps, RefKind::ConfigMap, &object)
-        })
+    let secrets = api::<PartialObjectMeta<Secret>>(client.clone(), namespace);
+    let config_maps = api::<PartialObjectMeta<ConfigMap>>(client, namespace);
+    let stream = Controller::for_stream(objects.map(Ok), reader.clone())
+        .with_config(at_once)
+        .reconcile_on(users(context, RefKind::Secret, namespace, secrets))
+        .reconcile_on(users(context, RefKind::ConfigMap, namespace, config_maps))
         .reconcile_on(stream::unfold(told, |mut told| async move { Some((told.recv().await?, told)) }))
         .reconcile_all_on(members(context))
         .graceful_shutdown_on(async move { stop.cancelled().await })
@@ -151,11 +142,51 @@ where
     }
 }
 
-/// The listeners that name an object that has changed.
-fn users<K: Resource>(context: &Context, kind: RefKind, object: &K) -> Vec<ObjectRef<Guarded>> {
-    let namespace = object.namespace().unwrap_or_default();
-    let users = context.references.changed(kind, &namespace, &object.name_any());
-    users.iter().map(object_of).collect()
+/// The listeners that name an object of this kind, whenever one that they name has changed.
+fn users<K>(
+    context: &Arc<Context>,
+    kind: RefKind,
+    within: Option<&str>,
+    objects: Api<K>,
+) -> impl Stream<Item = ObjectRef<Guarded>> + Send + use<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let (context, within) = (Arc::clone(context), within.map(ToOwned::to_owned));
+    let what = match kind {
+        RefKind::Secret => "Secrets",
+        RefKind::ConfigMap => "ConfigMaps",
+    };
+    let mut listed = HashSet::new();
+    let named = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+    let concerned = watching(what, objects, watcher::Config::default()).map(move |news| {
+        let references = &context.references;
+        let listeners: Vec<ListenerId> = match news {
+            News::Event(Event::Apply(object) | Event::Delete(object)) => {
+                let (namespace, name) = named(&object);
+                references.changed(kind, &namespace, &name)
+            }
+            News::Event(Event::InitApply(object)) => {
+                let (namespace, name) = named(&object);
+                let users = references.changed(kind, &namespace, &name);
+                listed.insert((namespace, name));
+                users
+            }
+            News::Event(Event::Init) => {
+                listed.clear();
+                Vec::new()
+            }
+            News::Event(Event::InitDone) => {
+                references.listed(kind, within.as_deref(), &std::mem::take(&mut listed)).into_iter().collect()
+            }
+            News::Refused => {
+                references.doubt(kind, within.as_deref());
+                Vec::new()
+            }
+        };
+        stream::iter(listeners.iter().map(object_of).collect::<Vec<_>>())
+    });
+    concerned.flatten()
 }
 
 /// An item whenever other replicas are alive than before.
@@ -181,29 +212,36 @@ fn handle(context: &Arc<Context>, tasks: &mut JoinSet<()>, outcome: Outcome) {
             let id = ListenerId::new(object.namespace.as_deref().unwrap_or("default"), &object.name);
             tasks.spawn(gone(Arc::clone(context), id));
         }
-        Err(error) => tracing::warn!(%error, "Watching failed; it is tried again."),
+        // No watch of ours ends, and none passes on its failures.
+        Err(error) => tracing::error!(%error, "The controller's loop failed."),
     }
 }
 
-/// An object left the watch: deleted, or its labels have changed. Only the API server's word that there is none removes what
-/// is kept.
-async fn gone(context: Arc<Context>, id: ListenerId) {
+/// An object left the watch: deleted, or its labels have changed. Only the API server's word that there is none, or that
+/// another has its name, removes what is kept.
+pub(super) async fn gone(context: Arc<Context>, id: ListenerId) {
     let api = Api::<PartialObjectMeta<RedisExpiryListener>>::namespaced(context.client.clone(), id.namespace());
-    // Made anew meanwhile, it is another object, and its reconciliation knows what to do with the old one.
-    let uid = context.uid(&id);
-    while uid.is_some() && context.uid(&id) == uid {
-        match timeout(PATIENCE, api.get_metadata_opt(id.name())).await {
-            Ok(Ok(None)) => return removed(&context, &id).await,
-            Ok(Ok(Some(object))) => {
+    let Some(uid) = context.turns.take(&id).await.uid().map(ToOwned::to_owned) else { return };
+    loop {
+        let found = timeout(PATIENCE, api.get_metadata_opt(id.name())).await;
+        let mut turn = context.turns.take(&id).await;
+        // Made anew meanwhile, it is another object, and its reconciliation has known what to do with the old one.
+        if turn.uid() != Some(&uid) {
+            return;
+        }
+        match found {
+            Ok(Ok(Some(object))) if object.metadata.uid.as_deref() == Some(&uid) => {
                 let labelled = context.settings.selector.is_some();
                 if labelled && object.metadata.deletion_timestamp.is_none() {
-                    unwatched(&context, &id).await;
+                    unwatched(&context, &id, &mut turn).await;
                 }
                 return;
             }
+            Ok(Ok(_)) => return removed(&context, &id, &mut turn).await,
             Ok(Err(error)) => tracing::debug!(listener = %id, %error, "Whether it was deleted is not known yet."),
             Err(_) => {}
         }
+        drop(turn);
         sleep(AGAIN).await;
     }
 }

@@ -10,12 +10,7 @@ pub struct Identity(BTreeSet<NodeId>);
 
 /// The ledger belongs to another deployment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the ledger belongs to another Redis (its nodes were {}; found {}): point spec.redis.addresses back, or start once with \
-     --on-deployment-change discard to drop the old entries, or keep if this Redis holds the same keys",
-    some(theirs),
-    some(ours)
-)]
+#[error("the ledger belongs to another Redis (its nodes were {}; found {})", some(theirs), some(ours))]
 pub struct IdentityError {
     pub theirs: Identity,
     pub ours: Identity,

@@ -22,8 +22,10 @@ use crate::{
     store::{Store, memory::MemoryStore},
 };
 
+mod changing;
 mod dead_letters;
 mod fencing;
+mod granted;
 mod guard;
 mod health;
 mod opening;
@@ -121,6 +123,15 @@ impl Supervisor {
         Self::build(Dialler::everything(), on_deployment_change, fencing, make_memory)
     }
 
+    /// Counts the listeners that it is made to run: for tests of what is not.
+    #[cfg(test)]
+    pub fn counting(made: Arc<std::sync::atomic::AtomicU32>) -> Self {
+        Self::with_memory(OnDeploymentChange::Hold, Fencing::Permit, move || {
+            made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Arc::new(MemoryStore::new())
+        })
+    }
+
     fn build(
         dialler: Dialler,
         on_deployment_change: OnDeploymentChange,
@@ -152,8 +163,9 @@ impl Supervisor {
     }
 
     /// Makes this listener run with these settings: starts it, changes it in place, or ends and restarts its pipeline.
-    /// Returns when that is done, which takes a moment at most, or [`PATIENCE`] where attempts are under way.
-    pub async fn ensure(&self, plan: Plan) {
+    /// Returns when that is done, which takes a moment at most, or [`PATIENCE`] where attempts are under way; says whether a
+    /// pipeline was begun.
+    pub async fn ensure(&self, plan: Plan) -> bool {
         let place = Arc::clone(lock(&self.places).entry(plan.listener.clone()).or_default());
         let mut running = place.running.lock().await;
         // Held while one ends: what both use is not to be torn down in between.
@@ -161,13 +173,17 @@ impl Supervisor {
         if let Some(running) = running.as_mut().filter(|running| same_pipeline(&running.plan, &plan)) {
             running.plan = plan.clone();
             running.plans.send_replace(Planned { plan, deployment });
-            return;
+            return false;
         }
         // A successor starts when its predecessor has ended: they may share a file.
         if let Some(predecessor) = running.take() {
             predecessor.end(Ending::Within(PATIENCE)).await;
+            // How that one fared says nothing of what is declared now; but whose the store is has not changed.
+            let fenced = place.gate.is_shut();
+            self.common.snapshots.send_if_modified(|snapshots| snapshot::succeeded(snapshots, &plan.listener, fenced));
         }
         *running = Some(self.common.start(&place, plan, deployment));
+        true
     }
 
     /// Ends the listener, if it runs here; returns when it has ended.
@@ -277,11 +293,12 @@ impl From<Removal> for Ending {
     }
 }
 
-/// What differs can be changed while the listener runs: whom to tell, how, and under which names; and who we are to Redis.
+/// What differs can be changed while the listener runs: whom to tell, how, and under which names; who we are to Redis; and what
+/// is to become of a ledger that is another deployment's.
 fn same_pipeline(old: &Plan, new: &Plan) -> bool {
-    let Plan { suspend, redis, id_template, webhook, delivery, .. } = new.clone();
+    let Plan { suspend, redis, id_template, webhook, delivery, answer, .. } = new.clone();
     let redis = RedisPlan { username: redis.username, password: redis.password, ..old.redis.clone() };
-    Plan { suspend, redis, id_template, webhook, delivery, ..old.clone() } == *new
+    Plan { suspend, redis, id_template, webhook, delivery, answer, ..old.clone() } == *new
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,8 +9,9 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Fencing, Hold, OnDeploymentChange, Snapshot, Snapshots,
+    Fencing, Hold, OnDeploymentChange, Snapshot, Snapshots, changing,
     fencing::{self, Gate},
+    granted::Granted,
     guard::Backoff,
     health::{self, Health},
     opening::Opening,
@@ -173,9 +174,10 @@ impl Pipeline {
                 return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
             }
         };
-        self.grant.send_replace(Some(Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) }));
+        let access = Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) };
+        let granted = Granted::new(Arc::clone(&self.grant), access);
         let over = self.serve(&plan, &store, epoch, &delivery, started).await;
-        self.grant.send_replace(None);
+        drop(granted);
         let ending = *self.end.borrow();
         let patience = match ending {
             Ending::Within(patience) => patience,
@@ -232,6 +234,7 @@ impl Pipeline {
         };
         let mut delivering = delivery.snapshot();
         let over = loop {
+            let answered = changing::answered(shown.hold.as_ref(), self.plans.borrow().plan.answer.as_ref());
             tokio::select! {
                 () = ending(&mut self.end) => break Over::Ended,
                 () = gone(&mut delivering) => {
@@ -242,7 +245,8 @@ impl Pipeline {
                     Ok(Ok(())) => break Over::Ended,
                     Ok(Err(Stopped::Foreign(foreign))) => {
                         // What is in the outbox is delivered all the same.
-                        shown.hold = Some(Hold::DeploymentChanged { message: foreign.to_string() });
+                        let change = changing::name(&foreign);
+                        shown.hold = Some(Hold::DeploymentChanged { message: foreign.to_string(), change });
                     }
                     Ok(Err(Stopped::Store(error))) => break Over::Again(refused(&error)),
                     Ok(Err(error @ Stopped::Deployment)) => break Over::Again(failed(&error)),
@@ -255,6 +259,12 @@ impl Pipeline {
                     let works = shown.stats.borrow().ready;
                     successor = other.then(|| Successor::join(planned.deployment, plan.pattern.as_bytes(), works));
                 },
+                Some(keep) = std::future::ready(answered) => {
+                    tracing::warn!(listener = %plan.listener, keep, "The ledger of another deployment is taken over, as told.");
+                    let settings = ledger::Settings { foreign: Some(keep), ..settings.clone() };
+                    ledger = Ledger::start(settings, &deployment, store, delivery, &self.meters);
+                    (shown.stats, shown.hold) = (ledger.stats.clone(), None);
+                }
                 () = heard(successor.as_ref()) => {
                     // What is under way to the webhook, and the store, are none of its concern.
                     ledger.end(plan).await;
@@ -376,15 +386,13 @@ struct Shown {
 
 impl Shown {
     async fn changed(&mut self) {
-        // A sender that is gone changes nothing more; the ledger's end is seen elsewhere.
-        let ended = tokio::select! {
-            changed = self.view.changed() => changed.is_err(),
-            changed = self.stats.changed() => changed.is_err(),
-            changed = self.delivery.changed() => changed.is_err(),
-            changed = self.health.changed() => changed.is_err(),
-        };
-        if ended {
-            std::future::pending::<()>().await;
+        // A sender that is gone changes nothing more, as a ledger's that holds; the others still do. Its end is seen elsewhere.
+        tokio::select! {
+            Ok(()) = self.view.changed() => {}
+            Ok(()) = self.stats.changed() => {}
+            Ok(()) = self.delivery.changed() => {}
+            Ok(()) = self.health.changed() => {}
+            else => std::future::pending::<()>().await,
         }
     }
 

@@ -88,6 +88,17 @@ impl Teller {
     }
 }
 
+/// A pipeline has ended and another begins: what was told of the old one goes, but for the hold of one that may not begin yet.
+/// Says whether that is a change.
+pub(super) fn succeeded(snapshots: &mut Snapshots, listener: &ListenerId, fenced: bool) -> bool {
+    let Some(old) = snapshots.remove(listener) else { return false };
+    if fenced && old.hold.is_some() {
+        let held = Snapshot { hold: old.hold.clone(), started: old.started, ..Snapshot::default() };
+        snapshots.insert(listener.clone(), Arc::new(held));
+    }
+    true
+}
+
 impl Snapshot {
     /// What is worth telling at once, and no more: counts that move with every key are left out.
     pub fn news(&self) -> Self {
@@ -120,8 +131,9 @@ impl Snapshot {
 /// Why a listener does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The ledger belongs to another deployment.
-    DeploymentChanged { message: String },
+    /// The ledger belongs to another deployment. An answer names the `change`, such as `5f1d0c9a`; how it is given depends on the
+    /// command, so the message says only what is.
+    DeploymentChanged { message: String, change: String },
     /// The store could not be opened or is owned by another.
     Store { category: &'static str, message: String },
 }

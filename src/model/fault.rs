@@ -63,6 +63,23 @@ impl Fault {
     pub fn at(self, prefix: impl fmt::Display) -> Self {
         Self { message: format!("{prefix}: {}", self.message).into(), ..self }
     }
+
+    /// The message, for where the node has been named already: without the address that it begins with ([`Fault::at`]).
+    pub fn beside(&self, node: impl fmt::Display) -> &str {
+        let message: &str = &self.message;
+        message.strip_prefix(&format!("{node}: ")).unwrap_or(message)
+    }
+}
+
+/// `node: message`; a message that names the node already stays as it is.
+pub fn of_node(node: impl fmt::Display, message: &str) -> String {
+    let node = node.to_string();
+    let part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    let named = message.match_indices(&node).any(|(at, _)| {
+        let (before, after) = (message.as_bytes()[..at].last(), message.as_bytes().get(at + node.len()));
+        !part(before) && !after.is_some_and(u8::is_ascii_digit)
+    });
+    if named { message.to_owned() } else { format!("{node}: {message}") }
 }
 
 impl fmt::Display for Fault {
@@ -124,5 +141,21 @@ impl Failure {
             Self::EgressRefused => "EgressRefused",
             Self::Other => "Other",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_named_once() {
+        let fault = FaultCategory::Unreachable.fault("Connection refused").at("10.85.0.4:6379");
+        assert_eq!(of_node("10.85.0.4:6379", &fault.message), "10.85.0.4:6379: Connection refused");
+        assert_eq!(of_node("10.85.0.4:6379", "Connection refused"), "10.85.0.4:6379: Connection refused");
+        assert_eq!(of_node("10.0.0.4:6379", "run it on 10.0.0.4:6379"), "run it on 10.0.0.4:6379");
+        assert_eq!(of_node("10.0.0.4:637", "run it on 10.0.0.4:6379"), "10.0.0.4:637: run it on 10.0.0.4:6379");
+        assert_eq!(of_node("0.0.0.4:6379", "run it on 10.0.0.4:6379"), "0.0.0.4:6379: run it on 10.0.0.4:6379");
+        assert_eq!((fault.beside("10.85.0.4:6379"), fault.beside("a:1")), ("Connection refused", &*fault.message));
     }
 }

@@ -135,7 +135,7 @@ fn program() -> Vec<Case> {
         case("admin.port", json!(9090)).argument("--admin-address=0.0.0.0:9090"),
         case("admin.port", json!(9090)).container("/ports/0/containerPort", json!(9090)),
         case("extraArgs", json!(["--log=debug"])).argument("--log=debug"),
-        case("extraEnv", json!([{"name": "A", "value": "1"}])).container("/env/2", json!({"name": "A", "value": "1"})),
+        case("extraEnv", json!([{"name": "A", "value": "1"}])).container("/env/3", json!({"name": "A", "value": "1"})),
     ]
 }
 

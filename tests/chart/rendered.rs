@@ -186,6 +186,7 @@ fn a_rollout_starts_a_replica_before_it_stops_one() {
         container["env"],
         json!([
             {"name": "POD_NAME", "valueFrom": field("metadata.name")},
+            {"name": "POD_UID", "valueFrom": field("metadata.uid")},
             {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
         ])
     );
@@ -241,6 +242,7 @@ fn the_program_takes_the_arguments_that_its_pods_give_it() {
             .args(arguments)
             .env_clear()
             .env("POD_NAME", "operator-0")
+            .env("POD_UID", "0a1b")
             .env("POD_NAMESPACE", NAMESPACE)
             .env("KUBECONFIG", "/nonexistent")
             .output()

@@ -10,12 +10,15 @@
 mod bed;
 mod beds;
 mod controlling;
+mod deployment_changed;
 mod lifecycle;
 #[path = "../support/paths.rs"]
 mod paths;
+mod probing;
 mod replicas;
 mod resource;
 mod rights;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "the fault suite uses all of it")]
 mod support;
+mod watching;

@@ -126,7 +126,7 @@ async fn where_a_lost_mark_may_tell_an_evicted_key_from_a_deleted_one_nothing_is
 async fn a_scan_that_was_under_way_when_the_loss_was_found_does_not_count() {
     let a = Fake::start("a").await;
     a.knows(&[a.row("master", "-", 1, "0-16383")]);
-    a.state().scans = Scans::Hang;
+    a.state().scans = Scans::GoOn;
     let keeping = Keeping::start(plan(&[&a]), With::default()).await;
     until("scanned", || a.times_asked("SCAN 0") == 1).await;
     keeping.store.lose(&[], FOUND);

@@ -47,5 +47,6 @@ pub fn plan(redis: RedisPlan, pattern: &[u8], url: &str) -> Plan {
             deadline: Duration::from_secs(60),
         },
         store: StorePlan::Memory,
+        answer: None,
     }
 }

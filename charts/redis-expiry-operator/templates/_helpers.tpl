@@ -126,7 +126,7 @@ app.kubernetes.io/component: controller
 {{- fail (printf "store.local.persistence.enabled needs replicaCount: 1, found %d: the file of a Local store belongs to one process" (int .Values.replicaCount)) }}
 {{- end }}
 {{- range .Values.extraEnv }}
-{{- if has .name (list "POD_NAME" "POD_NAMESPACE") }}
+{{- if has .name (list "POD_NAME" "POD_UID" "POD_NAMESPACE") }}
 {{- fail (printf "extraEnv: %s is set by the chart" .name) }}
 {{- end }}
 {{- end }}

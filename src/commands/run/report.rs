@@ -67,8 +67,9 @@ impl Report<'_> {
         }
         let line = match &now.hold {
             None => self.line(Hold, "goes on").with("held", false),
-            Some(listener::Hold::DeploymentChanged { message }) => {
-                self.line(Hold, format!("holds: {message}")).with("held", true).with("reason", "DeploymentChanged")
+            Some(listener::Hold::DeploymentChanged { message, .. }) => {
+                let message = format!("holds: {}", changed(message));
+                self.line(Hold, message).with("held", true).with("reason", "DeploymentChanged")
             }
             Some(listener::Hold::Store { category, message }) => {
                 self.line(Hold, format!("holds: {message}")).with("held", true).with("reason", *category)
@@ -192,13 +193,23 @@ impl Report<'_> {
 
 fn why_not_ready(now: &Snapshot) -> Option<String> {
     if let Some(hold) = &now.hold {
-        let (listener::Hold::DeploymentChanged { message } | listener::Hold::Store { message, .. }) = hold;
-        return Some(message.clone());
+        return Some(match hold {
+            listener::Hold::DeploymentChanged { message, .. } => changed(message),
+            listener::Hold::Store { message, .. } => message.clone(),
+        });
     }
     if let Some(error) = &now.topology_error {
         return Some(error.to_string());
     }
     (now.masters > 0).then(|| format!("{}/{} masters subscribed and scanned", now.subscribed_masters, now.masters))
+}
+
+/// What to do about a ledger of another deployment.
+fn changed(message: &str) -> String {
+    format!(
+        "{message}: point spec.redis.addresses back, or start once with --on-deployment-change discard to drop the old \
+         entries, or keep if this Redis holds the same keys"
+    )
 }
 
 /// `1 key`, `2 keys`.

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CALL, Shared,
+    CALL, Settings, Shared,
     roster::{Member, Renewal},
 };
 
@@ -60,7 +60,7 @@ pub(super) async fn renew(
         }
         let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_else(|_| Timestamp::now());
         shared.observe(|observer| observer.sending(stamp(now), Instant::now()));
-        let renewal = lease(&shared.settings.me, started, now, shared.settings.expiry);
+        let renewal = lease(&shared.settings, started, now);
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let name = name(&shared.settings.me);
         let patch = Patch::Apply(&renewal);
@@ -88,18 +88,23 @@ pub(super) async fn renew(
     }
 }
 
-fn lease(me: &str, started: Timestamp, now: Timestamp, expiry: Duration) -> serde_json::Value {
+fn lease(settings: &Settings, started: Timestamp, now: Timestamp) -> serde_json::Value {
+    let me = &*settings.me;
     let micro = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    // Gone with its pod, however that ends: `helm uninstall` takes the right to delete it before the pod has ended.
+    let pod = |uid: &String| json!({ "apiVersion": "v1", "kind": "Pod", "name": me, "uid": uid });
+    let owners: Vec<serde_json::Value> = settings.pod_uid.iter().map(pod).collect();
     json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {
             "name": name(me),
             "labels": { LABEL: "true", "app.kubernetes.io/name": "redis-expiry-operator" },
+            "ownerReferences": owners,
         },
         "spec": {
             "holderIdentity": me,
-            "leaseDurationSeconds": expiry.as_secs().max(1),
+            "leaseDurationSeconds": settings.expiry.as_secs().max(1),
             "acquireTime": micro(started),
             "renewTime": micro(now),
         },
@@ -184,8 +189,17 @@ mod tests {
     #[test]
     fn a_lease_that_was_written_is_read_back_as_the_same_renewal() {
         let at = Timestamp::from_microsecond(1_795_328_020_123_456).unwrap();
-        let written = lease("operator-5d9c7b-x2x9k", at, at, Duration::from_secs(6));
-        let read: Lease = serde_json::from_value(written).unwrap();
+        let settings = Settings {
+            me: "operator-5d9c7b-x2x9k".into(),
+            pod_uid: Some("0a1b".into()),
+            renew: Duration::from_secs(2),
+            expiry: Duration::from_secs(6),
+        };
+        let read: Lease = serde_json::from_value(lease(&settings, at, at)).unwrap();
+        let owner = &read.metadata.owner_references.as_deref().unwrap()[0];
+        assert_eq!((&*owner.kind, &*owner.name, &*owner.uid), ("Pod", &*settings.me, "0a1b"), "it goes with its pod");
+        let unowned = lease(&Settings { pod_uid: None, ..settings }, at, at);
+        assert_eq!(unowned["metadata"]["ownerReferences"], json!([]));
         let expected = Renewal { member: "operator-5d9c7b-x2x9k".into(), stamp: stamp(at) };
         assert_eq!(renewal(&read), Some(expected));
         let foreign =

@@ -32,6 +32,8 @@ const CALL: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// The name of this replica's pod.
     pub me: Member,
+    /// Of that pod, which the Lease goes with; `None` where there is no pod.
+    pub pod_uid: Option<String>,
     /// From one renewal of its Lease to the next.
     pub renew: Duration,
     /// Others whose Lease did not change for so long are dead.

@@ -91,7 +91,20 @@ impl Observer {
         if let Some(index) = self.sent.iter().position(|(sent, _)| sent == stamp) {
             let (_, at) = self.sent[index];
             self.sent.drain(..=index);
+            let gap = self.read_at.map(|before| at.saturating_duration_since(before));
             self.read_at = self.read_at.max(Some(at));
+            if gap.is_some_and(|gap| gap > self.expiry * 2 / 3) {
+                self.bear_with(at);
+            }
+        }
+    }
+
+    /// For a while nothing was seen. If the API server was away nobody could renew, and who is back first would take everything
+    /// from the others for a moment: they are given two thirds of a Lease's life.
+    fn bear_with(&mut self, at: Instant) {
+        let Some(since) = at.checked_sub(self.expiry / 3) else { return };
+        for (_, seen) in self.seen.iter_mut().filter(|(member, _)| **member != self.me) {
+            seen.at = seen.at.max(since);
         }
     }
 
@@ -194,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_silence_the_dead_are_those_that_did_not_renew_in_it() {
+    fn after_a_silence_the_dead_are_those_that_do_not_renew_after_it_either() {
         let start = Instant::now();
         let mut observer = Observer::new("a".into(), EXPIRY);
         renewed(&mut observer, start, 0);
@@ -203,8 +216,17 @@ mod tests {
         observer.sending("mine 60".into(), start + second(60));
         let mine = Renewal { member: "a".into(), stamp: "mine 60".into() };
         observer.all(vec![mine, renewal("b", 2), renewal("c", 1)], start + second(61));
+        // The API server may have been away for all of them.
+        assert_eq!(live(&observer), ["a", "b", "c"]);
+        for at in [62, 64] {
+            renewed(&mut observer, start + second(at), at);
+            assert_eq!(live(&observer), ["a", "b", "c"], "{at} s");
+        }
+        observer.changed(renewal("b", 3), start + second(65));
+        renewed(&mut observer, start + second(66), 66);
         assert_eq!(live(&observer), ["a", "b"]);
-        assert_eq!(observer.dead_for(second(50)), ["c"]);
+        renewed(&mut observer, start + second(69), 69);
+        assert_eq!(observer.dead_for(second(10)), ["c"]);
     }
 
     #[test]

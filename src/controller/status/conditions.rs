@@ -2,9 +2,9 @@
 
 use super::Facts;
 use crate::{
-    api::{Problem, condition, reason},
+    api::{DEPLOYMENT_CHANGED, Problem, condition, reason},
     listener::{Durability, Hold, NodeSnapshot, Role, Snapshot},
-    model::{Failure, Fault, FaultCategory, NotificationFault},
+    model::{Failure, Fault, FaultCategory, ListenerId, NotificationFault, of_node},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +52,12 @@ const FAILING_FROM: u64 = 3;
 pub(super) fn all(facts: &Facts<'_>) -> Vec<(&'static str, Verdict)> {
     let accepted = accepted(facts.refused);
     let (connected, notifications, delivering, durable) = match facts.snapshot {
-        Some(snapshot) => {
-            (connected(snapshot), notifications(snapshot), delivering(snapshot, facts.suspend), durable(snapshot))
-        }
+        Some(snapshot) => (
+            connected(snapshot, facts.listener),
+            notifications(snapshot),
+            delivering(snapshot, facts.suspend),
+            durable(snapshot),
+        ),
         None if facts.refused.is_empty() => {
             let starts = || pending("The listener starts.");
             (starts(), starts(), starts(), starts())
@@ -105,9 +108,11 @@ fn accepted(problems: &[Problem]) -> Verdict {
     no(first.reason, said.join("; "))
 }
 
-fn connected(snapshot: &Snapshot) -> Verdict {
+fn connected(snapshot: &Snapshot, listener: &ListenerId) -> Verdict {
     match &snapshot.hold {
-        Some(Hold::DeploymentChanged { message }) => return no(reason::DEPLOYMENT_CHANGED, message),
+        Some(Hold::DeploymentChanged { message, change }) => {
+            return no(reason::DEPLOYMENT_CHANGED, deployment_changed(message, change, listener));
+        }
         Some(Hold::Store { .. }) => return pending("Nothing is detected before the store opens: see Durable."),
         None => {}
     }
@@ -120,7 +125,7 @@ fn connected(snapshot: &Snapshot) -> Verdict {
         (_, Some(node)) => {
             let error = node.last_error.as_ref().map_or("it is being connected to", |fault| &fault.message);
             let why = node.last_error.as_ref().and_then(class).unwrap_or(reason::PARTIALLY_CONNECTED);
-            no(why, format!("{of} are subscribed; {}: {error}", node.address))
+            no(why, format!("{of} are subscribed; {}", of_node(&node.address, error)))
         }
         (Some(fault), None) => no(class(fault).unwrap_or(reason::TOPOLOGY_UNKNOWN), said(fault)),
         (None, None) if masters.is_empty() => pending("The nodes are being looked for."),
@@ -129,6 +134,23 @@ fn connected(snapshot: &Snapshot) -> Verdict {
         }
         (None, None) => yes(reason::ALL_NODES_SUBSCRIBED, format!("{of} are subscribed.")),
     }
+}
+
+/// What may be done about it. An answer names the change, so that it is taken for no other.
+fn deployment_changed(message: &str, change: &str, listener: &ListenerId) -> String {
+    let annotate = |answer: &str| {
+        format!(
+            "kubectl annotate --overwrite -n {} rel/{} {DEPLOYMENT_CHANGED}={answer}:{change}",
+            listener.namespace(),
+            listener.name()
+        )
+    };
+    format!(
+        "{message}: point spec.redis.addresses back; or drop the old entries: {}; or, if this Redis holds the same keys, keep \
+         them: {}",
+        annotate("Discard"),
+        annotate("Keep")
+    )
 }
 
 /// Every master was scanned once, and is again for what came to it: nothing else keeps such a listener from being ready.
@@ -157,10 +179,10 @@ fn notifications(snapshot: &Snapshot) -> Verdict {
     let faults = || snapshot.nodes.iter().filter_map(|node| Some((node, node.notification_fault.as_ref()?)));
     let disabled = faults().find(|(_, fault)| matches!(fault, NotificationFault::Disabled { .. }));
     if let Some((node, fault)) = disabled {
-        return no(reason::NOTIFICATIONS_DISABLED, format!("{}: {}", node.address, fault.message()));
+        return no(reason::NOTIFICATIONS_DISABLED, of_node(&node.address, fault.message()));
     }
     if let Some((node, fault)) = faults().next() {
-        return unknown(reason::CANNOT_INSPECT, format!("{}: {}", node.address, fault.message()));
+        return unknown(reason::CANNOT_INSPECT, of_node(&node.address, fault.message()));
     }
     if snapshot.nodes.is_empty() || snapshot.nodes.iter().any(|node| !node.notifications) {
         return pending("The nodes' settings have not been read yet.");

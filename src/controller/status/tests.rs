@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::*;
 use crate::{
@@ -6,6 +6,8 @@ use crate::{
     listener::{Counts, Durability, Hold},
     model::{Address, Failure, FaultCategory, NotificationFault},
 };
+
+static LISTENER: LazyLock<ListenerId> = LazyLock::new(|| ListenerId::new("shop", "orders"));
 
 fn node(id: &str, role: Role) -> NodeSnapshot {
     NodeSnapshot {
@@ -42,12 +44,14 @@ fn at(second: i64) -> Timestamp {
 fn facts(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
     let now = at(now);
     Facts {
+        listener: &LISTENER,
         generation: Some(3),
         refused: &[],
         suspend: false,
         snapshot,
         starting: false,
         sample: false,
+        reword: true,
         owner: "operator-a",
         now,
     }
@@ -184,7 +188,7 @@ fn each_trouble_has_its_reason_and_its_fix() {
     let evicts = Hold::Store { category: "Evicts", message: "allkeys-lru".into() };
     let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(evicts.clone()), false));
     assert_eq!(says(&held, condition::READY), "False StoreEvicts");
-    let moved = Hold::DeploymentChanged { message: "another".into() };
+    let moved = Hold::DeploymentChanged { message: "another".into(), change: "0a1b".into() };
     assert_eq!(ready(&move |snapshot| snapshot.hold = Some(moved.clone())), "False DeploymentChanged");
     let denied = with(&|snapshot| {
         (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Denied"));
@@ -253,4 +257,64 @@ fn messages_have_the_length_that_the_schema_allows() {
     };
     let status = step(&Status::default(), &facts(Some(&bad), 0));
     assert_eq!(find(&status, condition::CONNECTED).unwrap().message.chars().count(), LONGEST_MESSAGE);
+}
+
+#[test]
+fn what_has_not_changed_is_said_in_other_words_only_when_it_may_be() {
+    let failing = |attempts, node_error: &str| {
+        let mut snapshot = healthy();
+        snapshot.delivery.consecutive_failures = attempts;
+        snapshot.delivery.last_error = Some("answered 503".into());
+        snapshot.delivery.last_failure = Some(Failure::Rejected(503));
+        let error = Some(FaultCategory::Unreachable.fault(node_error));
+        (snapshot.nodes[1].subscribed, snapshot.nodes[1].last_error) = (false, error);
+        snapshot
+    };
+    let (first, second) = (failing(3, "refused"), failing(4, "silent"));
+    let message = |status: &Status| find(status, condition::DELIVERING).unwrap().message.clone();
+    let said = step(&Status::default(), &facts(Some(&first), 0));
+    assert!(message(&said).contains("3 attempts"), "{}", message(&said));
+    let damped = |snapshot| Facts { reword: false, ..facts(snapshot, 1) };
+    let still = step(&said, &damped(Some(&second)));
+    assert_eq!(still, said);
+    assert!(!says_otherwise(&said, &still));
+    let later = step(&said, &facts(Some(&second), 31));
+    assert!(message(&later).contains("4 attempts"), "{}", message(&later));
+    assert_eq!(later.nodes[0].last_error.as_deref(), Some("silent"));
+    assert!(says_otherwise(&said, &later));
+    // Another reason, another generation, and an error where there was none are told at once.
+    let mut refused = failing(4, "silent");
+    refused.delivery.last_failure = Some(Failure::Unreachable);
+    let unreachable = step(&said, &damped(Some(&refused)));
+    assert_eq!(says(&unreachable, condition::DELIVERING), "False SinkUnreachable");
+    assert!(message(&unreachable).contains("4 attempts"));
+    let generation = step(&said, &Facts { generation: Some(4), ..damped(Some(&second)) });
+    assert!(message(&generation).contains("4 attempts"));
+    let well = step(&Status::default(), &facts(Some(&healthy()), 0));
+    assert_eq!(step(&well, &damped(Some(&first))).nodes[0].last_error.as_deref(), Some("refused"));
+}
+
+#[test]
+fn a_node_is_named_once_in_a_message() {
+    let mut snapshot = healthy();
+    snapshot.nodes[0].subscribed = false;
+    let error = FaultCategory::Unreachable.fault("Connection refused").at(&snapshot.nodes[0].address);
+    snapshot.nodes[0].last_error = Some(error);
+    let status = step(&Status::default(), &facts(Some(&snapshot), 0));
+    let message = &find(&status, condition::CONNECTED).unwrap().message;
+    assert_eq!(message, "0/1 masters are subscribed; 10.0.3.7:6379: Connection refused");
+}
+
+#[test]
+fn who_holds_for_another_deployment_is_told_how_to_answer() {
+    let mut snapshot = healthy();
+    snapshot.hold = Some(Hold::DeploymentChanged { message: "it is another's".into(), change: "0a1b2c3d".into() });
+    let status = step(&Status::default(), &facts(Some(&snapshot), 0));
+    let message = &find(&status, condition::CONNECTED).unwrap().message;
+    for answer in ["Discard", "Keep"] {
+        let command = format!(
+            "kubectl annotate --overwrite -n shop rel/orders redisexpiry.io/deployment-changed={answer}:0a1b2c3d"
+        );
+        assert!(message.contains(&command), "{message}");
+    }
 }

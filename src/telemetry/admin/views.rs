@@ -103,7 +103,7 @@ fn view(snapshot: &Snapshot) -> Value {
         "masters": snapshot.masters,
         "subscribedMasters": snapshot.subscribed_masters,
         "hold": snapshot.hold.as_ref().map(|hold| match hold {
-            Hold::DeploymentChanged { message } => json!({"reason": "DeploymentChanged", "message": message}),
+            Hold::DeploymentChanged { message, .. } => json!({"reason": "DeploymentChanged", "message": message}),
             Hold::Store { category, message } => json!({"reason": category, "message": message}),
         }),
         "topologyError": snapshot.topology_error.as_ref().map(|fault| &fault.message),

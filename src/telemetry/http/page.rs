@@ -92,7 +92,7 @@ fn row(html: &mut String, listener: &ListenerId, snapshot: &Snapshot, now: Milli
 fn problems(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
     let delivery = &snapshot.delivery;
     let hold = snapshot.hold.as_ref().map(|hold| match hold {
-        Hold::DeploymentChanged { message } | Hold::Store { message, .. } => message.clone(),
+        Hold::DeploymentChanged { message, .. } | Hold::Store { message, .. } => message.clone(),
     });
     let failing = delivery.last_error.as_ref().filter(|_| delivery.consecutive_failures > 0);
     let failing = failing.map(|error| format!("{error} ({} failures in a row)", delivery.consecutive_failures));

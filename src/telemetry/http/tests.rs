@@ -79,22 +79,52 @@ async fn metrics_come_in_the_format_that_was_asked_for_and_other_requests_are_re
 }
 
 #[tokio::test]
-async fn connections_are_bounded_and_those_that_ask_nothing_are_cut() {
+async fn connections_are_bounded_and_those_that_ask_nothing_make_room_for_a_probe() {
     let server = Server::start().await;
     let mut cut = JoinSet::new();
-    for _ in 0..CONNECTIONS {
+    for number in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
+        // Half a question is none.
+        stream.write_all(b"GET /livez HTT").await.unwrap();
         // Whether it ends with an error or without is the server's affair.
-        cut.spawn(async move { stream.read(&mut [0]).await.unwrap_or_default() });
+        cut.spawn(async move {
+            stream.read(&mut [0]).await.unwrap_or_default();
+            number
+        });
     }
-    let mut late = TcpStream::connect(server.address).await.unwrap();
-    late.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    let early = timeout(Duration::from_millis(500), late.read_to_string(&mut answer)).await;
-    assert!(early.is_err(), "there is no room for it: {answer}");
-    let then = timeout(bounded::LASTS * 2, late.read_to_string(&mut answer)).await;
-    assert!(then.is_ok() && answer.starts_with("HTTP/1.1 200"), "{answer}");
-    timeout(bounded::LASTS, async { while cut.join_next().await.is_some() {} }).await.expect("all are cut");
+    let answer = timeout(Duration::from_secs(1), server.ask("GET /livez")).await.expect("a probe has a second");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(cut.join_next().await.unwrap().unwrap(), 0, "the oldest makes room");
+    assert!(cut.try_join_next().is_none(), "and no other");
+    timeout(bounded::LASTS * 2, async { while cut.join_next().await.is_some() {} }).await.expect("all are cut");
+}
+
+#[tokio::test]
+async fn what_is_being_answered_is_not_cut_for_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut bounded = Bounded::new(listener);
+    let (mut clients, mut served) = (Vec::new(), Vec::new());
+    for _ in 0..CONNECTIONS {
+        clients.push(TcpStream::connect(address).await.unwrap());
+        served.push(axum::serve::Listener::accept(&mut bounded).await.0);
+    }
+    // All but the second are being answered.
+    for (number, connection) in served.iter_mut().enumerate() {
+        if number != 1 {
+            connection.write_all(b"HTTP/1.1 200 OK").await.unwrap();
+        }
+    }
+    let _late = TcpStream::connect(address).await.unwrap();
+    let mut idle = served.remove(1);
+    let accepting = tokio::spawn(async move { axum::serve::Listener::accept(&mut bounded).await });
+    let ended = timeout(Duration::from_secs(1), idle.read(&mut [0])).await.expect("it is cut");
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    drop(idle);
+    timeout(Duration::from_secs(1), accepting).await.expect("there is room").unwrap();
+    for connection in &mut served {
+        connection.write_all(b"\r\n").await.unwrap();
+    }
 }
 
 #[tokio::test]

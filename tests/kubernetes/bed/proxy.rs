@@ -19,6 +19,8 @@ pub enum Line {
     /// Connections stay open and silent, new ones too: as if packets were dropped. What was sent meanwhile arrives
     /// when it passes again.
     Hangs,
+    /// Connections stay open and silent for ever, as those that a firewall has forgotten; new ones pass.
+    Forgets,
     /// Connections are closed, new ones refused.
     Refuses,
 }
@@ -67,7 +69,10 @@ async fn serve(address: SocketAddr, to: SocketAddr, mut told: watch::Receiver<Li
             did.send_replace(line);
             tokio::select! {
                 changed = told.changed() => if changed.is_err() { return },
-                Ok((inside, _)) = listener.accept() => { connections.spawn(relay(inside, to, told.clone())); }
+                Ok((inside, _)) = listener.accept() => {
+                    let gate = Side { line: told.clone(), young: line == Line::Forgets };
+                    connections.spawn(relay(inside, to, gate));
+                }
                 Some(_) = connections.join_next() => {}
             }
         }
@@ -88,8 +93,17 @@ fn bind(address: SocketAddr) -> TcpListener {
     socket.listen(1024).unwrap()
 }
 
-impl Gate for watch::Receiver<Line> {
+/// One connection's view of the line.
+#[derive(Clone)]
+struct Side {
+    line: watch::Receiver<Line>,
+    /// It was opened when those before it had been forgotten.
+    young: bool,
+}
+
+impl Gate for Side {
     async fn opened(&mut self) -> bool {
-        self.wait_for(|line| *line == Line::Passes).await.is_ok()
+        let young = self.young;
+        self.line.wait_for(|line| *line == Line::Passes || (young && *line == Line::Forgets)).await.is_ok()
     }
 }

@@ -99,7 +99,7 @@ fn settings(report: &mut Report<'_>, before: Option<&NodeSnapshot>, node: &NodeS
 
 /// What is wrong with it.
 fn why(node: &NodeSnapshot) -> Option<&str> {
-    node.last_error.as_ref().map(|fault| &*fault.message)
+    node.last_error.as_ref().map(|fault| fault.beside(&node.address))
 }
 
 fn say(report: &mut Report<'_>, node: &NodeSnapshot, state: &str, message: &str) {

@@ -85,7 +85,7 @@ fn not_ready_says_why() {
         now.ready = false;
         now.subscribed_masters = 0;
         now.nodes[0].subscribed = false;
-        now.nodes[0].last_error = Some(FaultCategory::Unreachable.fault("connection refused"));
+        now.nodes[0].last_error = Some(FaultCategory::Unreachable.fault("connection refused").at("10.0.0.1:6379"));
     });
     assert_eq!(
         lost,
@@ -172,12 +172,16 @@ fn a_failing_webhook_is_told_once_and_its_recovery_once() {
 fn holds_gaps_stores_and_dead_letters_are_told() {
     let [held, on] = there_and_back(|now| {
         now.ready = false;
-        now.hold = Some(listener::Hold::DeploymentChanged { message: "the ledger belongs to another".to_owned() });
+        let message = "the ledger belongs to another".to_owned();
+        now.hold = Some(listener::Hold::DeploymentChanged { message, change: "0a1b".to_owned() });
     });
-    assert_eq!(
-        held,
-        ["hold: holds: the ledger belongs to another", "notReady: not ready: the ledger belongs to another"]
+    let [first, second] = held.as_slice() else { unreachable!("{held:?}") };
+    assert!(
+        first.starts_with("hold: holds: the ledger belongs to another: point spec.redis.addresses back"),
+        "{first}"
     );
+    assert!(first.contains("--on-deployment-change discard"), "{first}");
+    assert!(second.starts_with("notReady: not ready: the ledger belongs to another: point"), "{second}");
     assert_eq!(on[0], "hold: goes on");
     let [failed, works] = there_and_back(|now| now.store_error = Some("the disk is full".to_owned()));
     assert_eq!(failed, ["store: the store fails: the disk is full"]);
