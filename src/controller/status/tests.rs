@@ -45,6 +45,7 @@ fn facts(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
         generation: Some(3),
         refused: &[],
         suspend: false,
+        webhook: Some("http://orders.shop.svc:80/hook".into()),
         snapshot,
         starting: false,
         sample: false,
@@ -184,6 +185,13 @@ fn each_trouble_has_its_reason_and_its_fix() {
     let evicts = Hold::Store { category: "Evicts", message: "allkeys-lru".into() };
     let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(evicts.clone()), false));
     assert_eq!(says(&held, condition::READY), "False StoreEvicts");
+    let login = Hold::Store { category: "Authentication", message: "WRONGPASS".into() };
+    let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(login.clone()), false));
+    assert_eq!(says(&held, condition::READY), "False AuthenticationFailed");
+    // A user may be called by any word, and that is not what is wrong with what it may.
+    let denied = Hold::Store { category: "Denied", message: "user NOAUTH has no permissions".into() };
+    let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(denied.clone()), false));
+    assert_eq!(says(&held, condition::READY), "False StoreDenied");
     let moved = Hold::DeploymentChanged { message: "another".into() };
     assert_eq!(ready(&move |snapshot| snapshot.hold = Some(moved.clone())), "False DeploymentChanged");
     let denied = with(&|snapshot| {
@@ -192,6 +200,11 @@ fn each_trouble_has_its_reason_and_its_fix() {
     });
     assert_eq!(says(&denied, condition::DURABLE), "False StoreDenied");
     assert_eq!(says(&denied, condition::READY), "False StoreDenied");
+    let login = with(&|snapshot| {
+        (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Authentication"));
+        snapshot.ready = false;
+    });
+    assert_eq!(says(&login, condition::DURABLE), "False AuthenticationFailed");
     let volatile = Durability::Volatile { reason: "it has no replica".into(), fix: "add one".into() };
     let volatile = with(&move |snapshot| snapshot.durability = Some(volatile.clone()));
     assert_eq!(says(&volatile, condition::READY), "False StoreVolatile");
@@ -253,4 +266,24 @@ fn messages_have_the_length_that_the_schema_allows() {
     };
     let status = step(&Status::default(), &facts(Some(&bad), 0));
     assert_eq!(find(&status, condition::CONNECTED).unwrap().message.chars().count(), LONGEST_MESSAGE);
+}
+
+#[test]
+fn whom_it_tells_is_shown_whatever_it_is_named_by_and_a_secrets_value_never() {
+    let webhook = |yaml: &str| serde_norway::from_str::<crate::api::WebhookSpec>(yaml).unwrap().shown("shop");
+    let told = [
+        ("{url: 'https://orders.example/hook'}", Some("https://orders.example/hook")),
+        ("{urlSecretRef: {name: orders-url, key: url}}", Some("secret orders-url/url")),
+        ("{serviceRef: {name: orders}}", Some("http://orders.shop.svc:80/")),
+        ("{serviceRef: {name: orders, scheme: HTTPS, path: /hook}}", Some("https://orders.shop.svc:443/hook")),
+        ("{serviceRef: {name: orders, port: 8443, path: /hook}}", Some("http://orders.shop.svc:8443/hook")),
+        ("{}", None),
+    ];
+    for (yaml, shown) in told {
+        assert_eq!(webhook(yaml).as_deref(), shown, "{yaml}");
+        let facts = Facts { webhook: webhook(yaml), ..facts(Some(&healthy()), 0) };
+        assert_eq!(step(&Status::default(), &facts).webhook.as_deref(), shown);
+    }
+    let long = Facts { webhook: Some("ü".repeat(4_000)), ..facts(None, 0) };
+    assert_eq!(step(&Status::default(), &long).webhook.unwrap().chars().count(), LONGEST_WEBHOOK);
 }
