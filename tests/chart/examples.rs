@@ -100,8 +100,8 @@ fn users_may_what_the_program_says_they_must() {
     let error = read("src/store/error.rs");
     let (_, rest) = error.split_once("grant its user ").expect("src/store/error.rs names the store's rights");
     let (store, _) = rest.split_once('"').unwrap();
-    let check = read("tests/check.rs");
-    let (_, rest) = check.split_once("\"+auth\",").expect("tests/check.rs lists the rights of a watcher");
+    let check = read("tests/check/setup.rs");
+    let (_, rest) = check.split_once("\"+auth\",").expect("tests/check/setup.rs lists the rights of a watcher");
     let (watch, _) = rest.split_once("];").unwrap();
     let watch: Vec<&str> = watch.split('"').filter(|word| word.starts_with(['+', '%'])).collect();
     assert!(watch.len() > 12, "{watch:?}");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{alerts::rules, helm::root};
 
-/// Where `make chart-tools` puts it, else on the PATH.
+/// Where `make test-chart` puts it, else on the PATH.
 fn promtool(arguments: &[&str]) -> Result<String, String> {
     let ours = env::var_os("KUBE_TOOLS").map_or_else(|| root().join("target/kube/bin"), PathBuf::from).join("promtool");
     let program = if ours.exists() { ours.into_os_string() } else { "promtool".into() };
