@@ -281,7 +281,8 @@ fn whom_it_tells_is_shown_whatever_it_is_named_by_and_a_secrets_value_never() {
     ];
     for (yaml, shown) in told {
         assert_eq!(webhook(yaml).as_deref(), shown, "{yaml}");
-        let facts = Facts { webhook: webhook(yaml), ..facts(Some(&healthy()), 0) };
+        let healthy = healthy();
+        let facts = Facts { webhook: webhook(yaml), ..facts(Some(&healthy), 0) };
         assert_eq!(step(&Status::default(), &facts).webhook.as_deref(), shown);
     }
     let long = Facts { webhook: Some("ü".repeat(4_000)), ..facts(None, 0) };
