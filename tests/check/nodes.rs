@@ -1,6 +1,6 @@
 //! The watched Redis, the webhook and the files.
 
-use std::{fs, net::TcpListener};
+use std::net::TcpListener;
 
 use super::setup::{CHANNEL, Fixture, RULES, run};
 

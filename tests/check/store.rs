@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, net::TcpListener};
 use redis::cmd;
 use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Options},
-    model::{Address, Deadline, Key, ListenerId},
+    model::{Address, Key, ListenerId, Millis},
     store::{
         Change, Epoch, Store,
         redis::{Mode, RedisStore, Settings},
@@ -76,7 +76,7 @@ async fn who_runs_the_listener_goes_on_and_stays_its_owner() {
     let listener = ListenerId::new("shop", "orders");
     let store = RedisStore::open(settings.clone(), &listener).await.unwrap();
     let epoch = store.take_epoch().await.unwrap();
-    let record = |key: &str| Change::Record { key: Key::from(key), saw: None, deadline: Deadline(4_000_000_000_000) };
+    let record = |key: &str| Change::Record { key: Key::from(key), saw: None, deadline: Millis(4_000_000_000_000) };
     store.apply(epoch, vec![record("order:pay:1")]).durable.await.unwrap();
     let (before, counts) = (keys(&fixture.cluster).await, store.counts().await.unwrap());
     let head = before.iter().find(|key| key.ends_with("head")).unwrap().clone();

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod declaring;
 mod fake;
 mod keeping;
 mod looking;

@@ -227,6 +227,7 @@ mod tests {
         assert_eq!(observer.read_at(), Some(start));
         observer.changed(renewal("a", 2), start + second(3));
         assert_eq!(observer.read_at(), Some(start + second(2)));
+        observer.sending("3".into(), start + second(4));
         observer.changed(Renewal { member: "a".into(), stamp: "another process's".into() }, start + second(4));
         assert_eq!(observer.read_at(), Some(start + second(2)));
     }

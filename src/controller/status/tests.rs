@@ -133,6 +133,29 @@ fn since_is_another_after_a_reconnection() {
 }
 
 #[test]
+fn since_stays_what_an_earlier_process_wrote_for_as_long_as_the_connection_stands() {
+    let before = step(&Status::default(), &facts(Some(&healthy()), 0));
+    let mut anew = healthy();
+    for node in &mut anew.nodes {
+        node.since = Some(Millis(1_795_328_999_000));
+    }
+    let mut shown = Shown::default();
+    let first = next(&before, &facts(Some(&anew), 100), &mut shown);
+    let second = next(&first, &facts(Some(&anew), 200), &mut shown);
+    assert_eq!((&first.nodes, &second.nodes), (&before.nodes, &before.nodes));
+}
+
+#[test]
+fn a_replica_that_is_not_heard_is_listed_and_keeps_nobody_from_being_ready() {
+    let mut snapshot = healthy();
+    snapshot.nodes[1].subscribed = false;
+    let status = step(&Status::default(), &facts(Some(&snapshot), 0));
+    assert_eq!(says(&status, condition::READY), "True Listening");
+    assert_eq!(find(&status, condition::CONNECTED).unwrap().message, "1/1 masters are subscribed.");
+    assert_eq!(status.nodes[0].subscribed, Some(false));
+}
+
+#[test]
 fn each_trouble_has_its_reason_and_its_fix() {
     let with = |change: &dyn Fn(&mut Snapshot)| {
         let mut snapshot = healthy();

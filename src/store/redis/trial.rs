@@ -97,9 +97,15 @@ impl Trying {
         }
     }
 
+    /// Tries the commands, if what they put there can be taken away.
     async fn commands(&mut self, names: &Names) -> Result<(), StoreError> {
+        if self.refusals(names, "sweep").await? { Ok(()) } else { self.refusals(names, "all").await.map(drop) }
+    }
+
+    /// Whether any was refused.
+    async fn refusals(&mut self, names: &Names, which: &str) -> Result<bool, StoreError> {
         let keys: Vec<String> = names.keys.first().map(|head| scratch(head)).into_iter().collect();
-        let call = Call { slot: names.slot, script: &TRIAL, keys: &keys, args: &[] };
+        let call = Call { slot: names.slot, script: &TRIAL, keys: &keys, args: &[which.into()] };
         let answer = self.link.run(&call, self.until()).await?;
         for pair in answer.chunks(2) {
             let [Some(command), Some(why)] = [0, 1].map(|at| pair.get(at).and_then(reply::text)) else {
@@ -115,7 +121,7 @@ impl Trying {
                 other => return Err(other),
             }
         }
-        Ok(())
+        Ok(!answer.is_empty())
     }
 
     /// Whether the partition is there, as a program of this release knows it.
