@@ -77,8 +77,8 @@ const CASES: [Case; 11] = [
         at: "2m",
         labels: &[("namespace", "shop"), ("name", "orders"), ("category", "Denied")],
         value: "",
-        // It is absent while all is well.
-        fine: &[("redis_expiry_store_error{L,category=\"Denied\"}", "1 1 _x58")],
+        // It was so for a minute, and is absent while all is well.
+        fine: &[("redis_expiry_store_error{L,category=\"Denied\"}", "1 1 stale")],
     },
     Case {
         alert: "RedisExpiryDeliveryPaused",
