@@ -98,7 +98,9 @@ fn user(name: &str) -> Vec<String> {
 #[test]
 fn users_may_what_the_program_says_they_must() {
     let error = read("src/store/error.rs");
-    let (_, rest) = error.split_once("grant its user ").expect("src/store/error.rs names the store's rights");
+    let (_, rest) = error
+        .split_once("grant the user of spec.store.redis, else of spec.redis, ")
+        .expect("src/store/error.rs names the store's rights");
     let (store, _) = rest.split_once('"').unwrap();
     let check = read("tests/check/setup.rs");
     let (_, rest) = check.split_once("\"+auth\",").expect("tests/check/setup.rs lists the rights of a watcher");
