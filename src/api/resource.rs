@@ -64,7 +64,13 @@ use crate::model::ListenerId;
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Pattern", type_ = "string", json_path = ".spec.keyPattern", priority = 1),
-    printcolumn(name = "Webhook", type_ = "string", json_path = ".spec.webhook.url", priority = 1),
+    printcolumn(
+        name = "Webhook",
+        type_ = "string",
+        json_path = ".status.webhook",
+        description = "Whom it tells; of a URL that lies in a Secret, where it lies.",
+        priority = 1
+    ),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.redis.mode", priority = 1),
     printcolumn(
         name = "Owner",

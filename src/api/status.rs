@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const MOST_NODES: usize = 2048;
 /// How many characters of a node's error are shown; the schema refuses more.
 pub const LONGEST_ERROR: usize = 1024;
+/// How many characters of whom it tells are shown; the schema refuses more.
+pub const LONGEST_WEBHOOK: usize = 2048;
 /// How many characters a condition's message has; the schema refuses more.
 pub const LONGEST_MESSAGE: usize = 32768;
 
@@ -44,6 +46,10 @@ pub struct RedisExpiryListenerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub subscribed: Option<String>,
+    /// Whom it tells: the URL, that of the Service, or which Secret it lies in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub webhook: Option<String>,
     /// The replica of the operator that has the listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

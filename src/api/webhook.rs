@@ -99,6 +99,31 @@ pub struct ServiceRef {
     pub scheme: ServiceScheme,
 }
 
+impl ServiceRef {
+    /// `scheme://name.namespace.svc:port/path`.
+    pub fn url(&self, namespace: &str) -> String {
+        let Self { name, port, path, scheme } = self;
+        let (scheme, usual) = match scheme {
+            ServiceScheme::Http => ("http", 80),
+            ServiceScheme::Https => ("https", 443),
+        };
+        format!("{scheme}://{name}.{namespace}.svc:{}{path}", port.unwrap_or(usual))
+    }
+}
+
+impl WebhookSpec {
+    /// Whom it tells, as it may be shown to whoever may see the listener: of a URL that lies in a Secret, where it lies.
+    /// `None`: it does not say, or says more than one.
+    pub fn shown(&self, namespace: &str) -> Option<String> {
+        match (&self.url, &self.url_secret_ref, &self.service_ref) {
+            (Some(url), None, None) => Some(url.clone()),
+            (None, Some(KeyRef { name, key }), None) => Some(format!("secret {name}/{key}")),
+            (None, None, Some(service)) => Some(service.url(namespace)),
+            _ => None,
+        }
+    }
+}
+
 fn root() -> String {
     "/".to_owned()
 }

@@ -115,3 +115,28 @@ impl Remembered {
         self.worded.is_none_or(|worded| now.duration_since(worded) >= SAMPLE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_taken_at_once_and_then_every_half_minute() {
+        let now = Instant::now();
+        let mut mine = Remembered::default();
+        assert!(mine.may_sample(now));
+        mine.sampled = Some(now);
+        assert!(!mine.may_sample(now + SAMPLE / 2));
+        assert!(mine.may_sample(now + SAMPLE));
+        assert_eq!(SAMPLE, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_listener_is_expected_to_be_up_after_a_while() {
+        let now = Instant::now();
+        let mut mine = Remembered::default();
+        assert!(mine.is_starting(now), "it has not been started yet");
+        mine.started = Some(now);
+        assert!(mine.is_starting(now + STARTING / 2) && !mine.is_starting(now + STARTING));
+    }
+}

@@ -145,6 +145,11 @@ mod tests {
         assert_eq!(reasons(&good, &bad), ["AuthenticationFailed"]);
         assert_eq!(reasons(&bad, &bad), Vec::<&str>::new());
         assert_eq!(reasons(&bad, &good), ["Resubscribed"]);
+        // Another reason is another trouble.
+        let worse = status("a", &[(condition::CONNECTED, "False", reason::PERMISSION_DENIED)]);
+        assert_eq!(reasons(&bad, &worse), ["PermissionDenied"]);
+        let scanning = status("a", &[(condition::CONNECTED, "False", reason::SCANNING)]);
+        assert_eq!(reasons(&pending, &scanning), Vec::<&str>::new(), "every start scans");
         let other = status("b", &[(condition::CONNECTED, "True", reason::ALL_NODES_SUBSCRIBED)]);
         assert_eq!(reasons(&good, &other), ["OwnershipAcquired"]);
         assert_eq!(between(&good, &good, 2)[0].reason, "GapDetected");
@@ -162,6 +167,8 @@ mod tests {
         assert_eq!(reasons(&good, &suspended), ["Suspended"]);
         assert_eq!(reasons(&suspended, &good), ["Resumed", "DeliveryRecovered"]);
         assert_eq!(reasons(&good, &failing), ["DeliveryFailed"]);
+        let idle = with(("True", reason::LISTENING), ("True", reason::IDLE));
+        assert_eq!(reasons(&failing, &idle), Vec::<&str>::new(), "nothing was delivered yet");
         assert_eq!(reasons(&failing, &good), ["DeliveryRecovered"]);
     }
 }

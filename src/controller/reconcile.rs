@@ -167,6 +167,7 @@ async fn report(
         generation: object.meta().generation,
         refused: problems,
         suspend: object.0.as_ref().is_ok_and(|listener| listener.spec.suspend),
+        webhook: object.0.as_ref().ok().and_then(|listener| listener.spec.webhook.shown(id.namespace())),
         snapshot: snapshot.as_deref(),
         starting: mine.is_starting(now),
         sample: mine.may_sample(now),

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::{
     api::{
         DeliveryStatus, NodeRole, NodeStatus, Problem, RedisExpiryListenerStatus as Status, condition,
-        status::{LONGEST_ERROR, LONGEST_MESSAGE, MOST_NODES},
+        status::{LONGEST_ERROR, LONGEST_MESSAGE, LONGEST_WEBHOOK, MOST_NODES},
     },
     listener::{NodeSnapshot, Role, Snapshot},
     model::{ListenerId, Millis, NodeId},
@@ -31,6 +31,8 @@ pub struct Facts<'a> {
     /// Why the spec is not carried out; empty where it is.
     pub refused: &'a [Problem],
     pub suspend: bool,
+    /// Whom it tells, as it may be shown. `None`: it does not say, or the spec cannot be read.
+    pub webhook: Option<String>,
     /// `None`: it does not run, or has not said anything yet.
     pub snapshot: Option<&'a Snapshot>,
     /// It was started a moment ago: what it does not know yet is no news.
@@ -74,6 +76,7 @@ pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
             status.subscribed.clone_from(&before.subscribed);
         }
     }
+    status.webhook = facts.webhook.as_deref().map(|shown| shortened(shown, LONGEST_WEBHOOK));
     status.owner = Some(facts.owner.to_owned());
     (status.tracked, status.delivery) = (before.tracked, before.delivery.clone());
     if let Some(snapshot) = facts.snapshot.filter(|snapshot| snapshot.ready)

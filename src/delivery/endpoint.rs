@@ -106,7 +106,10 @@ impl Endpoint {
         let io = innermost.downcast_ref::<io::Error>();
         let (sort, why) = match (dial::category(error), io.map(io::Error::kind)) {
             (FaultCategory::EgressRefused, _) => (Attempt::EgressRefused, innermost.to_string()),
-            (FaultCategory::Tls, _) => (Attempt::Tls, format!("TLS: {innermost}")),
+            (FaultCategory::Tls, _) => {
+                let fix = dial::advice(error).map(|fix| format!("; {fix}")).unwrap_or_default();
+                (Attempt::Tls, format!("TLS: {innermost}{fix}"))
+            }
             (_, Some(io::ErrorKind::ConnectionRefused)) => {
                 (Attempt::ConnectionRefused, "connection refused".to_owned())
             }

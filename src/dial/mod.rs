@@ -19,8 +19,10 @@ use crate::model::FaultCategory;
 
 mod clients;
 mod egress;
+mod tls;
 
 pub use egress::{Cidr, Egress, NotACidr, Refused, Sort};
+pub use tls::advice;
 
 /// What a resolver answers with: the addresses of a host (a link-local one of IPv6 has a scope), and ports of no meaning.
 pub type Resolving = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    losses::Comparing,
+    losses::Restoring,
     works::{Work, Works},
 };
 use super::{
@@ -32,7 +32,7 @@ use crate::{
     meters::{Ended, Label as _, Looked, Shared},
     model::{Deadline, Event, Evidence, Key, KeySet, NodeId, SlotSet},
     plan::Glob,
-    store::{Applying, Change, Entry, Epoch, Known, Losses, Reply, Seen, Store, StoreError, meta},
+    store::{Applying, Change, Entry, Epoch, Known, Reply, Seen, Store, StoreError, meta},
 };
 
 mod losses;
@@ -186,11 +186,7 @@ pub struct Keeper {
     requests: mpsc::Sender<Request>,
     pending: HashMap<u64, Pending>,
     next_waiter: u64,
-    /// Those that were dealt with.
-    losses: Losses,
-    comparing: Comparing,
-    /// Some entry is or was marked absent.
-    marked: bool,
+    restoring: Restoring,
 }
 
 impl Keeper {
@@ -206,7 +202,7 @@ impl Keeper {
     ) -> Result<(), Stopped> {
         let (requests, requested) = mpsc::channel(8);
         let view = Arc::clone(&port.view().borrow());
-        let losses = store.losses();
+        let restoring = Restoring::after(store.losses());
         let mut keeper = Self {
             settings,
             port,
@@ -233,9 +229,7 @@ impl Keeper {
             requests,
             pending: HashMap::new(),
             next_waiter: 0,
-            losses,
-            comparing: Comparing::default(),
-            marked: false,
+            restoring,
         };
         let Some(opened) = stop.run_until_cancelled(keeper.open()).await else { return Ok(()) };
         opened?;
@@ -435,7 +429,7 @@ impl Keeper {
             if periodic && look.used.heard.is_empty() && !changes.is_empty() {
                 self.count_found(&look.key, &changes);
             }
-            self.marked |= changes.iter().any(|change| matches!(change, Change::MarkAbsent { .. }));
+            self.restoring.marked |= changes.iter().any(|change| matches!(change, Change::MarkAbsent { .. }));
             let gone = look.answer == Answer::Gone && entry.is_some_and(|seen| !seen.absent);
             let key = look.key.clone();
             works.add(Work { key, changes: 0..0, again, entry, gone, judged: Some((look, known)) }, changes);
@@ -519,7 +513,7 @@ impl Keeper {
             }
             Done::Refused(works, Ok(known)) => {
                 self.answered();
-                self.known_again(works, known);
+                self.known_again(&works, known);
             }
             Done::Refused(works, Err(error)) => {
                 self.troubled(error)?;
@@ -534,7 +528,7 @@ impl Keeper {
             Done::Compare(entries) => self.compare(entries),
             Done::Page(Ok(page)) => {
                 self.answered();
-                self.marked |= page.iter().any(|entry| entry.seen.absent);
+                self.restoring.marked |= page.iter().any(|entry| entry.seen.absent);
                 let view = Arc::clone(&self.view);
                 self.book.read(page, |key, deadline| fire(&view, key, deadline));
             }

@@ -38,6 +38,7 @@ pub use dead_letters::DeadLetters;
 pub use fencing::Fencing;
 use fencing::Gate;
 use opening::Opening;
+pub use opening::settings as store_settings;
 use pipeline::{Access, Ending, Pipeline, Planned};
 pub use snapshot::{Hold, NodeSnapshot, Role, Snapshot};
 

@@ -40,7 +40,8 @@ impl Opening {
     }
 }
 
-fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
+/// How the Redis of a store is reached.
+pub fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
     Settings {
         dialler: dialler.clone(),
         address_map: plan.address_map.clone(),

@@ -110,6 +110,7 @@ label! {
         Full = "Full",
         Evicts = "Evicts",
         Denied = "Denied",
+        Authentication = "Authentication",
         OutOfMemory = "OutOfMemory",
         Refused = "Refused",
         Unsynced = "Unsynced",

@@ -24,9 +24,13 @@ pub enum StoreError {
     )]
     Evicts { node: String, policy: String },
     #[error(
-        "the Redis of the store denies us something ({0}); check the credentials of spec.store.redis, else of spec.redis (usernameSecretRef, passwordSecretRef), and grant its user ~rx:* +eval +evalsha +@hash +@sortedset +@set +persist +pexpire +info +cluster|slots +asking"
+        "the Redis of the store denies us something ({0}); grant the user of spec.store.redis, else of spec.redis, ~rx:* +eval +evalsha +@hash +@sortedset +@set +persist +pexpire +info +cluster|slots +asking"
     )]
     Denied(String),
+    #[error(
+        "the Redis of the store refuses the user or the password ({0}); correct the Secrets of spec.store.redis, else of spec.redis (usernameSecretRef, passwordSecretRef)"
+    )]
+    Authentication(String),
     #[error("the Redis of the store is out of memory ({0}); raise maxmemory or delete keys")]
     OutOfMemory(String),
     #[error("the Redis of the store takes no writes ({0}); see the log of that node")]
@@ -53,6 +57,7 @@ impl StoreError {
             Self::Full { .. } => "Full",
             Self::Evicts { .. } => "Evicts",
             Self::Denied(_) => "Denied",
+            Self::Authentication(_) => "Authentication",
             Self::OutOfMemory(_) => "OutOfMemory",
             Self::Refused(_) => "Refused",
             Self::EgressRefused(_) => "EgressRefused",
@@ -69,6 +74,7 @@ impl StoreError {
             | Self::Full { .. }
             | Self::Evicts { .. }
             | Self::Denied(_)
+            | Self::Authentication(_)
             | Self::OutOfMemory(_)
             | Self::Refused(_)
             | Self::EgressRefused(_)

@@ -32,7 +32,9 @@ impl MemoryStore {
     /// so many losses.
     pub fn lose(&self, keys: &[Key], losses: Losses) {
         let _ = self.now(|state| {
-            keys.iter().for_each(|key| state.lose(key));
+            for key in keys {
+                state.lose(key);
+            }
             state.losses = losses;
             Ok(())
         });

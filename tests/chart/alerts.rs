@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::helm::{Objects, read, root};
 
-fn rules(more: &[&str]) -> Vec<Value> {
+pub fn rules(more: &[&str]) -> Vec<Value> {
     let mut arguments = vec![
         "--set-json",
         "metrics.prometheusRule.enabled=true",

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use redis_expiry_operator::commands::load::Files;
+use redis_expiry_operator::{api::Platform, commands::load::Files};
 use serde_json::Value;
 
 use super::helm::{documents, read};
@@ -29,16 +29,22 @@ fn mount(value: &Value, folder: &Path) {
     }
 }
 
-/// Everything that `run` and `check` have against it. `spec.store` is the operator's affair: they use a file.
+/// Everything that the operator has against it, and `run`, for which `spec.store` is taken away: there it is a file.
 fn problems(mut listener: Value) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let secrets = folder.path().join("secrets");
     mount(&listener["spec"], &secrets);
-    listener["spec"].as_object_mut().unwrap().remove("store");
     let file = folder.path().join("listener.yaml");
-    fs::write(&file, listener.to_string()).unwrap();
-    let files = Files { filenames: vec![file], secrets_dir: Some(secrets), state_dir: folder.path().join("state") };
-    files.load().err().map(|error| error.problems).unwrap_or_default()
+    let state_dir = folder.path().join("state");
+    let files = Files { filenames: vec![file.clone()], secrets_dir: Some(secrets), state_dir };
+    let against = |listener: &Value, platform| {
+        fs::write(&file, listener.to_string()).unwrap();
+        files.load(platform).err().map(|error| error.problems).unwrap_or_default()
+    };
+    let mut problems = against(&listener, Platform::Kubernetes);
+    listener["spec"].as_object_mut().unwrap().remove("store");
+    problems.extend(against(&listener, Platform::Process));
+    problems
 }
 
 #[test]
@@ -92,10 +98,12 @@ fn user(name: &str) -> Vec<String> {
 #[test]
 fn users_may_what_the_program_says_they_must() {
     let error = read("src/store/error.rs");
-    let (_, rest) = error.split_once("grant its user ").expect("src/store/error.rs names the store's rights");
+    let (_, rest) = error
+        .split_once("grant the user of spec.store.redis, else of spec.redis, ")
+        .expect("src/store/error.rs names the store's rights");
     let (store, _) = rest.split_once('"').unwrap();
-    let check = read("tests/check.rs");
-    let (_, rest) = check.split_once("\"+auth\",").expect("tests/check.rs lists the rights of a watcher");
+    let check = read("tests/check/setup.rs");
+    let (_, rest) = check.split_once("\"+auth\",").expect("tests/check/setup.rs lists the rights of a watcher");
     let (watch, _) = rest.split_once("];").unwrap();
     let watch: Vec<&str> = watch.split('"').filter(|word| word.starts_with(['+', '%'])).collect();
     assert!(watch.len() > 12, "{watch:?}");

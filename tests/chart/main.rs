@@ -5,6 +5,7 @@
 mod alerts;
 mod cases;
 mod examples;
+mod firing;
 mod generated;
 mod helm;
 mod joined;

@@ -23,6 +23,8 @@ use self::{
     setup::{Outbox, event, events, eventually, now, settings, snapshot},
 };
 
+#[path = "../support/certified.rs"]
+mod certified;
 mod egress;
 mod receiver;
 mod refusing;
@@ -442,6 +444,22 @@ async fn a_failure_of_tls_is_called_one() {
     let told = snapshot(&delivery, "it failed", |now| now.last_error.is_some()).await;
     assert!(told.last_error.as_ref().is_some_and(|why| why.starts_with("TLS: ")), "{:?}", told.last_error);
     assert_eq!(told.last_failure, Some(Failure::Tls));
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_told_with_what_to_do() {
+    let server = certified::Certified::start("localhost").await;
+    let outbox = Outbox::empty().await;
+    let delivery = outbox.deliver(settings(&format!("https://localhost:{}/hook", server.address.port())));
+    outbox.settle_and_offer(&delivery, vec![event("k")]).await;
+    let told = snapshot(&delivery, "it failed", |now| now.last_error.is_some()).await;
+    assert_eq!(told.last_failure, Some(Failure::Tls));
+    let why = told.last_error.unwrap();
+    assert!(
+        why.starts_with("TLS: ") && why.contains("SSL_CERT_FILE") && why.contains("spec.webhook.tls.caRef"),
+        "{why}"
+    );
+    assert_eq!(outbox.pending().await.len(), 1);
 }
 
 #[tokio::test]

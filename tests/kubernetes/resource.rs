@@ -138,7 +138,8 @@ async fn status_is_applied_by_its_manager_alone_and_shown_in_columns() {
             "slots": 5461, "subscribed": true, "since": "2026-11-22T06:13:40.123456Z",
             "changeSource": "KeyspaceEvents", "notifyKeyspaceEvents": "gxeK",
         }],
-        "masters": 3, "subscribedMasters": 3, "subscribed": "3/3", "owner": "operator-0", "tracked": 1234,
+        "masters": 3, "subscribedMasters": 3, "subscribed": "3/3", "owner": "operator-0",
+        "webhook": "http://orders.shop.svc:80/hook", "tracked": 1234,
         "delivery": {"pending": 7, "deadLettered": 0, "lastDeliveredTime": "2026-11-22T06:13:40Z"},
     });
     let ours = PatchParams { field_manager: Some("rel-controller".into()), ..PatchParams::default() };
@@ -165,7 +166,8 @@ async fn status_is_applied_by_its_manager_alone_and_shown_in_columns() {
     for column in ["PATTERN", "WEBHOOK", "MODE", "OWNER", "MESSAGE"] {
         assert!(head.contains(column), "{wide}");
     }
-    for cell in ["order-timeouts", "True", "Listening", "3/3", "7", "order:pay:*", "http://127.0.0.1:8080/", "Cluster"]
+    for cell in
+        ["order-timeouts", "True", "Listening", "3/3", "7", "order:pay:*", "http://orders.shop.svc:80/hook", "Cluster"]
     {
         assert!(row.contains(cell), "{cell} is not in\n{wide}");
     }

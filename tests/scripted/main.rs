@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod changing;
+mod declaring;
 mod fake;
 mod keeping;
 mod looking;

@@ -26,7 +26,7 @@ use crate::{
     plan,
 };
 
-fn plan(fake: &Fake) -> Plan {
+pub fn plan(fake: &Fake) -> Plan {
     plan::plan(redis_plan(&[fake]), b"k*", "http://127.0.0.1:9/")
 }
 

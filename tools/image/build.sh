@@ -2,6 +2,7 @@
 # Builds the operator's image around a program compiled here: build.sh ARCHIVE, an OCI archive.
 #   IMAGE    its name, default localhost/redis-expiry-operator:dev
 #   PROFILE  cargo's, default release
+#   MOST     how many bytes may be in it, default 32 MiB; without bound where PROFILE is not release
 # Needs no registry: the Dockerfile's last stages are from scratch. `docker build .` does all of it from public bases.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -30,6 +31,12 @@ buildah_here() { buildah --root "$storage/root" --runroot "$storage/run" --stora
 trap 'buildah_here rmi --all --force >/dev/null 2>&1 || true; rm -rf "$storage"' EXIT
 buildah_here build --quiet --build-arg BINARY=outside --build-arg "VERSION=${VERSION:-$(cargo pkgid | sed 's/.*[#@]//')}" \
     --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag "$image" . >/dev/null
+content=$(cat target/image/redis-expiry-operator target/image/ca-certificates.crt LICENSE | wc -c)
+most=${MOST:-$((32 << 20))}
+[ "$profile" != release ] || [ "$content" -le "$most" ] || {
+    echo "the image would hold $content bytes, more than $most: see what has grown (cargo bloat), or set MOST" >&2
+    exit 1
+}
 rm -f "$archive"
 buildah_here push --quiet "$image" "oci-archive:$archive:$image"
-echo "$image: $(cat target/image/redis-expiry-operator target/image/ca-certificates.crt LICENSE | wc -c) bytes, $(stat -c %s "$archive") compressed; a program that lists $packages packages"
+echo "$image: $content bytes, $(stat -c %s "$archive") compressed; a program that lists $packages packages"

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{Check, headers, names, signing};
 use crate::{
-    api::{Platform, ServiceRef, ServiceScheme, Timeouts, WebhookSpec, reason},
+    api::{Platform, ServiceRef, Timeouts, WebhookSpec, reason},
     plan::{Secret, WebhookPlan},
 };
 
@@ -90,7 +90,7 @@ fn url(check: &mut Check<'_>, spec: &WebhookSpec) -> Option<String> {
 
 /// `scheme://name.namespace.svc:port/path`.
 fn service_url(check: &mut Check<'_>, service: &ServiceRef) -> Option<String> {
-    let ServiceRef { name, port, path, scheme } = service;
+    let ServiceRef { name, port, path, .. } = service;
     let field = "spec.webhook.serviceRef";
     if !names::is_label(name) {
         let fix = "use at most 63 lower-case letters, digits and -, beginning and ending with a letter or digit";
@@ -101,16 +101,11 @@ fn service_url(check: &mut Check<'_>, service: &ServiceRef) -> Option<String> {
         check.problem(format!("{field}.path"), format!("is {path:?}"), "begin it with a /");
         return None;
     }
-    let (scheme, usual) = match scheme {
-        ServiceScheme::Http => ("http", 80),
-        ServiceScheme::Https => ("https", 443),
-    };
-    let port = port.unwrap_or(usual);
-    if port == 0 {
+    if *port == Some(0) {
         check.problem(format!("{field}.port"), "is 0", "choose 1 to 65535");
         return None;
     }
-    let url = format!("{scheme}://{name}.{}.svc:{port}{path}", check.namespace);
+    let url = service.url(check.namespace);
     valid_url(check, reason::INVALID_SPEC, field, &format!("is {url:?}, "), &url)
 }
 

@@ -16,12 +16,16 @@ use crate::{
 /// A node that does not answer within this is not well.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Every finding about the Redis of a plan.
-pub async fn check(plan: &Plan) -> Vec<Finding> {
-    let mut findings = seeds(&plan.redis).await;
-    if findings.iter().all(|finding| finding.level == super::Level::Fail) {
-        return findings;
+/// Every finding about the Redis of a plan, and whether it was reached.
+pub async fn check(plan: &Plan) -> (Vec<Finding>, bool) {
+    let seeds = seeds(&plan.redis).await;
+    if seeds.iter().all(|finding| finding.level == super::Level::Fail) {
+        return (seeds, false);
     }
+    (topology(plan, seeds).await, true)
+}
+
+async fn topology(plan: &Plan, mut findings: Vec<Finding>) -> Vec<Finding> {
     let mut discovery = Discovery::new(plan.redis.clone(), Dialler::everything());
     let topology = match Box::pin(discovery.look(&Topology::default(), &[])).await {
         Ok(sighting) => sighting.topology,
@@ -110,14 +114,14 @@ async fn one(plan: &Plan, node: &Node) -> Vec<Finding> {
 }
 
 /// Why a node cannot be talked to.
-struct Refused {
+pub(super) struct Refused {
     what: String,
     /// `None`: it cannot be reached at all.
     fix: Option<String>,
 }
 
 /// Connects, and sees whether it may.
-async fn connect(plan: &RedisPlan, address: &Address) -> Result<MultiplexedConnection, Refused> {
+pub(super) async fn connect(plan: &RedisPlan, address: &Address) -> Result<MultiplexedConnection, Refused> {
     let connecting = async {
         let mut connection = topology::connect(plan, &Dialler::everything(), address).await?;
         // Without a password the connection stands before anything was asked of the node.

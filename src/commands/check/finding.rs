@@ -17,7 +17,7 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub level: Level,
-    /// A node's address, `cluster` or `webhook`.
+    /// A node's address, `cluster`, `store` or `webhook`.
     pub subject: String,
     pub what: String,
     /// What to do; empty where nothing is.

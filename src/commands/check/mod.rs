@@ -1,4 +1,4 @@
-//! `check -f`: preflight. Asks the real nodes and the webhook's host, changes nothing, and says what to fix.
+//! `check -f`: preflight. Asks the real nodes, the store's and the webhook's host, changes nothing, and says what to fix.
 
 use std::process::ExitCode;
 
@@ -9,13 +9,14 @@ use super::{
     output::{Output, say},
     run::load,
 };
-use crate::model::ListenerId;
+use crate::{api::Platform, model::ListenerId};
 
 mod cluster;
 mod finding;
 mod node;
 mod permissions;
 mod settings;
+mod store;
 mod webhook;
 
 use finding::{Finding, Level};
@@ -26,6 +27,26 @@ pub struct Arguments {
     files: Files,
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+    /// Who is to run them. The operator knows Services, and its stores lie in the watched Redis unless they say otherwise.
+    #[arg(long = "for", value_enum, default_value_t, value_name = "WHOM")]
+    whom: Whom,
+}
+
+/// `--for`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Whom {
+    #[default]
+    Run,
+    Operator,
+}
+
+impl From<Whom> for Platform {
+    fn from(whom: Whom) -> Self {
+        match whom {
+            Whom::Run => Self::Process,
+            Whom::Operator => Self::Kubernetes,
+        }
+    }
 }
 
 /// Something is to be fixed before the listener can run well.
@@ -35,8 +56,9 @@ const BAD_FILE: u8 = 2;
 
 /// Exit code 0: all is well, warnings aside; 1: something is to be fixed; 2: the files are wrong.
 pub async fn check(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { files, output } = arguments;
-    let declared = match load(files).await? {
+    let Arguments { files, output, whom } = arguments;
+    let platform = Platform::from(whom);
+    let declared = match load(files, platform).await? {
         Ok(declared) => declared,
         Err(error) => {
             for problem in error.problems {
@@ -53,7 +75,8 @@ pub async fn check(arguments: Arguments) -> anyhow::Result<ExitCode> {
         if output == Output::Text {
             say(&format!("{} ({place})", plan.listener));
         }
-        let mut findings = Box::pin(cluster::check(plan)).await;
+        let (mut findings, reached) = Box::pin(cluster::check(plan)).await;
+        findings.extend(Box::pin(store::check(plan, platform, reached)).await);
         findings.extend(webhook::check(&plan.webhook).await);
         failed |= findings.iter().any(|finding| finding.level == Level::Fail);
         show(output, &plan.listener, &findings);

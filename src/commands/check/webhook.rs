@@ -8,7 +8,10 @@ use tokio_rustls::TlsConnector;
 use url::Url;
 
 use super::finding::Finding;
-use crate::{dial::Dialler, plan::WebhookPlan};
+use crate::{
+    dial::{self, Dialler},
+    plan::WebhookPlan,
+};
 
 const SUBJECT: &str = "webhook";
 
@@ -36,11 +39,14 @@ async fn reachable(plan: &WebhookPlan) -> Finding {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     match connect(host, port, url.scheme() == "https", plan.connect_timeout).await {
         Ok(()) => Finding::ok(SUBJECT, format!("{place} accepts connections (nothing was sent)")),
-        Err(error) => Finding::fail(
-            SUBJECT,
-            format!("{place} cannot be reached: {error}"),
-            "start it, or correct spec.webhook.url",
-        ),
+        Err(error) => match dial::advice(&error) {
+            Some(fix) => Finding::fail(SUBJECT, format!("{place} is not believed: {error}"), fix),
+            None => Finding::fail(
+                SUBJECT,
+                format!("{place} cannot be reached: {error}"),
+                "start it, or correct spec.webhook.url",
+            ),
+        },
     }
 }
 

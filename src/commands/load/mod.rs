@@ -57,9 +57,9 @@ impl fmt::Display for LoadError {
 
 impl Files {
     /// Reads everything anew: all listeners, or everything that is wrong. Blocks.
-    pub fn load(&self) -> Result<Vec<Declared>, LoadError> {
+    pub fn load(&self, platform: Platform) -> Result<Vec<Declared>, LoadError> {
         let secrets = FileSecrets::new(self.secrets_dir.clone());
-        let around = Surroundings { secrets: &secrets, platform: Platform::Process, state_dir: &self.state_dir };
+        let around = Surroundings { secrets: &secrets, platform, state_dir: &self.state_dir };
         let mut problems = Vec::new();
         let mut found: BTreeMap<ListenerId, Declared> = BTreeMap::new();
         for file in self.files(&mut problems) {

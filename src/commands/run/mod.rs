@@ -18,7 +18,8 @@ use super::{
     web,
 };
 use crate::{
-    api, clock,
+    api::{self, Platform},
+    clock,
     listener::{Fencing, OnDeploymentChange, Snapshots, Supervisor},
     telemetry::{
         admin::{self, Running},
@@ -94,7 +95,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { files, output, drain_timeout, on_deployment_change, admin_address } = arguments;
     let mut signals = Signals::install()?;
-    let declared = match reload::load(files.clone()).await? {
+    let declared = match reload::load(files.clone(), Platform::Process).await? {
         Ok(declared) => declared,
         Err(error) => {
             eprintln!("{error}");

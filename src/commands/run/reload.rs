@@ -11,6 +11,7 @@ use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api::Platform,
     commands::{
         load::{Declared, Files, LoadError},
         output::{Happening, Line},
@@ -25,8 +26,8 @@ const POLL: Duration = Duration::from_millis(500);
 
 type Read = Result<Vec<Plan>, LoadError>;
 
-pub async fn load(files: Files) -> anyhow::Result<Result<Vec<Declared>, LoadError>> {
-    spawn_blocking(move || files.load()).await.context("reading the files")
+pub async fn load(files: Files, platform: Platform) -> anyhow::Result<Result<Vec<Declared>, LoadError>> {
+    spawn_blocking(move || files.load(platform)).await.context("reading the files")
 }
 
 /// How others see that it works.
@@ -50,7 +51,7 @@ pub async fn reload(
     let mut steady = Steady::new(Ok(running.clone()));
     while stop.run_until_cancelled(sleep(POLL)).await.is_some() {
         signs.reads.beat();
-        let read = load(files.clone()).await?.map(plans);
+        let read = load(files.clone(), Platform::Process).await?.map(plans);
         let line = match steady.read(read) {
             None => continue,
             Some(Err(error)) => rejected(&error),

@@ -82,6 +82,7 @@ impl Report<'_> {
         match (&before.store_error, &now.store_error) {
             (before, Some(error)) if before.as_ref() != Some(error) => {
                 let line = self.line(Store, format!("the store fails: {error}")).with("ok", false);
+                let line = line.with("reason", now.store_category);
                 self.lines.push(line);
             }
             (Some(_), None) => {

@@ -249,7 +249,34 @@ mod tests {
         assert_eq!(observer.read_at(), Some(start));
         observer.changed(renewal("a", 2), start + second(3));
         assert_eq!(observer.read_at(), Some(start + second(2)));
+        observer.sending("3".into(), start + second(4));
         observer.changed(Renewal { member: "a".into(), stamp: "another process's".into() }, start + second(4));
         assert_eq!(observer.read_at(), Some(start + second(2)));
+    }
+
+    #[test]
+    fn who_left_while_nothing_was_heard_is_gone_when_everything_is_read_anew() {
+        let start = Instant::now();
+        let mut observer = Observer::new("a".into(), EXPIRY);
+        observer.changed(renewal("b", 1), start);
+        renewed(&mut observer, start, 1);
+        observer.sending("mine 2".into(), start + second(2));
+        observer.all(vec![Renewal { member: "a".into(), stamp: "mine 2".into() }], start + second(2));
+        assert_eq!(live(&observer), ["a"]);
+        assert_eq!(observer.dead_for(second(0)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_reads_is_alive_whatever_became_of_its_own_lease_and_never_removes_it() {
+        let start = Instant::now();
+        let mut observer = Observer::new("a".into(), EXPIRY);
+        renewed(&mut observer, start, 1);
+        observer.left("a");
+        assert_eq!(live(&observer), ["a"]);
+        // Its own changes come late, and it is not for itself to take them for its death.
+        renewed(&mut observer, start, 2);
+        observer.sending("mine 3".into(), start + second(600));
+        observer.came_back("mine 3");
+        assert_eq!((live(&observer), observer.dead_for(second(300))), (vec!["a".to_owned()], Vec::new()));
     }
 }

@@ -213,10 +213,7 @@ fn delivering(snapshot: &Snapshot, suspend: bool) -> Verdict {
 
 fn durable(snapshot: &Snapshot) -> Verdict {
     if let Some(Hold::Store { category, message }) = &snapshot.hold {
-        // Most stores lie in the watched Redis, which is reached after its store was opened: it is the credentials of both.
-        let login = ["AuthenticationFailed", "NOAUTH", "WRONGPASS"].iter().any(|word| message.contains(word));
-        let why = if login { reason::AUTHENTICATION_FAILED } else { store_reason(category) };
-        return no(why, message);
+        return no(store_reason(category), message);
     }
     match (&snapshot.store_error, snapshot.store_category) {
         (Some(error), category) => no(store_reason(category.unwrap_or("Unavailable")), error),
@@ -229,6 +226,10 @@ fn durable(snapshot: &Snapshot) -> Verdict {
 
 /// `Store` and the category of [`crate::store::StoreError::category`], as one of the documented words.
 fn store_reason(category: &str) -> &'static str {
+    // Most stores lie in the watched Redis, which is reached after its store was opened: it is the credentials of both.
+    if category == "Authentication" {
+        return reason::AUTHENTICATION_FAILED;
+    }
     let wanted = |word: &&&str| word.strip_prefix("Store").is_some_and(|rest| rest == category);
     reason::ALL.iter().find(wanted).copied().unwrap_or(reason::STORE_UNAVAILABLE)
 }

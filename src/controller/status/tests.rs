@@ -48,6 +48,7 @@ fn facts(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
         generation: Some(3),
         refused: &[],
         suspend: false,
+        webhook: Some("http://orders.shop.svc:80/hook".into()),
         snapshot,
         starting: false,
         sample: false,
@@ -136,6 +137,29 @@ fn since_is_another_after_a_reconnection() {
 }
 
 #[test]
+fn since_stays_what_an_earlier_process_wrote_for_as_long_as_the_connection_stands() {
+    let before = step(&Status::default(), &facts(Some(&healthy()), 0));
+    let mut anew = healthy();
+    for node in &mut anew.nodes {
+        node.since = Some(Millis(1_795_328_999_000));
+    }
+    let mut shown = Shown::default();
+    let first = next(&before, &facts(Some(&anew), 100), &mut shown);
+    let second = next(&first, &facts(Some(&anew), 200), &mut shown);
+    assert_eq!((&first.nodes, &second.nodes), (&before.nodes, &before.nodes));
+}
+
+#[test]
+fn a_replica_that_is_not_heard_is_listed_and_keeps_nobody_from_being_ready() {
+    let mut snapshot = healthy();
+    snapshot.nodes[1].subscribed = false;
+    let status = step(&Status::default(), &facts(Some(&snapshot), 0));
+    assert_eq!(says(&status, condition::READY), "True Listening");
+    assert_eq!(find(&status, condition::CONNECTED).unwrap().message, "1/1 masters are subscribed.");
+    assert_eq!(status.nodes[0].subscribed, Some(false));
+}
+
+#[test]
 fn each_trouble_has_its_reason_and_its_fix() {
     let with = |change: &dyn Fn(&mut Snapshot)| {
         let mut snapshot = healthy();
@@ -188,6 +212,13 @@ fn each_trouble_has_its_reason_and_its_fix() {
     let evicts = Hold::Store { category: "Evicts", message: "allkeys-lru".into() };
     let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(evicts.clone()), false));
     assert_eq!(says(&held, condition::READY), "False StoreEvicts");
+    let login = Hold::Store { category: "Authentication", message: "WRONGPASS".into() };
+    let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(login.clone()), false));
+    assert_eq!(says(&held, condition::READY), "False AuthenticationFailed");
+    // A user may be called by any word, and that is not what is wrong with what it may.
+    let denied = Hold::Store { category: "Denied", message: "user NOAUTH has no permissions".into() };
+    let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(denied.clone()), false));
+    assert_eq!(says(&held, condition::READY), "False StoreDenied");
     let moved = Hold::DeploymentChanged { message: "another".into(), change: "0a1b".into() };
     assert_eq!(ready(&move |snapshot| snapshot.hold = Some(moved.clone())), "False DeploymentChanged");
     let denied = with(&|snapshot| {
@@ -196,6 +227,11 @@ fn each_trouble_has_its_reason_and_its_fix() {
     });
     assert_eq!(says(&denied, condition::DURABLE), "False StoreDenied");
     assert_eq!(says(&denied, condition::READY), "False StoreDenied");
+    let login = with(&|snapshot| {
+        (snapshot.store_error, snapshot.store_category) = (Some("no".into()), Some("Authentication"));
+        snapshot.ready = false;
+    });
+    assert_eq!(says(&login, condition::DURABLE), "False AuthenticationFailed");
     let volatile = Durability::Volatile { reason: "it has no replica".into(), fix: "add one".into() };
     let volatile = with(&move |snapshot| snapshot.durability = Some(volatile.clone()));
     assert_eq!(says(&volatile, condition::READY), "False StoreVolatile");
@@ -317,4 +353,25 @@ fn who_holds_for_another_deployment_is_told_how_to_answer() {
         );
         assert!(message.contains(&command), "{message}");
     }
+}
+
+#[test]
+fn whom_it_tells_is_shown_whatever_it_is_named_by_and_a_secrets_value_never() {
+    let webhook = |yaml: &str| serde_norway::from_str::<crate::api::WebhookSpec>(yaml).unwrap().shown("shop");
+    let told = [
+        ("{url: 'https://orders.example/hook'}", Some("https://orders.example/hook")),
+        ("{urlSecretRef: {name: orders-url, key: url}}", Some("secret orders-url/url")),
+        ("{serviceRef: {name: orders}}", Some("http://orders.shop.svc:80/")),
+        ("{serviceRef: {name: orders, scheme: HTTPS, path: /hook}}", Some("https://orders.shop.svc:443/hook")),
+        ("{serviceRef: {name: orders, port: 8443, path: /hook}}", Some("http://orders.shop.svc:8443/hook")),
+        ("{}", None),
+    ];
+    for (yaml, shown) in told {
+        assert_eq!(webhook(yaml).as_deref(), shown, "{yaml}");
+        let healthy = healthy();
+        let facts = Facts { webhook: webhook(yaml), ..facts(Some(&healthy), 0) };
+        assert_eq!(step(&Status::default(), &facts).webhook.as_deref(), shown);
+    }
+    let long = Facts { webhook: Some("ü".repeat(4_000)), ..facts(None, 0) };
+    assert_eq!(step(&Status::default(), &long).webhook.unwrap().chars().count(), LONGEST_WEBHOOK);
 }

@@ -14,11 +14,22 @@ use crate::{
     store::{Change, Known, Losses, Seen, StoreError, meta},
 };
 
-/// Keys of the book that are to be compared with the store.
+/// What a store that loses something gets back.
 #[derive(Default)]
-pub(super) struct Comparing {
+pub(super) struct Restoring {
+    /// Those that were dealt with.
+    losses: Losses,
+    /// Some entry is or was marked absent.
+    pub marked: bool,
+    /// Keys of the book that are to be compared with the store.
     keys: VecDeque<Key>,
-    under_way: bool,
+    comparing: bool,
+}
+
+impl Restoring {
+    pub fn after(losses: Losses) -> Self {
+        Self { losses, ..Self::default() }
+    }
 }
 
 impl Keeper {
@@ -28,7 +39,7 @@ impl Keeper {
         self.waiting.push(Box::pin(async move { Done::Refused(works, known.await) }));
     }
 
-    pub(super) fn known_again(&mut self, refused: Works, known: Vec<Known>) {
+    pub(super) fn known_again(&mut self, refused: &Works, known: Vec<Known>) {
         let at = clock::now();
         let has_lost = self.store.losses().count > 0;
         let mut works = Works { relook: true, ..Works::default() };
@@ -58,10 +69,10 @@ impl Keeper {
     /// again, and it gets back what the book has.
     pub(super) fn look_for_losses(&mut self) {
         let losses = self.store.losses();
-        if losses == self.losses {
+        if losses == self.restoring.losses {
             return;
         }
-        let Losses { count, before_us } = std::mem::replace(&mut self.losses, losses);
+        let Losses { count, before_us } = std::mem::replace(&mut self.restoring.losses, losses);
         let more = losses.count.saturating_sub(count);
         self.stats.store_losses += more;
         self.meters.ledger.store_losses.add(more);
@@ -75,7 +86,7 @@ impl Keeper {
         drop(self.store.set_meta(epoch, meta::PATTERN, pattern));
         // A mark that an entry is absent may be lost, and with it what tells an evicted key from a deleted one: then what is gone
         // must not be forgotten.
-        if self.marked || losses.before_us != before_us {
+        if self.restoring.marked || losses.before_us != before_us {
             for node in self.view.nodes.keys() {
                 drop(self.store.forget_node(epoch, node.clone()));
             }
@@ -84,27 +95,27 @@ impl Keeper {
         self.synced.clear();
         self.resyncing.values().for_each(|running| running.stop.cancel());
         self.book.read_anew_soon();
-        self.comparing.keys = self.book.recorded().collect();
+        self.restoring.keys = self.book.recorded().collect();
         self.compare_some();
     }
 
     /// Asks for what the store has under some keys that it should have: those in flight are left for later.
     pub(super) fn compare_some(&mut self) {
-        if self.comparing.under_way {
+        if self.restoring.comparing {
             return;
         }
         let mut entries = Vec::new();
-        for _ in 0..self.comparing.keys.len().min(TOGETHER.min(self.room())) {
-            let Some(key) = self.comparing.keys.pop_front() else { break };
+        for _ in 0..self.restoring.keys.len().min(TOGETHER.min(self.room())) {
+            let Some(key) = self.restoring.keys.pop_front() else { break };
             if self.book.is_in_flight(&key) {
-                self.comparing.keys.push_back(key);
+                self.restoring.keys.push_back(key);
             } else if let Some(seen) = self.book.seen(&key) {
                 self.book.want(&key, Purpose::Ordinary, None);
                 entries.push((key, seen));
             }
         }
         if !entries.is_empty() {
-            self.comparing.under_way = true;
+            self.restoring.comparing = true;
             self.compare(entries);
         }
     }
@@ -126,7 +137,7 @@ impl Keeper {
                 return Some(error);
             }
         };
-        self.comparing.under_way = false;
+        self.restoring.comparing = false;
         let mut works = Works::default();
         for ((key, seen), known) in entries.into_iter().zip(known) {
             let repaired = repair(&key, known.entry, Some(seen));

@@ -47,6 +47,7 @@ pub use self::{
     link::Links,
     names::PREFIX,
     settings::{Mode, PARTITIONS, Settings},
+    trial::{Refused, Trial, trial},
 };
 #[cfg(doc)]
 use super::Store;
@@ -74,6 +75,7 @@ mod routes;
 mod scatter;
 mod script;
 mod settings;
+mod trial;
 mod upkeep;
 mod worker;
 

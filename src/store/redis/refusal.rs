@@ -48,7 +48,7 @@ const DENIED: [&str; 3] = ["ACL failure", "user executing the script can't", "un
 pub fn classify(error: &RedisError, node: &str) -> Refusal {
     let text = format!("{node}: {error}");
     if error.kind() == ErrorKind::AuthenticationFailed {
-        return denied(&text);
+        return unauthenticated(&text);
     }
     if dial::category(error) == FaultCategory::EgressRefused {
         return Refusal::Egress(text);
@@ -77,13 +77,18 @@ fn of_code(code: &str, text: &str) -> Refusal {
         // Another may have the slot by now, which this one is the last to learn: a master that is cut off says CLUSTERDOWN.
         "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "UNBLOCKED" => Refusal::Away(text.to_owned()),
         "OOM" => Refusal::Lasting(StoreError::OutOfMemory(text.to_owned())),
-        "NOPERM" | "NOAUTH" | "WRONGPASS" => denied(text),
+        "NOPERM" => denied(text),
+        "NOAUTH" | "WRONGPASS" => unauthenticated(text),
         _ => lasting(text),
     }
 }
 
 fn denied(text: &str) -> Refusal {
     Refusal::Lasting(StoreError::Denied(text.to_owned()))
+}
+
+fn unauthenticated(text: &str) -> Refusal {
+    Refusal::Lasting(StoreError::Authentication(text.to_owned()))
 }
 
 fn lasting(text: &str) -> Refusal {
@@ -142,6 +147,16 @@ mod tests {
             let Refusal::Lasting(error) = of(line) else { unreachable!("{line}") };
             assert!(matches!(error, StoreError::Denied(_)) && error.retryable());
             assert!(error.to_string().contains("redis-0:6379"), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_we_are_is_told_from_what_we_may() {
+        let unknown = "WRONGPASS invalid username-password pair or user is disabled.";
+        for line in [unknown, "NOAUTH Authentication required."] {
+            let Refusal::Lasting(error) = of(line) else { unreachable!("{line}") };
+            assert!(matches!(error, StoreError::Authentication(_)) && error.retryable(), "{line}");
+            assert!(error.to_string().contains("passwordSecretRef"), "{error}");
         }
     }
 }

@@ -28,4 +28,5 @@ scripts! {
     EXPIRE "lua/expire.lua"
     PROBE "lua/probe.lua"
     CHECK "lua/check.lua"
+    TRIAL "lua/trial.lua"
 }

@@ -77,3 +77,38 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{super::Links, *};
+
+    #[test]
+    fn stores_share_connections_if_they_reach_the_same_redis_as_the_same_user() {
+        let redis = |port| vec![Address::new("redis", port)];
+        let login = |username: &str, password: &str| Settings {
+            username: Some(username.into()),
+            password: Some(password.into()),
+            ..Settings::new(Mode::Cluster, redis(1))
+        };
+        let (links, first) = (Links::default(), login("rx", "sesame"));
+        let link = links.of(&first);
+        assert!(Arc::ptr_eq(&link, &links.of(&Settings { patience: Duration::ZERO, ..first.clone() })));
+        let others = [
+            login("rx", "another"),
+            login("ry", "sesame"),
+            Settings { password: None, username: None, ..first.clone() },
+            Settings { addresses: redis(2), ..first.clone() },
+            Settings { mode: Mode::Single, ..first.clone() },
+            Settings { address_map: vec![(Address::new("a", 1), Address::new("b", 1))], ..first.clone() },
+        ];
+        for other in &others {
+            assert!(!Arc::ptr_eq(&link, &links.of(other)), "{:?} {:?}", other.username, other.addresses);
+        }
+        // They end with the last store.
+        let weak = Arc::downgrade(&link);
+        drop(link);
+        assert!(weak.upgrade().is_none());
+    }
+}

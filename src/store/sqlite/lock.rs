@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     os::unix::fs::MetadataExt,
     path::Path,
 };
@@ -34,6 +35,21 @@ impl Lock {
             if fs::metadata(&name).is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
                 return Ok(Self(file));
             }
+        }
+    }
+
+    /// Whether a process holds the one of the store at `path`. Makes no file.
+    ///
+    /// It takes a share of the lock for a moment: who takes the lock just then is refused, and tries again.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        let file = match File::open(beside(path, ".lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock().map(|()| false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 

@@ -14,6 +14,7 @@
 
 use std::{
     fs::File,
+    io,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread::JoinHandle,
@@ -50,6 +51,11 @@ mod outbox;
 mod syncing;
 mod thread;
 mod unfiled;
+
+/// Whether a process has the store at `path` open. Opens nothing itself.
+pub fn in_use(path: &Path) -> io::Result<bool> {
+    lock::Lock::is_held(path)
+}
 
 /// How a file is opened.
 #[derive(Clone, Debug)]

@@ -64,12 +64,18 @@ async fn the_rights_that_errors_name_are_enough_and_each_of_them_is_needed_at_on
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_denied() {
+async fn a_wrong_password_is_told_from_a_right_that_is_missing() {
     let cluster = cluster(0).await;
     let user = given_user(&cluster, &RIGHTS).await;
     let wrong = Settings { password: Some("open".into()), ..user };
     let error = RedisStore::open(wrong, &listener()).await.err().unwrap();
-    assert!(matches!(error, StoreError::Denied(_)), "{error}");
+    assert!(matches!(error, StoreError::Authentication(_)) && error.retryable(), "{error}");
+    let none = Settings { username: None, password: None, ..settings(&cluster) };
+    for node in cluster.nodes() {
+        let () = node.query(cmd("ACL").arg("SETUSER").arg("default").arg(">sesame")).await.unwrap();
+    }
+    let error = RedisStore::open(none, &listener()).await.err().unwrap();
+    assert!(matches!(error, StoreError::Authentication(_)) && error.retryable(), "{error}");
 }
 
 #[tokio::test]

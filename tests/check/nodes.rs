@@ -1,152 +1,8 @@
-//! `check` against a real server: each thing that can be wrong is told, with what to do, and nothing else is.
+//! The watched Redis, the webhook and the files.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
+use std::net::TcpListener;
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::Path,
-    process::{Command, Output},
-};
-
-use redis::cmd;
-use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
-use serde_json::Value;
-
-const CHANNEL: &str = "&__keyspace@0__:order:pay:*";
-/// All that a listener needs, as facts/redis.md section 5 has it.
-const RULES: [&str; 21] = [
-    "+hello",
-    "+auth",
-    "+ping",
-    "+info",
-    "+time",
-    "+client|setname",
-    "+cluster|shards",
-    "+cluster|slots",
-    "+cluster|nodes",
-    "+cluster|info",
-    "+cluster|myid",
-    "+config|get",
-    "+psubscribe",
-    "+punsubscribe",
-    "+ssubscribe",
-    "+sunsubscribe",
-    "+scan",
-    "+pexpiretime",
-    "%R~order:pay:*",
-    CHANNEL,
-    "&rx:*",
-];
-
-/// One server that owns every slot, and a webhook's port that is listened at.
-struct Fixture {
-    cluster: Cluster,
-    webhook: TcpListener,
-    folder: tempfile::TempDir,
-}
-
-impl Fixture {
-    async fn start(notify_keyspace_events: &str) -> Self {
-        let options = Options {
-            masters: 1,
-            replicas: 0,
-            notify_keyspace_events: notify_keyspace_events.to_owned(),
-            // A server that has met nobody does not know its own address.
-            directives: vec![("cluster-announce-ip".to_owned(), "127.0.0.1".to_owned())],
-            ..Options::default()
-        };
-        let folder = tempfile::tempdir().unwrap();
-        for (name, value) in [
-            ("auth/username", "rx"),
-            ("auth/password", "sesame\n"),
-            ("auth/wrong", "open barley"),
-            ("key/secret", "abcdefghijklmnopqrstuvwxyz"),
-        ] {
-            let path = folder.path().join("secrets").join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, value).unwrap();
-        }
-        let cluster = Cluster::start(options).await.unwrap();
-        Self { cluster, webhook: TcpListener::bind("127.0.0.1:0").unwrap(), folder }
-    }
-
-    /// Makes `rx` a user with these rules and no others.
-    async fn grant(&self, rules: &[&str]) {
-        let mut command = cmd("ACL");
-        command.arg("SETUSER").arg("rx").arg("reset").arg("on").arg(">sesame").arg(rules);
-        let () = self.cluster.nodes()[0].query(&command).await.unwrap();
-    }
-
-    fn document(&self) -> String {
-        format!(
-            "apiVersion: redisexpiry.io/v1alpha1
-kind: RedisExpiryListener
-metadata: {{name: orders, namespace: shop}}
-spec:
-  redis:
-    addresses: [\"{}\"]
-    usernameSecretRef: {{name: auth, key: username}}
-    passwordSecretRef: {{name: auth, key: password}}
-  keyPattern: \"order:pay:*\"
-  webhook:
-    url: \"http://{}/hook?token=hidden\"
-    signing: {{secretKeyRefs: [{{name: key, key: secret}}]}}
-",
-            self.cluster.nodes()[0].address(),
-            self.webhook.local_addr().unwrap()
-        )
-    }
-
-    async fn check(&self, document: &str) -> Checked {
-        let file = self.folder.path().join("listener.yaml");
-        fs::write(&file, document).unwrap();
-        let (file, secrets) = (file.clone(), self.folder.path().join("secrets"));
-        let output = tokio::task::spawn_blocking(move || run(&file, &secrets, &["--output", "json"])).await.unwrap();
-        Checked::new(&output)
-    }
-}
-
-fn run(file: &Path, secrets: &Path, more: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_redis-expiry-operator"))
-        .args(["check", "-f"])
-        .arg(file)
-        .arg("--secrets-dir")
-        .arg(secrets)
-        .args(more)
-        .output()
-        .unwrap()
-}
-
-struct Checked {
-    code: i32,
-    findings: Vec<Value>,
-}
-
-impl Checked {
-    fn new(output: &Output) -> Self {
-        let text = String::from_utf8_lossy(&output.stdout);
-        let findings = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        Self { code: output.status.code().unwrap(), findings }
-    }
-
-    /// `what -> fix` of each finding of a level.
-    fn of(&self, level: &str) -> Vec<String> {
-        let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
-        self.findings
-            .iter()
-            .filter(|finding| finding["level"] == level)
-            .map(|finding| format!("{} -> {}", text(finding, "what"), text(finding, "fix")))
-            .collect()
-    }
-
-    /// Exactly one finding fails, with this in it.
-    fn fails_with(&self, needle: &str) {
-        let failed = self.of("fail");
-        assert!(failed.len() == 1 && failed[0].contains(needle), "wanted {needle}, found {:#?}", self.findings);
-        assert_eq!(self.code, 1);
-    }
-}
+use super::setup::{CHANNEL, Fixture, RULES, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_all_is_well_nothing_is_wrong_and_the_exit_code_is_0() {
@@ -271,7 +127,7 @@ async fn a_wrong_file_is_exit_code_2_and_a_table_is_for_people() {
 
     fixture.check(&fixture.document()).await;
     let (file, secrets) = (fixture.folder.path().join("listener.yaml"), fixture.folder.path().join("secrets"));
-    let output = tokio::task::spawn_blocking(move || run(&file, &secrets, &[])).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || run(&file, &secrets, &[], &[])).await.unwrap();
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.starts_with("shop/orders ("), "{table}");
     assert!(table.contains("\nok    webhook"), "{table}");
