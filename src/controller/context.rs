@@ -10,6 +10,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     REPORTER,
+    events::Counted,
     membership::{self, Member, Roster},
     references::References,
     status::Shown,
@@ -61,8 +62,8 @@ pub struct Remembered {
     /// When a message was last written in other words.
     pub worded: Option<Instant>,
     pub shown: Shown,
-    /// Gaps that were told of.
-    pub gaps: u64,
+    /// What was told of.
+    pub counted: Counted,
     /// Failures in a row.
     pub failures: u32,
 }

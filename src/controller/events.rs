@@ -10,7 +10,10 @@ use kube::{
 use tokio::time::timeout;
 
 use super::{Context, reconcile::Guarded, status};
-use crate::api::{RedisExpiryListenerStatus as Status, condition, reason};
+use crate::{
+    api::{RedisExpiryListenerStatus as Status, condition, reason},
+    listener::Snapshot,
+};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A note has at most 1 kB.
@@ -32,8 +35,26 @@ fn warning(reason: &'static str, action: &'static str, note: impl Into<String>) 
     Happening { warning: true, reason, action, note: note.into() }
 }
 
+/// What a listener counts from its start and is told by events alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub gaps: u64,
+    pub store_losses: u64,
+}
+
+impl Counted {
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self { gaps: snapshot.gaps, store_losses: snapshot.store_losses }
+    }
+    /// What has come since `before`; a listener that was started anew counts from 0.
+    pub fn since(self, before: Self) -> Self {
+        let store_losses = self.store_losses.saturating_sub(before.store_losses);
+        Self { gaps: self.gaps.saturating_sub(before.gaps), store_losses }
+    }
+}
+
 /// What happened from one status to the next. Pure.
-pub fn between(before: &Status, after: &Status, new_gaps: u64) -> Vec<Happening> {
+pub fn between(before: &Status, after: &Status, new: Counted) -> Vec<Happening> {
     let mut happened = Vec::new();
     let owner = after.owner.as_deref().unwrap_or_default();
     if before.owner != after.owner {
@@ -75,9 +96,15 @@ pub fn between(before: &Status, after: &Status, new_gaps: u64) -> Vec<Happening>
             _ => {}
         }
     }
-    if new_gaps > 0 {
-        let note = format!("{new_gaps} gap(s) in what was heard; what may have been missed is looked for.");
+    if new.gaps > 0 {
+        let note = format!("{} gap(s) in what was heard; what may have been missed is looked for.", new.gaps);
         happened.push(warning("GapDetected", "Resync", note));
+    }
+    if new.store_losses > 0 {
+        let note = "The store has lost what it had acknowledged (a node of it came back with what it held a while ago). Every \
+                    master is scanned, and what is known is written anew; what was settled longer ago than 30 s and not delivered \
+                    may be lost, unless its key is found. Give each master of the store's Redis a replica, or appendonly yes.";
+        happened.push(warning("StoreLossDetected", "Resync", note));
     }
     happened
 }
@@ -131,7 +158,7 @@ mod tests {
     }
 
     fn reasons(before: &Status, after: &Status) -> Vec<&'static str> {
-        between(before, after, 0).into_iter().map(|happening| happening.reason).collect()
+        between(before, after, Counted::default()).into_iter().map(|happening| happening.reason).collect()
     }
 
     #[test]
@@ -152,7 +179,10 @@ mod tests {
         assert_eq!(reasons(&pending, &scanning), Vec::<&str>::new(), "every start scans");
         let other = status("b", &[(condition::CONNECTED, "True", reason::ALL_NODES_SUBSCRIBED)]);
         assert_eq!(reasons(&good, &other), ["OwnershipAcquired"]);
-        assert_eq!(between(&good, &good, 2)[0].reason, "GapDetected");
+        let counted = Counted { gaps: 2, store_losses: 1 };
+        let told: Vec<_> = between(&good, &good, counted).iter().map(|happening| happening.reason).collect();
+        assert_eq!(told, ["GapDetected", "StoreLossDetected"]);
+        assert_eq!(counted.since(Counted { gaps: 1, store_losses: 5 }), Counted { gaps: 1, store_losses: 0 });
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Context, FIELD_MANAGER,
     context::{Remembered, SAMPLE, STARTING},
-    events,
+    events::{self, Counted},
     references::ReferenceError,
     status::{self, Facts},
     turns::Turn,
@@ -176,8 +176,8 @@ async fn report(
         now: Timestamp::now(),
     };
     let after = status::next(&before, &facts, &mut mine.shown);
-    let gaps = snapshot.as_ref().map_or(0, |snapshot| snapshot.gaps);
-    let happened = events::between(&before, &after, gaps.saturating_sub(mine.gaps));
+    let counted = snapshot.as_deref().map(Counted::of).unwrap_or_default();
+    let happened = events::between(&before, &after, counted.since(mine.counted));
     if after != before {
         match write(context, id, version, &after).await? {
             Written::As(version) => mine.version = version,
@@ -191,7 +191,7 @@ async fn report(
             mine.worded = Some(now);
         }
     }
-    (mine.status, mine.gaps) = (Some(after), gaps);
+    (mine.status, mine.counted) = (Some(after), counted);
     events::publish(context, object, happened).await;
     Ok(Done::Told)
 }
