@@ -192,7 +192,7 @@ mod tests {
         journal.done(8, 7, vec![b"1".to_vec(); BATCH - 4], now);
         assert_eq!(journal.after(3, 0).unwrap().0, 7);
         assert_eq!(journal.after(7, 0).unwrap().0, 8);
-        assert_eq!(journal.lost_behind(2), (4, true));
+        assert_eq!(journal.lost_behind(2), (5, true));
         // One before ours is gone, and nobody has it.
         assert_eq!(journal.lost_behind(1), (4, false));
         journal.trim(now + Duration::from_secs(31));
