@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(journal.after(7, 0).unwrap().0, 8);
         assert_eq!(journal.lost_behind(2), (5, true));
         // One before ours is gone, and nobody has it.
-        assert_eq!(journal.lost_behind(1), (4, false));
+        assert_eq!(journal.lost_behind(1), (5, false));
         journal.trim(now + Duration::from_secs(31));
         assert_eq!(journal.lost_behind(6), (0, false));
     }
