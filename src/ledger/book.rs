@@ -68,25 +68,41 @@ pub struct Book {
     /// Keys that got no answer, by when to ask again. They are not counted as in flight: a node that is down must not
     /// keep the others from being asked.
     unanswered: BTreeSet<(i64, Key)>,
-    /// Some of them were let go of: the book is to be read from the start.
-    dropped: bool,
+    anew: Anew,
     in_flight: usize,
     /// Lines with an entry.
     held: usize,
+}
+
+/// Whether the book is to be read from the start. What it has stays until then, and so does its horizon.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Anew {
+    #[default]
+    No,
+    /// Some that nobody answers for were let go of: when most of them are answered for.
+    Later,
+    Now,
 }
 
 /// A page that is being read.
 struct Reading {
     /// From behind here.
     from: DueCursor,
+    anew: bool,
+    /// It was asked for before the store lost something.
+    old: bool,
     /// What the store came to have meanwhile behind the horizon: the page may be older.
     late: KeyMap<Option<Seen>>,
+}
+
+fn start() -> DueCursor {
+    (Millis(i64::MIN), Key::from(""))
 }
 
 impl Book {
     /// A book that has read nothing yet.
     pub fn unread() -> Self {
-        Self { horizon: Some((Millis(i64::MIN), Key::from(""))), ..Self::default() }
+        Self { horizon: Some(start()), ..Self::default() }
     }
 
     pub fn in_flight(&self) -> usize {
@@ -108,7 +124,7 @@ impl Book {
     }
     /// A key without a line has no entry: the book holds all.
     pub fn complete(&self) -> bool {
-        self.horizon.is_none() && self.reading.is_none() && !self.dropped
+        self.horizon.is_none() && self.reading.is_none() && self.anew == Anew::No
     }
     /// Why the key is looked at.
     pub fn purpose(&self, key: &Key) -> Purpose {
@@ -185,7 +201,9 @@ impl Book {
             self.held -= usize::from(line.seen.is_some());
             self.in_flight -= 1;
             self.lines.remove(key);
-            self.dropped = true;
+            if self.anew == Anew::No {
+                self.anew = Anew::Later;
+            }
             return;
         }
         let at = retry(look.unanswered);
@@ -196,7 +214,9 @@ impl Book {
 
     /// Asks about everything that got no answer at once: somebody may answer now.
     pub fn retry_all(&mut self, now: i64) {
-        self.read_anew();
+        if self.anew == Anew::Later {
+            self.anew = Anew::Now;
+        }
         let keys: Vec<Key> = std::mem::take(&mut self.unanswered).into_iter().map(|(_, key)| key).collect();
         for key in keys {
             if let Some(look) = self.lines.get_mut(&key).and_then(|line| line.look.as_mut()) {
@@ -208,7 +228,10 @@ impl Book {
 
     /// What was read is not what the store has any more: it is read from the start. What is in the book stays.
     pub fn read_anew_soon(&mut self) {
-        self.dropped = true;
+        self.anew = Anew::Now;
+        if let Some(reading) = &mut self.reading {
+            reading.old = true;
+        }
     }
 
     /// The keys of which the store should have an entry, as far as they are in the book.
@@ -218,13 +241,6 @@ impl Book {
 
     pub fn is_in_flight(&self, key: &Key) -> bool {
         self.lines.get(key).is_some_and(|line| line.look.is_some())
-    }
-
-    /// Reads the book from the start, if anything was let go of.
-    fn read_anew(&mut self) {
-        if std::mem::take(&mut self.dropped) {
-            self.horizon = Some((Millis(i64::MIN), Key::from("")));
-        }
     }
 
     /// A look is done and stored, and `entry` is what the store has now. Asks again at `fire`, if that is given. Gives
@@ -280,17 +296,19 @@ impl Book {
 
     /// Whether to read a page, and from where: call [`Book::read`] with it. `now` is the latest of the owners' clocks.
     pub fn wants_page(&mut self, now: Deadline) -> Option<DueCursor> {
-        if self.unanswered.len() < UNANSWERED / 2 {
-            self.read_anew();
-        }
-        let horizon = self.horizon.clone()?;
-        let near = horizon.0.since(now) < AHEAD_MS;
+        let answered = self.unanswered.len() < UNANSWERED / 2;
+        let anew = self.anew == Anew::Now || (self.anew == Anew::Later && answered);
+        let from = if anew { start() } else { self.horizon.clone()? };
+        let near = from.0.since(now) < AHEAD_MS;
         let full = self.answered() + PAGE > HIGH || self.held + PAGE > MOST;
-        if self.reading.is_some() || full || (self.answered() >= LOW && !near) {
+        if self.reading.is_some() || (!anew && (full || (self.answered() >= LOW && !near))) {
             return None;
         }
-        self.reading = Some(Reading { from: horizon.clone(), late: KeyMap::default() });
-        Some(horizon)
+        if anew {
+            self.anew = Anew::No;
+        }
+        self.reading = Some(Reading { from: from.clone(), anew, old: false, late: KeyMap::default() });
+        Some(from)
     }
 
     /// Entries whose owners answer.
@@ -300,8 +318,11 @@ impl Book {
 
     /// A page was read: entries from behind the horizon. `fire` says when each is to be asked about.
     pub fn read(&mut self, page: Vec<Entry>, fire: impl Fn(&Key, Deadline) -> i64) {
-        let Some(Reading { from, late }) = self.reading.take() else { return };
-        if self.horizon.as_ref() != Some(&from) {
+        if self.reading.as_ref().is_some_and(|reading| reading.old) {
+            return self.unreadable();
+        }
+        let Some(Reading { from, anew, late, .. }) = self.reading.take() else { return };
+        if !anew && self.horizon.as_ref() != Some(&from) {
             return; // The book was cut meanwhile: the page no longer joins on.
         }
         let last = page.last().map(|entry| (entry.seen.deadline, entry.key.clone()));
@@ -324,7 +345,9 @@ impl Book {
 
     /// A page could not be read.
     pub fn unreadable(&mut self) {
-        self.reading = None;
+        if self.reading.take().is_some_and(|reading| reading.anew) {
+            self.anew = Anew::Now;
+        }
     }
 
     /// Lets go of the entries that are due last.
@@ -502,6 +525,28 @@ mod tests {
         let held: Vec<_> = (0..=4).map(|number| book.seen(&key(number))).collect();
         assert_eq!(held, [seen(0), None, seen(70), None, seen(4)]);
         assert_eq!(book.held(), 3);
+    }
+
+    #[test]
+    fn until_it_is_read_anew_the_book_keeps_what_it_has_and_what_it_gets() {
+        let mut book = book();
+        put(&mut book, 1, 10);
+        book.read_anew_soon();
+        assert_eq!(book.wants_page(Millis(0)), Some(start()));
+        put(&mut book, 2, 20);
+        book.unreadable();
+        put(&mut book, 3, 30);
+        assert!(!book.complete());
+        assert_eq!(book.wants_page(Millis(0)), Some(start()));
+        // Once more, while it is read: what comes now was asked for too early.
+        book.read_anew_soon();
+        book.read(vec![entry(4)], fire);
+        assert_eq!((book.seen(&key(4)), book.complete()), (None, false));
+        assert_eq!(book.wants_page(Millis(0)), Some(start()));
+        book.read(vec![entry(1), entry(5)], fire);
+        let held: Vec<_> = (1..=5).map(|number| book.seen(&key(number))).collect();
+        assert_eq!(held, [seen(10), seen(20), seen(30), None, seen(5)]);
+        assert!(book.complete() && book.wants_page(Millis(0)).is_none());
     }
 
     #[test]

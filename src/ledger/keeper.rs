@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    losses::Restoring,
+    losses::{Compare, Restoring},
     works::{Work, Works},
 };
 use super::{
@@ -32,7 +32,7 @@ use crate::{
     meters::{Ended, Label as _, Looked, Shared},
     model::{Deadline, Event, Evidence, Key, KeySet, NodeId, SlotSet},
     plan::Glob,
-    store::{Applying, Change, Entry, Epoch, Known, Reply, Seen, Store, StoreError, meta},
+    store::{Applying, Change, Entry, Epoch, Known, Reply, Store, StoreError, meta},
 };
 
 mod losses;
@@ -118,8 +118,11 @@ enum Done {
     Refused(Works, Result<Vec<Known>, StoreError>),
     JudgeAgain(Works),
     /// What the store has of entries that it should have.
-    Compared(Vec<(Key, Seen)>, Result<Vec<Known>, StoreError>),
-    Compare(Vec<(Key, Seen)>),
+    Compared(Compare, Result<Vec<Known>, StoreError>),
+    Compare(Compare),
+    /// What a store that has lost it was told of us.
+    WrittenAnew(bool, Result<(), StoreError>),
+    WriteAnew(bool),
     /// The store did not say what it knows of these: ask again.
     Ask(Vec<Look>),
     Page(Result<Vec<Entry>, StoreError>),
@@ -526,6 +529,12 @@ impl Keeper {
                 }
             }
             Done::Compare(entries) => self.compare(entries),
+            Done::WrittenAnew(distrust, written) => {
+                if let Some(error) = self.written_anew(distrust, written) {
+                    self.troubled(error)?;
+                }
+            }
+            Done::WriteAnew(distrust) => self.write_anew(distrust),
             Done::Page(Ok(page)) => {
                 self.answered();
                 self.restoring.marked |= page.iter().any(|entry| entry.seen.absent);
@@ -735,7 +744,7 @@ impl Keeper {
     /// Starts what resync is due: level-triggered, so that nothing is forgotten and nothing is done twice.
     fn resync(&mut self) {
         self.aborted &= !self.tasks.is_empty();
-        if self.aborted {
+        if self.aborted || self.restoring.untold > 0 {
             return;
         }
         let (pattern, view) = (self.settings.pattern.as_bytes().to_vec(), Arc::clone(&self.view));
@@ -823,13 +832,14 @@ impl Keeper {
         let running = self.resyncing.remove(&id);
         self.count_resync(running.as_ref(), result.as_ref());
         match (result, running) {
-            (Some(Ok(Resynced { keys, .. })), Some(running)) => {
+            (Some(Ok(Resynced { keys, .. })), Some(running)) if !running.stop.is_cancelled() => {
                 tracing::debug!(node = %id, keys, "A node was seen whole.");
                 self.scanned.insert(id.clone(), tokio::time::Instant::now());
                 self.synced.insert(id, running.basis);
                 self.resync();
             }
-            (None, _) => {
+            // One that had ended when it was told to counts as little.
+            (None | Some(Ok(_)), Some(_)) | (None, None) => {
                 tracing::info!(node = %id, "A resync was broken off: the node is not open, or has another gap.");
                 self.resync();
             }

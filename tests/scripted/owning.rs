@@ -14,8 +14,8 @@ use redis_expiry_operator::{
     model::{EventId, Key, ListenerId, Millis, NodeId},
     plan::{Glob, Inferred, Plan},
     store::{
-        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, NodeState, Pending,
-        Reply, Selection, Store, StoreError, memory::MemoryStore,
+        Applying, Change, Counts, DeadLetter, Delivery, DueCursor, Durability, Entry, Epoch, Known, MEMORY_MS,
+        NodeState, Pending, Reply, Seen, Selection, Store, StoreError, memory::MemoryStore,
     },
 };
 use tokio::{sync::watch, time::Instant};
@@ -86,6 +86,36 @@ async fn what_was_settled_by_a_call_that_failed_is_delivered_as_soon_as_the_stor
     // Nobody listens at the webhook: that it was tried is enough. (`until` waits for 10 s, and the outbox is read each 60 s.)
     until("tried", || shown().delivery.failed_attempts > 0).await;
     assert_eq!(shown().counts.pending, 1);
+    supervisor.stop(Duration::ZERO).await;
+}
+
+/// The same, and the store is back only when nothing in it tells any more that it was done.
+#[tokio::test]
+async fn what_was_settled_by_a_call_that_failed_is_not_told_again_under_another_id_however_late_the_answer_comes() {
+    let (a, store) = (Fake::start("a").await, Arc::new(Troubled::default()));
+    let (supervisor, shown) = ready(&a, &store, Fencing::Permit).await;
+    let due = |key: &str| {
+        let deadline = a.clock_millis() + 2_500;
+        a.state().keys.insert(key.into(), Some(deadline));
+        a.push(key, "set");
+    };
+    due("k1");
+    until("tracked", || shown().counts.tracked == 1).await;
+    store.answers_lost.store(true, Ordering::SeqCst);
+    until("refused", || shown().store_error.is_some()).await;
+    let (other, saw) = (Key::from("other"), Seen { deadline: Millis(1), absent: false });
+    let record = Change::Record { key: other.clone(), saw: None, deadline: saw.deadline };
+    let forget = Change::Forget { key: other, saw, at: clock::now().plus(MEMORY_MS + 1) };
+    store.inner.apply(Epoch(9), vec![record, forget]).done.await.unwrap();
+    assert_eq!(store.inner.known(vec!["k1".into()]).await.unwrap(), [Known::default()]);
+    store.answers_lost.store(false, Ordering::SeqCst);
+    until("well", || shown().store_error.is_none()).await;
+    due("k2");
+    until("the next is told", || shown().counts.pending >= 2).await;
+    let pending = store.inner.pending(Millis(i64::MAX), Vec::new(), 9).await.unwrap();
+    let mut told: Vec<_> = pending.iter().map(|pending| pending.event.key.to_string()).collect();
+    told.sort();
+    assert_eq!(told, ["k1", "k2"]);
     supervisor.stop(Duration::ZERO).await;
 }
 

@@ -66,6 +66,7 @@ pub async fn a_replica_takes_over_as_planned(setup: Setup) {
     let replica = run.cluster.replicas_of(&master).await.unwrap().remove(0);
     let from = now();
     run.cluster.failover(&replica, Failover::Planned).await.unwrap();
+    run.faults.promotions.push(address(&replica));
     run.recovered(from, &slots, Kind::Handover).await;
     run.judge().await;
 }

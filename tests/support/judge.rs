@@ -38,7 +38,12 @@ pub fn judge(histories: &[History], received: &[Received], faults: &Faults, span
     let mut events: HashMap<usize, Vec<&Told>> = HashMap::new();
     for event in told.values() {
         let candidates = by_key.get(&event.first.key).map_or(&[][..], Vec::as_slice);
-        if let Some((index, exact)) = attribute(event.first, candidates, &lives, faults) {
+        let by_itself = |life: &Life| {
+            let same =
+                |other: &&Told| other.first.key == life.key && same_deadline(other.first.deadline, life.deadline);
+            told.values().any(|other| same(&other))
+        };
+        if let Some((index, exact)) = attribute(event.first, candidates, &lives, faults, by_itself) {
             report.by_push += usize::from(!exact);
             events.entry(index).or_default().push(event);
         } else {
@@ -141,6 +146,7 @@ fn attribute(
     candidates: &[usize],
     lives: &[(Life, Verdict)],
     faults: &Faults,
+    by_itself: impl Fn(&Life) -> bool,
 ) -> Option<(usize, bool)> {
     let ended = |index: &&usize| matches!(lives[**index].1, Verdict::MustNot(_));
     let exact = |index: &&usize| same_deadline(lives[**index].0.deadline, event.deadline);
@@ -155,7 +161,11 @@ fn attribute(
         let hardly =
             !back && op.act.deadline().is_some_and(|to| to < life.deadline && to.since(op.end) <= RECORDING_MS);
         let later = |other: &&usize| *other > index && !ended(other) && lives[**other].0.deadline <= event.at;
-        let told = candidates.iter().find(later).filter(|_| hardly || faults.hides(life, op));
+        // One that is told by its own deadline needs no other: then the gap hid the end of the earlier one as well.
+        let excused = event.evidence == Evidence::Inferred && faults.excuses(life, op);
+        let of_later =
+            |other: &&usize| (hardly || faults.hides(life, op)) && !(excused && by_itself(&lives[**other].0));
+        let told = candidates.iter().find(later).filter(of_later);
         return Some((*told.unwrap_or(index), true));
     }
     let by_push = |index: &&usize| {
@@ -279,6 +289,26 @@ mod tests {
         let one = [told(9_000, 9_004, WITNESSED, 200)];
         assert_eq!(judged(ops(), &one, &Faults::default()), [1, 1, 0, 0]);
         assert_eq!(judged(ops(), &one, &window(2_900, 8_000, Kind::Gap)), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn an_order_that_was_paid_and_made_anew_inside_a_gap_may_be_told_of_for_both() {
+        let ops = || vec![armed(4_000, 0), paid(3_000), op(Act::Arm(Millis(7_000)), 4_500, Before::Gone)];
+        let both = [told(4_000, 7_050, INFERRED, 200), told(7_000, 7_060, WITNESSED, 200)];
+        assert_eq!(judged(ops(), &both, &window(2_900, 5_000, Kind::Gap)), [0, 0, 0, 0]);
+        assert_eq!(judged(ops(), &both, &window(2_900, 3_900, Kind::Gap)), [0, 0, 1, 1]);
+        assert_eq!(judged(ops(), &both, &Faults::default()), [0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn what_a_replica_does_that_has_just_become_master_may_not_count_yet() {
+        let ops = || vec![armed(5_000, 0), paid(3_000)];
+        let inferred = [told(5_000, 5_004, INFERRED, 200)];
+        let handover = window(2_900, 3_200, Kind::Handover);
+        assert_eq!(judged(ops(), &inferred, &handover), [0, 1, 0, 0]);
+        let faults = Faults { promotions: vec![ops()[1].node.clone()], ..handover };
+        assert_eq!(judged(ops(), &inferred, &faults), [0, 0, 0, 0]);
+        assert_eq!(judged(vec![armed(5_000, 0), paid(3_500)], &inferred, &faults), [0, 1, 0, 0]);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Faults {
     pub windows: Vec<Window>,
     pub wipes: Vec<Wipe>,
     pub demotions: Vec<Demotion>,
+    /// Replicas that became masters. What one of them pushes in the instant before we know does not count (DESIGN section 2).
+    pub promotions: Vec<Address>,
 }
 
 /// What must come of a life.
@@ -130,7 +132,8 @@ impl Faults {
             let inside = op.end >= window.from.plus(-RECORDING_MS) && op.start <= window.to;
             inside
                 && match window.kind {
-                    Kind::Handover | Kind::Held => false,
+                    Kind::Handover => self.promotions.contains(&op.node),
+                    Kind::Held => false,
                     Kind::Gap => life.deadline <= window.to,
                     Kind::Loss | Kind::Rewound => true,
                 }

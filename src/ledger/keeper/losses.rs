@@ -1,7 +1,7 @@
 //! What is done when the store holds another entry than it was thought to: a failover has taken back what it had acknowledged,
 //! and more than it could make good itself. What this process knows is the truth then, and the store is told it again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     Done, Keeper, Purpose, TOGETHER,
@@ -21,9 +21,17 @@ pub(super) struct Restoring {
     losses: Losses,
     /// Some entry is or was marked absent.
     pub marked: bool,
-    /// Keys of the book that are to be compared with the store.
-    keys: VecDeque<Key>,
-    comparing: bool,
+    /// Losses of which the store was not yet told what it should know of us: no master is scanned before.
+    pub untold: usize,
+    /// Keys of the book that are to be compared with the store, by its partitions, and those where some are.
+    keys: BTreeMap<usize, VecDeque<Key>>,
+    comparing: BTreeSet<usize>,
+}
+
+/// Entries of one partition that the store should have.
+pub(super) struct Compare {
+    partition: usize,
+    entries: Vec<(Key, Seen)>,
 }
 
 impl Restoring {
@@ -42,11 +50,13 @@ impl Keeper {
     pub(super) fn known_again(&mut self, refused: &Works, known: Vec<Known>) {
         let at = clock::now();
         let has_lost = self.store.losses().count > 0;
-        let mut works = Works { relook: true, ..Works::default() };
+        let mut works = Works::default();
         for (place, known) in known.into_iter().enumerate() {
             let work = &refused.keys[place];
             let (key, again, entry, gone) = (work.key.clone(), work.again, work.entry, work.gone);
-            let made = refused.is_made(work, known, self.epoch());
+            let knew = work.judged.as_ref().is_some_and(|(_, believed)| believed.entry.is_some());
+            // Where nothing was lost, only we can have made of an entry that we knew what we wanted.
+            let made = refused.is_made(work, known, self.epoch()) || (!has_lost && knew && known.entry == work.entry);
             match &work.judged {
                 Some((look, believed)) if !made => {
                     let purpose = self.purpose(look);
@@ -80,66 +90,97 @@ impl Keeper {
             listener = %self.settings.naming.listener,
             "The store has lost what it had acknowledged: every master is scanned, and what is known is written anew."
         );
-        let epoch = self.epoch();
-        let pattern = self.settings.pattern.encoded();
-        drop(self.store.set_meta(epoch, meta::DEPLOYMENT, self.identity.write()));
-        drop(self.store.set_meta(epoch, meta::PATTERN, pattern));
-        // A mark that an entry is absent may be lost, and with it what tells an evicted key from a deleted one: then what is gone
-        // must not be forgotten.
-        if self.restoring.marked || losses.before_us != before_us {
-            for node in self.view.nodes.keys() {
-                drop(self.store.forget_node(epoch, node.clone()));
-            }
-        }
         self.fresh = false;
         self.synced.clear();
         self.resyncing.values().for_each(|running| running.stop.cancel());
+        // A mark that an entry is absent may be lost, and with it what tells an evicted key from a deleted one: then what is gone
+        // must not be forgotten.
+        self.restoring.untold += 1;
+        self.write_anew(self.restoring.marked || losses.before_us != before_us);
         self.book.read_anew_soon();
-        self.restoring.keys = self.book.recorded().collect();
+        let mut keys: BTreeMap<usize, VecDeque<Key>> = BTreeMap::new();
+        for key in self.book.recorded() {
+            keys.entry(self.store.partition_of(&key)).or_default().push_back(key);
+        }
+        self.restoring.keys = keys;
         self.compare_some();
     }
 
-    /// Asks for what the store has under some keys that it should have: those in flight are left for later.
-    pub(super) fn compare_some(&mut self) {
-        if self.restoring.comparing {
-            return;
+    /// Whose ledger it is, and what is known of its nodes: no master is scanned before the store has it.
+    pub(super) fn write_anew(&mut self, distrust: bool) {
+        let (epoch, pattern) = (self.epoch(), self.settings.pattern.encoded());
+        let mut calls = vec![
+            self.store.set_meta(epoch, meta::DEPLOYMENT, self.identity.write()),
+            self.store.set_meta(epoch, meta::PATTERN, pattern),
+        ];
+        if distrust {
+            calls.extend(self.view.nodes.keys().map(|node| self.store.forget_node(epoch, node.clone())));
         }
-        let mut entries = Vec::new();
-        for _ in 0..self.restoring.keys.len().min(TOGETHER.min(self.room())) {
-            let Some(key) = self.restoring.keys.pop_front() else { break };
-            if self.book.is_in_flight(&key) {
-                self.restoring.keys.push_back(key);
-            } else if let Some(seen) = self.book.seen(&key) {
-                self.book.want(&key, Purpose::Ordinary, None);
-                entries.push((key, seen));
+        self.waiting.push(Box::pin(async move {
+            let mut written = Ok(());
+            for call in calls {
+                written = written.and(call.await);
+            }
+            Done::WrittenAnew(distrust, written)
+        }));
+    }
+
+    pub(super) fn written_anew(&mut self, distrust: bool, written: Result<(), StoreError>) -> Option<StoreError> {
+        if let Err(error) = written {
+            self.later(Done::WriteAnew(distrust));
+            return Some(error);
+        }
+        self.restoring.untold -= 1;
+        self.resync();
+        None
+    }
+
+    /// Asks for what the store has under some keys that it should have, of each partition apart; those in flight are left for
+    /// later.
+    pub(super) fn compare_some(&mut self) {
+        let mut room = self.room();
+        let mut keys = std::mem::take(&mut self.restoring.keys);
+        for (partition, keys) in &mut keys {
+            if self.restoring.comparing.contains(partition) {
+                continue;
+            }
+            let mut entries = Vec::new();
+            for _ in 0..keys.len().min(TOGETHER.min(room)) {
+                let Some(key) = keys.pop_front() else { break };
+                if self.book.is_in_flight(&key) {
+                    keys.push_back(key);
+                } else if let Some(seen) = self.book.seen(&key) {
+                    self.book.want(&key, Purpose::Ordinary, None);
+                    entries.push((key, seen));
+                }
+            }
+            if !entries.is_empty() {
+                room = room.saturating_sub(entries.len());
+                self.restoring.comparing.insert(*partition);
+                let compare = Compare { partition: *partition, entries };
+                self.compare(compare);
             }
         }
-        if !entries.is_empty() {
-            self.restoring.comparing = true;
-            self.compare(entries);
-        }
+        keys.retain(|_, keys| !keys.is_empty());
+        self.restoring.keys = keys;
     }
 
-    pub(super) fn compare(&mut self, entries: Vec<(Key, Seen)>) {
-        let known = self.store.known(entries.iter().map(|(key, _)| key.clone()).collect());
-        self.waiting.push(Box::pin(async move { Done::Compared(entries, known.await) }));
+    pub(super) fn compare(&mut self, compare: Compare) {
+        let known = self.store.known(compare.entries.iter().map(|(key, _)| key.clone()).collect());
+        self.waiting.push(Box::pin(async move { Done::Compared(compare, known.await) }));
     }
 
-    pub(super) fn compared(
-        &mut self,
-        entries: Vec<(Key, Seen)>,
-        known: Result<Vec<Known>, StoreError>,
-    ) -> Option<StoreError> {
+    pub(super) fn compared(&mut self, compare: Compare, known: Result<Vec<Known>, StoreError>) -> Option<StoreError> {
         let known = match known {
             Ok(known) => known,
             Err(error) => {
-                self.later(Done::Compare(entries));
+                self.later(Done::Compare(compare));
                 return Some(error);
             }
         };
-        self.restoring.comparing = false;
+        self.restoring.comparing.remove(&compare.partition);
         let mut works = Works::default();
-        for ((key, seen), known) in entries.into_iter().zip(known) {
+        for ((key, seen), known) in compare.entries.into_iter().zip(known) {
             let repaired = repair(&key, known.entry, Some(seen));
             let work = Work { again: Again::At(seen.deadline), entry: Some(seen), ..Work::unseen(key) };
             works.add(work, repaired);

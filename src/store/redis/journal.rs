@@ -97,6 +97,13 @@ impl Journal {
         last
     }
 
+    /// The writes behind `from` up to `to` were made again.
+    pub fn made_again(&mut self, from: u64, to: u64, now: Instant) {
+        for entry in self.entries.iter_mut().filter(|entry| (from + 1..=to).contains(&entry.seq)) {
+            entry.at = now;
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -193,9 +200,13 @@ mod tests {
         assert_eq!(journal.after(3, 0).unwrap().0, 7);
         assert_eq!(journal.after(7, 0).unwrap().0, 8);
         assert_eq!(journal.lost_behind(2), (5, true));
+        let later = now + Duration::from_secs(40);
+        journal.made_again(2, 7, later);
+        journal.trim(later);
+        assert_eq!(journal.len(), 5, "what was made again is as young as that");
         // One before ours is gone, and nobody has it.
         assert_eq!(journal.lost_behind(1), (5, false));
-        journal.trim(now + Duration::from_secs(31));
+        journal.trim(later + Duration::from_secs(31));
         assert_eq!(journal.lost_behind(6), (0, false));
     }
 

@@ -49,8 +49,10 @@ impl Worker {
             return Ok(());
         }
         let gone = self.seq.saturating_sub(seq);
-        let count = match (seq < self.seq, epoch_lost) {
-            (true, _) => {
+        // It went back to before our epoch, and another has written since: what it counted does not tell what of ours is left.
+        let hidden = epoch_lost && seq >= self.raised;
+        let count = match (seq < self.seq, hidden) {
+            (true, false) => {
                 let (count, whole) = self.journal.lost_behind(seq);
                 if !whole {
                     tracing::error!(
@@ -68,12 +70,12 @@ impl Worker {
                 }
                 count
             }
-            // What a refused owner wrote since hides what is left of ours. Done again, each finds what it has done itself. What was
-            // written before them may be gone as well: nobody can say.
-            (false, true) => {
+            // Done again, whatever they find. What was written before them may be gone as well: nobody can say.
+            (_, true) => {
                 self.shared.losses.one_more(true);
                 self.seq = self.journal.lost_all(seq);
                 self.next = self.next.max(self.seq + 1);
+                self.holed = self.seq;
                 self.journal.len()
             }
             (false, false) => return Ok(()),
@@ -89,7 +91,13 @@ impl Worker {
         while let Some((mine, jobs)) = self.journal.after(seq, self.holed) {
             let answer = self.send(seq, mine, mine <= self.holed, &jobs).await?;
             match reply::done(&answer)? {
-                Done::Yes(_) => seq = mine,
+                Done::Yes(_) => {
+                    // As if written only now: another failover may take it back again.
+                    let now = Instant::now();
+                    self.journal.made_again(seq, mine, now);
+                    self.wrote = Some(now);
+                    seq = mine;
+                }
                 Done::Fenced(outcome) => {
                     self.left_to(outcome.seq);
                     return Ok(());

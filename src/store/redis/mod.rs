@@ -157,6 +157,7 @@ impl Worker {
             seq: 0,
             next: 1,
             taken: Epoch(0),
+            raised: 0,
             upkeep,
             holed: 0,
             seen: now,

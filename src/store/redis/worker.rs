@@ -65,8 +65,9 @@ pub(super) struct Worker {
     pub seq: u64,
     /// The number of the next one: of those in between we do not know.
     pub next: u64,
-    /// The epoch that was taken here, 0 if none was.
+    /// The epoch that was taken here, 0 if none was, and the number of that.
     pub taken: Epoch,
+    pub raised: u64,
     pub upkeep: super::upkeep::Upkeep,
     /// Writes up to this were made on what is lost for good: they are made again whatever they find.
     pub holed: u64,

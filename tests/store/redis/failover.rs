@@ -278,28 +278,39 @@ async fn what_was_written_on_what_is_lost_for_good_is_made_again_all_the_same_an
     let redis = Redis::with(Settings { partitions: 1, keep_writes, ..settings(cluster) }).await;
     let store = redis.store();
     let (master, epoch) = (redis.master(cluster, 0).await, store.take_epoch().await.unwrap());
-    let (earlier, names) = (entry(500), ["settled", "extended", "older"]);
-    store.apply(epoch, vec![record("older", 500)]).durable.await.unwrap();
+    let names = ["settled", "extended", "older", "shortened", "unseen", "deleted", "evicted"];
+    let held = |names: &[&str], deadline| names.iter().map(|name| record(name, deadline)).collect::<Vec<_>>();
+    store.apply(epoch, held(&names[2..3], 500)).durable.await.unwrap();
+    store.apply(epoch, held(&names[3..4], 990)).durable.await.unwrap();
+    store.apply(epoch, held(&names[4..], 500)).durable.await.unwrap();
     let before = dump(&master, &redis.keys()).await;
-    let records = vec![record("settled", 700), record("extended", 700), record_over("older", earlier, 700)];
-    store.apply(epoch, records).durable.await.unwrap();
+    let mut hole = held(&names[..2], 700);
+    hole.extend(["older", "deleted", "evicted"].map(|name| record_over(name, entry(500), 700)));
+    hole.push(record_over("shortened", entry(990), 700));
+    hole.push(forget("unseen", entry(500), 600));
+    let made = store.apply(epoch, hole).done.await.unwrap();
+    assert!(made.iter().all(|made| *made), "{made:?}");
     // Now what is written is younger than what is kept, and what was written is older.
     tokio::time::sleep(2 * keep_writes).await;
     let now = vec![
         settle("settled", entry(700), 900, 900),
         record_over("extended", entry(700), 950),
         settle("older", entry(700), 900, 900),
+        settle("shortened", entry(700), 900, 900),
+        settle("unseen", None, 800, 900),
+        forget("deleted", entry(700), 900),
+        mark_absent("evicted", entry(700)),
     ];
-    assert_eq!(store.apply(epoch, now).done.await.unwrap(), [true; 3]);
+    assert_eq!(store.apply(epoch, now).done.await.unwrap(), [true; 7]);
     restore(&master, &redis.keys(), &before).await;
     let known = store.known(names.iter().map(|name| (*name).into()).collect()).await.unwrap();
     let entries: Vec<_> = known.iter().map(|known| known.entry).collect();
-    assert_eq!(entries, [None, Some(entry(950)), None]);
+    assert_eq!(entries, [None, Some(entry(950)), None, None, None, None, Some(absent(700))]);
     assert_eq!(store.losses(), Losses { count: 1, before_us: 0 });
     let pending = store.pending(Millis(i64::MAX), Vec::new(), 9).await.unwrap();
-    let mut told: Vec<_> = pending.iter().map(|pending| pending.event.key.clone()).collect();
+    let mut told: Vec<_> = pending.iter().map(|pending| pending.event.key.to_string()).collect();
     told.sort();
-    assert_eq!(told, [Key::from("older"), Key::from("settled")]);
+    assert_eq!(told, ["older", "settled", "shortened", "unseen"]);
     // What comes after it is compared again.
     assert_eq!(store.apply(epoch, vec![settle("extended", entry(700), 990, 990)]).done.await.unwrap(), [false]);
     assert_eq!(store.losses().count, 1);
@@ -334,4 +345,31 @@ async fn what_was_written_last_is_kept_for_as_long_as_its_master_is_away() {
     wait("the partitions", async || store.counts().await.is_ok()).await;
     assert_eq!(store.counts().await.unwrap().tracked, 60);
     assert_eq!(store.losses(), Losses::default());
+}
+
+/// A failover takes back a new owner's epoch, and the old owner writes before the new one is there again: its numbers are no
+/// sign that what the new one wrote under them is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_old_owner_writes_where_a_new_one_is_forgotten_hides_nothing_of_the_new_one() {
+    let cluster = shared().await;
+    let redis = Redis::with(Settings { partitions: 1, ..settings(cluster) }).await;
+    let (old, first) = (redis.store(), redis.store().take_epoch().await.unwrap());
+    let master = redis.master(cluster, 0).await;
+    old.apply(first, vec![record("before", 5)]).durable.await.unwrap();
+    let before = dump(&master, &redis.keys()).await;
+    let new = redis.another().await;
+    let second = new.take_epoch().await.unwrap();
+    let names: Vec<String> = (0..20).map(|number| format!("new{number}")).collect();
+    for name in &names {
+        new.apply(second, vec![record(name, 7)]).durable.await.unwrap();
+    }
+    restore(&master, &redis.keys(), &before).await;
+    for number in 0..5 {
+        old.apply(first, vec![record(&format!("old{number}"), 9)]).durable.await.unwrap();
+    }
+    let known = new.known(names.iter().map(|name| name.as_str().into()).collect()).await.unwrap();
+    assert!(known.iter().all(|known| known.entry == Some(entry(7))), "{known:?}");
+    assert_eq!(new.losses(), Losses { count: 1, before_us: 1 });
+    let refused = old.apply(first, vec![record("late", 9)]).done.await;
+    assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{refused:?}");
 }

@@ -26,6 +26,7 @@ local absents = call('SCARD', ABSENT) > 1
 local letters = call('ZCARD', PARKED) > 1
 local delivered = head[5]
 local buried
+-- Then what is here is older than all of it, and what the jobs say holds whatever they find.
 local holed = ARGV[6] == '1'
 local CHUNK = 1000
 
@@ -114,7 +115,7 @@ local function row(from, till, length, id_at)
     return keys, ids, at
 end
 
--- Gives for each of the keys, the operations on which begin at `from`, whether its entry is the one that was seen; and the scores.
+-- Gives for each of the keys, the operations on which begin at `from`, whether its entry is the one that was seen.
 local function are(keys, from, length)
     local scores = call('ZMSCORE', DUE, unpack(keys))
     local flags = absents and call('SMISMEMBER', ABSENT, unpack(keys)) or {}
@@ -128,7 +129,7 @@ local function are(keys, from, length)
             same[n] = not scores[n] and saw == ''
         end
     end
-    return same, scores
+    return same
 end
 
 local function all(command, key, args)
@@ -139,16 +140,14 @@ end
 local rows = {
     record = function(from, till, results)
         local keys, _, stop = row(from, till, 5)
-        local same, scores = are(keys, from, 5)
-        local due, back = {}, {}
+        local same, due, back = are(keys, from, 5), {}, {}
         for n, key in ipairs(keys) do
             local i = from + (n - 1) * 5
-            -- What it was to take the place of is lost.
-            local done = same[n] or (holed and not scores[n])
+            local done = same[n] or holed
             results[#results + 1] = done and 1 or 0
             if done then
                 due[#due + 1], due[#due + 2] = ARGV[i + 4], key
-                if ARGV[i + 3] == '1' then back[#back + 1] = key end
+                if holed or ARGV[i + 3] == '1' then back[#back + 1] = key end
             end
         end
         all('ZADD', DUE, due)
@@ -157,20 +156,17 @@ local rows = {
     end,
     settle = function(from, till, results)
         local keys, ids, stop = row(from, till, 9, 5)
-        local same, scores = are(keys, from, 9)
+        local same = are(keys, from, 9)
         local there = call('HMGET', OUTBOX, unpack(ids))
         local parked = letters and call('HMGET', LETTERS, unpack(ids)) or {}
         local due, absent, memories, events, untried = {}, {}, {}, {}, {}
         for n, key in ipairs(keys) do
             local i = from + (n - 1) * 9
-            -- The entry is lost, or an older one has come back in its place: the event counts all the same.
-            local saw = tonumber(ARGV[i + 2])
-            local lost = holed and not same[n] and saw and (not scores[n] or tonumber(scores[n]) < saw)
-            local done = same[n] or lost
+            local done = same[n] or holed
             results[#results + 1] = done and 1 or 0
             if done then
-                if ARGV[i + 2] ~= '' then due[#due + 1] = key end
-                if lost or ARGV[i + 3] == '1' then absent[#absent + 1] = key end
+                if holed or ARGV[i + 2] ~= '' then due[#due + 1] = key end
+                if holed or ARGV[i + 3] == '1' then absent[#absent + 1] = key end
                 memories[#memories + 1], memories[#memories + 2] = ARGV[i + 4], key
                 if not there[n] and not parked[n] then
                     events[#events + 1], events[#events + 2] = ARGV[i + 5], ARGV[i + 6]
@@ -190,13 +186,17 @@ local rows = {
 -- Each takes its arguments from ARGV[i] on, and gives what is answered and how many they were.
 local does = {
     forget = function(i)
-        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 4 end
-        drop(ARGV[i], ARGV[i + 2])
+        if not holed and not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 4 end
+        drop(ARGV[i], holed and '1' or ARGV[i + 2])
         call('ZADD', MEMORY, ARGV[i + 3], ARGV[i])
         return 1, 4
     end,
     absent = function(i)
-        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 3 end
+        if holed then
+            call('ZADD', DUE, ARGV[i + 1], ARGV[i])
+        elseif not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then
+            return 0, 3
+        end
         call('SADD', ABSENT, ARGV[i])
         absents = true
         return 1, 3
