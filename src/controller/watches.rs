@@ -18,7 +18,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -41,7 +41,7 @@ use crate::{
 /// So many listeners may wait to be looked at again.
 const WAITING: usize = 256;
 /// So many listeners are reconciled at once: with hundreds of writes at once the API server answers none in time.
-const AT_ONCE: u16 = 64;
+pub(super) const AT_ONCE: u16 = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -79,16 +79,17 @@ pub async fn run(context: Arc<Context>, synced: watch::Sender<bool>, beat: impl 
         synced.send_replace(true);
         synced.closed().await;
     });
+    let leaving = Leaving::of(stores);
     let mut all = stream::select_all(streams);
     let mut tick = tokio::time::interval(AGAIN);
     loop {
         tokio::select! {
             outcome = all.next() => match outcome {
                 None => break,
-                Some(outcome) => handle(&context, &mut tasks, outcome),
+                Some(outcome) => handle(&context, &leaving, &mut tasks, outcome),
             },
             _ = tick.tick() => {
-                context.meters.watched.set(stores.iter().map(reflector::Store::len).sum());
+                context.meters.watched.set(leaving.watched.iter().map(reflector::Store::len).sum());
                 context.meters.replicas.set(context.roster.borrow().members.len());
             }
             Some(ended) = tasks.join_next() => if let Err(error) = ended {
@@ -203,27 +204,49 @@ fn members(context: &Context) -> impl futures_util::Stream<Item = ()> + Send + '
     })
 }
 
-fn handle(context: &Arc<Context>, tasks: &mut JoinSet<()>, outcome: Outcome) {
+fn handle(context: &Arc<Context>, leaving: &Leaving, tasks: &mut JoinSet<()>, outcome: Outcome) {
     match outcome {
         // A failure is logged where it is put off.
         Ok(_) => context.meters.reconciles.add(meters::Outcome::Ok, 1),
         Err(controller::Error::ReconcilerFailed(..)) => context.meters.reconciles.add(meters::Outcome::Error, 1),
         Err(controller::Error::ObjectNotFound(object)) => {
             let id = ListenerId::new(object.namespace.as_deref().unwrap_or("default"), &object.name);
-            tasks.spawn(gone(Arc::clone(context), id));
+            tasks.spawn(gone(Arc::clone(context), leaving.clone(), id));
         }
         // No watch of ours ends, and none passes on its failures.
         Err(error) => tracing::error!(%error, "The controller's loop failed."),
     }
 }
 
+/// What is asked about those that left the watch.
+#[derive(Clone)]
+pub(super) struct Leaving {
+    /// Those that are watched.
+    watched: Arc<[reflector::Store<Guarded>]>,
+    /// A namespace with a thousand of them may be deleted at once.
+    room: Arc<Semaphore>,
+}
+
+impl Leaving {
+    pub(super) fn of(watched: Vec<reflector::Store<Guarded>>) -> Self {
+        Self { watched: watched.into(), room: Arc::new(Semaphore::new(AT_ONCE.into())) }
+    }
+
+    fn is_back(&self, id: &ListenerId) -> bool {
+        self.watched.iter().any(|store| store.get(&object_of(id)).is_some())
+    }
+}
+
 /// An object left the watch: deleted, or its labels have changed. Only the API server's word that there is none, or that
 /// another has its name, removes what is kept.
-pub(super) async fn gone(context: Arc<Context>, id: ListenerId) {
+pub(super) async fn gone(context: Arc<Context>, leaving: Leaving, id: ListenerId) {
     let api = Api::<PartialObjectMeta<RedisExpiryListener>>::namespaced(context.client.clone(), id.namespace());
     let Some(uid) = context.turns.take(&id).await.uid().map(ToOwned::to_owned) else { return };
     loop {
+        // It is closed by nobody, so this does not fail.
+        let room = leaving.room.acquire().await;
         let found = timeout(PATIENCE, api.get_metadata_opt(id.name())).await;
+        drop(room);
         let mut turn = context.turns.take(&id).await;
         // Made anew meanwhile, it is another object, and its reconciliation has known what to do with the old one.
         if turn.uid() != Some(&uid) {
@@ -232,7 +255,8 @@ pub(super) async fn gone(context: Arc<Context>, id: ListenerId) {
         match found {
             Ok(Ok(Some(object))) if object.metadata.uid.as_deref() == Some(&uid) => {
                 let labelled = context.settings.selector.is_some();
-                if labelled && object.metadata.deletion_timestamp.is_none() {
+                // Labelled again it is watched again, and has been reconciled or is about to be: nobody would begin it anew.
+                if labelled && object.metadata.deletion_timestamp.is_none() && !leaving.is_back(&id) {
                     unwatched(&context, &id, &mut turn).await;
                 }
                 return;

@@ -12,6 +12,8 @@ use std::{
 
 /// The flag of `controller` that widens it, as messages name it.
 const FLAG: &str = "--allow-egress";
+/// The value of its chart that sets the flag.
+const VALUE: &str = "egress.allow";
 
 /// What may be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub struct Egress {
 }
 
 impl Egress {
-    /// For whoever runs it for themselves: `run`, `check`, `demo`.
+    /// For whoever runs it for themselves: `run` and its `check`, `demo`.
     pub const fn everything() -> Self {
         Self { allowed: None }
     }
@@ -56,7 +58,10 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, sort } = self;
         let all = if address.is_ipv4() { 32 } else { 128 };
-        write!(f, "{address} is not dialled: {sort}; the operator's flag {FLAG} {address}/{all} would allow it")
+        write!(
+            f,
+            "{address} is not dialled: {sort}; the operator's flag {FLAG} {address}/{all} ({VALUE} of its chart) would allow it"
+        )
     }
 }
 

@@ -100,17 +100,29 @@ async fn system(host: String) -> io::Result<Vec<SocketAddr>> {
 
 /// What sort of fault an error of a connection is, going by what it is made of.
 pub fn category(error: &(dyn Error + 'static)) -> FaultCategory {
+    if refused(error).is_some() {
+        return FaultCategory::EgressRefused;
+    }
     let mut made_of = Some(error);
     while let Some(error) = made_of {
-        if error.is::<Refused>() {
-            return FaultCategory::EgressRefused;
-        }
         if error.is::<rustls::Error>() {
             return FaultCategory::Tls;
         }
         made_of = within(error);
     }
     FaultCategory::Unreachable
+}
+
+/// The refusal that an error of a connection is, if it is one.
+pub fn refused<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Refused> {
+    let mut made_of = Some(error);
+    while let Some(error) = made_of {
+        if let Some(refused) = error.downcast_ref() {
+            return Some(refused);
+        }
+        made_of = within(error);
+    }
+    None
 }
 
 /// What `error` is made of: an `io::Error` shows what it wraps, but does not name it as its source, and the Redis client

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::NodeId;
+use sha2::{Digest, Sha256};
+
+use crate::{model::NodeId, plan::Answer};
 
 /// A deployment, known by the ids of its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,42 @@ pub struct Identity(BTreeSet<NodeId>);
 pub struct IdentityError {
     pub theirs: Identity,
     pub ours: Identity,
+}
+
+impl IdentityError {
+    /// What the change is called: eight hexadecimal digits that say from which nodes to which. Nodes have their ids at random,
+    /// so the same change comes but once, and back is another change than there.
+    pub fn name(&self) -> String {
+        // A byte that is in no identity keeps what is on one side from being on the other.
+        let digest = Sha256::new().chain_update(self.theirs.write()).chain_update([0]).chain_update(self.ours.write());
+        data_encoding::HEXLOWER.encode(&digest.finalize()[..4])
+    }
+}
+
+/// What becomes of a ledger that belongs to another deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Foreign {
+    /// It stays as it is, and its keeper ends.
+    #[default]
+    Hold,
+    /// Taken over with its entries.
+    Keep,
+    /// Taken over without them.
+    Discard,
+    /// As somebody said who was told of one change. Which it is now shows only when the ledger is opened.
+    Told(Answer),
+}
+
+impl Foreign {
+    /// Whether its entries are kept or dropped; `None`: neither.
+    pub fn keeps(&self, change: &IdentityError) -> Option<bool> {
+        match self {
+            Self::Hold => None,
+            Self::Keep => Some(true),
+            Self::Discard => Some(false),
+            Self::Told(answer) => (answer.change == change.name()).then_some(answer.keep),
+        }
+    }
 }
 
 fn some(identity: &Identity) -> String {
@@ -56,5 +94,26 @@ mod tests {
         assert!(Identity::default().check(&of(&["d"])).is_ok());
         let error = old.check(&of(&["d", "e"])).unwrap_err().to_string();
         assert!(error.contains("another Redis") && error.contains("a, b, c"), "{error}");
+    }
+    #[test]
+    fn an_answer_is_about_the_change_that_it_names_and_no_other() {
+        let of = |ids: &[&str]| Identity::of(&ids.iter().map(|id| NodeId::from(*id)).collect::<Vec<_>>());
+        let change = |theirs: &[&str], ours: &[&str]| IdentityError { theirs: of(theirs), ours: of(ours) };
+        let there = change(&["a", "b"], &["c"]);
+        assert_eq!(there.name().len(), 8, "{}", there.name());
+        assert_eq!(there.name(), change(&["b", "a"], &["c"]).name());
+        let others = [
+            change(&["c"], &["a", "b"]),
+            change(&["a"], &["b", "c"]),
+            change(&["a", "b"], &["d"]),
+            change(&["a", "b"], &["c", "d"]),
+        ];
+        for keep in [true, false] {
+            let told = Foreign::Told(Answer { change: there.name(), keep });
+            assert_eq!(told.keeps(&there), Some(keep));
+            for other in &others {
+                assert_eq!(told.keeps(other), None, "{other}");
+            }
+        }
     }
 }

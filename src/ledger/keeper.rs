@@ -23,7 +23,7 @@ use self::{
     works::{Work, Works},
 };
 use super::{
-    Again, Book, Identity, IdentityError, Judgement, Naming, Purpose, judge,
+    Again, Book, Foreign, Identity, IdentityError, Judgement, Naming, Purpose, judge,
     resync::{self, Request, Resynced},
 };
 use crate::{
@@ -61,8 +61,7 @@ pub struct Settings {
     pub pattern: Glob,
     /// `None`: no periodic scan.
     pub resync_interval: Option<Duration>,
-    /// Take over a ledger of another deployment: `Some(true)` keeps its entries, `Some(false)` drops them.
-    pub foreign: Option<bool>,
+    pub foreign: Foreign,
 }
 
 /// How the ledger fares.
@@ -251,7 +250,7 @@ impl Keeper {
         if let Some(theirs) = self.store.meta(meta::DEPLOYMENT).await?.as_deref().and_then(Identity::read)
             && let Err(foreign) = theirs.check(&ours)
         {
-            match self.settings.foreign {
+            match self.settings.foreign.keeps(&foreign) {
                 None => return Err(foreign.into()),
                 Some(true) => {}
                 Some(false) => drop(self.store.discard_ledger(epoch).await?),

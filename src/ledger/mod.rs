@@ -13,6 +13,6 @@ mod keeper;
 mod resync;
 
 pub use book::Book;
-pub use identity::{Identity, IdentityError};
+pub use identity::{Foreign, Identity, IdentityError};
 pub use judge::{Again, Judgement, Naming, Purpose, judge};
 pub use keeper::{Keeper, Settings, Settled, Stats, Stopped};

@@ -22,10 +22,10 @@ use crate::{
     clock,
     delivery::{self, Delivery},
     deployment::{Deployment, View},
-    ledger::{self, Keeper, Naming, Settled, Stats, Stopped},
+    ledger::{self, Foreign, Keeper, Naming, Settled, Stats, Stopped},
     meters::{Shared, StoreFault},
     model::Millis,
-    plan::{Plan, StorePlan},
+    plan::{Answer, Plan, StorePlan},
     store::{Counts, Epoch, Store, StoreError, metered::Metered},
 };
 
@@ -234,7 +234,7 @@ impl Pipeline {
         };
         let mut delivering = delivery.snapshot();
         let over = loop {
-            let answered = changing::answered(shown.hold.as_ref(), self.plans.borrow().plan.answer.as_ref());
+            let answered = changing::answered(shown.hold.as_ref(), self.plans.borrow().plan.answer.as_ref()).cloned();
             tokio::select! {
                 () = ending(&mut self.end) => break Over::Ended,
                 () = gone(&mut delivering) => {
@@ -245,7 +245,7 @@ impl Pipeline {
                     Ok(Ok(())) => break Over::Ended,
                     Ok(Err(Stopped::Foreign(foreign))) => {
                         // What is in the outbox is delivered all the same.
-                        let change = changing::name(&foreign);
+                        let change = foreign.name();
                         shown.hold = Some(Hold::DeploymentChanged { message: foreign.to_string(), change });
                     }
                     Ok(Err(Stopped::Store(error))) => break Over::Again(refused(&error)),
@@ -259,9 +259,10 @@ impl Pipeline {
                     let works = shown.stats.borrow().ready;
                     successor = other.then(|| Successor::join(planned.deployment, plan.pattern.as_bytes(), works));
                 },
-                Some(keep) = std::future::ready(answered) => {
-                    tracing::warn!(listener = %plan.listener, keep, "The ledger of another deployment is taken over, as told.");
-                    let settings = ledger::Settings { foreign: Some(keep), ..settings.clone() };
+                Some(answer) = std::future::ready(answered) => {
+                    let Answer { change, keep } = &answer;
+                    tracing::warn!(listener = %plan.listener, change, keep, "The ledger of another deployment is taken over, as told.");
+                    let settings = ledger::Settings { foreign: Foreign::Told(answer), ..settings.clone() };
                     ledger = Ledger::start(settings, &deployment, store, delivery, &self.meters);
                     (shown.stats, shown.hold) = (ledger.stats.clone(), None);
                 }
@@ -313,9 +314,9 @@ impl Pipeline {
             pattern: plan.pattern.clone(),
             resync_interval: plan.resync_interval,
             foreign: match self.on_deployment_change {
-                OnDeploymentChange::Hold => None,
-                OnDeploymentChange::Discard => Some(false),
-                OnDeploymentChange::Keep => Some(true),
+                OnDeploymentChange::Hold => Foreign::Hold,
+                OnDeploymentChange::Discard => Foreign::Discard,
+                OnDeploymentChange::Keep => Foreign::Keep,
             },
         }
     }

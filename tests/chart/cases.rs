@@ -396,6 +396,11 @@ fn rest() -> Vec<Case> {
             "/data/listener.yaml",
             json!("kind: RedisExpiryListener\n"),
         ),
+        listener("egress.allow", json!(["127.0.0.0/8", "::1/128"])).has(
+            &test,
+            "/spec/containers/0/args",
+            json!("--allow-egress=::1/128"),
+        ),
         listener("test.secrets", json!(["auth"])).is(&test, source, json!([{"secret": {"name": "auth"}}])),
         listener("test.configMaps", json!(["ca"])).is(&test, source, json!([{"configMap": {"name": "ca"}}])),
         case("nameOverride", json!("rxo")).is("Deployment", "/metadata/labels/app.kubernetes.io~1name", json!("rxo")),

@@ -106,13 +106,18 @@ spec:
     }
 
     pub async fn check_for(&self, whom: &str, document: &str) -> Checked {
-        let whom = whom.to_owned();
+        self.check_dialling(whom, "127.0.0.0/8", document).await
+    }
+
+    /// All of a test is at loopback addresses.
+    pub async fn check_dialling(&self, whom: &str, allowed: &str, document: &str) -> Checked {
+        let (whom, allow) = (whom.to_owned(), format!("--allow-egress={allowed}"));
         let state = self.state_dir().display().to_string();
         let file = self.folder.path().join("listener.yaml");
         fs::write(&file, document).unwrap();
         let (file, secrets) = (file.clone(), self.folder.path().join("secrets"));
         let output = tokio::task::spawn_blocking(move || {
-            run(&file, &secrets, &["--output", "json", "--for", &whom, "--state-dir", &state], &[])
+            run(&file, &secrets, &["--output", "json", "--for", &whom, "--state-dir", &state, &allow], &[])
         })
         .await
         .unwrap();

@@ -95,6 +95,49 @@ async fn who_runs_the_listener_goes_on_and_stays_its_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn partitions_of_another_number_are_told_as_opening_them_would_be() {
+    let fixture = given_kept().await;
+    let settings = Settings::new(Mode::Cluster, vec![Address::parse(&fixture.cluster.nodes()[0].address()).unwrap()]);
+    RedisStore::open(settings.clone(), &ListenerId::new("shop", "orders")).await.unwrap();
+    let all = keys(&fixture.cluster).await;
+    let head = all.iter().find(|key| key.ends_with("head")).unwrap();
+    let mut set = cmd("HSET");
+    let () = fixture.cluster.nodes()[0].query(set.arg(head).arg("partitions").arg(8)).await.unwrap();
+    one(
+        &fixture.check_for("operator", &fixture.document()).await,
+        "fail",
+        "it has 8 partitions of this listener, and not 16",
+    );
+    let error = RedisStore::open(settings, &ListenerId::new("shop", "orders")).await.err().unwrap();
+    assert!(error.to_string().contains("it has 8 partitions of this listener, and not 16"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_would_not_dial_is_told_and_run_dials_it() {
+    let fixture = given_kept().await;
+    let elsewhere = "10.0.0.0/8";
+    let checked = fixture.check_dialling("operator", elsewhere, &fixture.document()).await;
+    let failed = checked.of("fail");
+    assert_eq!((checked.code, failed.len()), (1, 2), "{:#?}", checked.findings);
+    for of in [&failed[0], &failed[1]] {
+        let wanted = "127.0.0.1 is not dialled: it is a loopback address -> use another address; the operator's flag \
+                      --allow-egress 127.0.0.1/32 (egress.allow of its chart) would allow it";
+        assert!(of.contains(wanted), "{of}");
+    }
+    assert!(checked.store()[0].1.contains("was not reached"), "{:#?}", checked.store());
+    // The store's own Redis.
+    let own = format!(
+        "{}  store: {{type: Redis, redis: {{addresses: [\"{}\"]}}}}\n",
+        fixture.document(),
+        fixture.cluster.nodes()[0].address()
+    );
+    let checked = fixture.check_dialling("operator", elsewhere, &own).await;
+    assert!(checked.store()[0].1.contains("(egress.allow of its chart) would allow it"), "{:#?}", checked.store());
+    let checked = fixture.check_dialling("run", elsewhere, &fixture.document()).await;
+    assert_eq!(checked.of("fail"), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_right_that_the_store_lacks_is_named() {
     let fixture = given_kept().await;
     let missing = [

@@ -97,3 +97,24 @@ async fn it_holds_until_it_is_told_of_this_very_change_what_to_do() {
     until("both keys", || shown().ready && shown().counts.tracked == 2).await;
     supervisor.stop(Duration::ZERO).await;
 }
+
+#[tokio::test]
+async fn an_answer_is_not_taken_for_what_the_change_has_become_since_it_was_given() {
+    let (a, b, c) = (deployment("a", "k1").await, deployment("b", "k2").await, Fake::start("c").await);
+    let (supervisor, shown) = ready(&a).await;
+    supervisor.ensure(plan(&b)).await;
+    until("holds", || change(&shown()).is_some()).await;
+    let told = change(&shown()).unwrap();
+    let rows = [b.row("master", "-", 1, "0-16383"), c.row("slave", "b", 1, "")];
+    b.knows(&rows);
+    c.knows(&rows);
+    until("it has a node more", || shown().nodes.len() == 2).await;
+    assert_eq!(change(&shown()).as_ref(), Some(&told), "who holds does not look");
+    assert!(!supervisor.ensure(answered(&b, &told, false)).await);
+    until("holds for what it is now", || change(&shown()).is_some_and(|change| change != told)).await;
+    assert_eq!(shown().counts.tracked, 1);
+    let now = change(&shown()).unwrap();
+    supervisor.ensure(answered(&b, &now, false)).await;
+    until("ready", || shown().ready && shown().hold.is_none()).await;
+    supervisor.stop(Duration::ZERO).await;
+}

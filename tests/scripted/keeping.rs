@@ -9,7 +9,7 @@ use redis_expiry_operator::{
     clock,
     deployment::Deployment,
     dial::Dialler,
-    ledger::{Identity, Keeper, Naming, Settings, Settled, Stats, Stopped},
+    ledger::{Foreign, Identity, Keeper, Naming, Settings, Settled, Stats, Stopped},
     meters::{Ended, Looked, Shared},
     model::{Event, Evidence, Key, ListenerId, Millis, NodeId},
     plan::{Glob, Inferred, RedisPlan},
@@ -28,12 +28,12 @@ pub struct With {
     pub store: Arc<MemoryStore>,
     pub pattern: &'static str,
     pub resync_interval: Option<Duration>,
-    pub foreign: Option<bool>,
+    pub foreign: Foreign,
 }
 
 impl Default for With {
     fn default() -> Self {
-        Self { store: Arc::default(), pattern: "k*", resync_interval: None, foreign: None }
+        Self { store: Arc::default(), pattern: "k*", resync_interval: None, foreign: Foreign::Hold }
     }
 }
 
@@ -249,10 +249,10 @@ async fn a_ledger_of_another_deployment_is_not_touched_until_told() {
 
 #[tokio::test]
 async fn told_to_discard_it_drops_the_old_entries_and_told_to_keep_it_keeps_them() {
-    for (foreign, left) in [(false, 0), (true, 1)] {
+    for (foreign, left) in [(Foreign::Discard, 0), (Foreign::Keep, 1)] {
         let a = Fake::start("a").await;
         let store = given(&["k"], &["x", "y"]).await;
-        let keeping = Keeping::alone(&a, With { store, foreign: Some(foreign), ..With::default() }).await;
+        let keeping = Keeping::alone(&a, With { store, foreign, ..With::default() }).await;
         assert_eq!(tracked(&keeping.store).await, left);
         keeping.stop.cancel();
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use redis::aio::MultiplexedConnection;
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{finding::Finding, node};
+use super::{finding::Finding, node, not_dialled};
 use crate::{
     dial::Dialler,
     model::{Address, SLOTS, Slot},
@@ -17,16 +17,16 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Every finding about the Redis of a plan, and whether it was reached.
-pub async fn check(plan: &Plan) -> (Vec<Finding>, bool) {
-    let seeds = seeds(&plan.redis).await;
+pub async fn check(plan: &Plan, dialler: &Dialler) -> (Vec<Finding>, bool) {
+    let seeds = seeds(&plan.redis, dialler).await;
     if seeds.iter().all(|finding| finding.level == super::Level::Fail) {
         return (seeds, false);
     }
-    (topology(plan, seeds).await, true)
+    (topology(plan, dialler, seeds).await, true)
 }
 
-async fn topology(plan: &Plan, mut findings: Vec<Finding>) -> Vec<Finding> {
-    let mut discovery = Discovery::new(plan.redis.clone(), Dialler::everything());
+async fn topology(plan: &Plan, dialler: &Dialler, mut findings: Vec<Finding>) -> Vec<Finding> {
+    let mut discovery = Discovery::new(plan.redis.clone(), dialler.clone());
     let topology = match Box::pin(discovery.look(&Topology::default(), &[])).await {
         Ok(sighting) => sighting.topology,
         Err(error) => {
@@ -38,15 +38,15 @@ async fn topology(plan: &Plan, mut findings: Vec<Finding>) -> Vec<Finding> {
     if let Some(error) = &topology.error {
         findings.push(Finding::fail("cluster", error.to_string(), ""));
     }
-    findings.extend(nodes(plan, &topology).await);
+    findings.extend(nodes(plan, dialler, &topology).await);
     findings
 }
 
 /// Fails where nobody can be asked; one seed of several that is down is worth a warning.
-async fn seeds(plan: &RedisPlan) -> Vec<Finding> {
+async fn seeds(plan: &RedisPlan, dialler: &Dialler) -> Vec<Finding> {
     let mut wrong = Vec::new();
     for address in &plan.addresses {
-        if let Err(error) = connect(plan, address).await {
+        if let Err(error) = connect(plan, dialler, address).await {
             wrong.push((address.to_string(), error));
         }
     }
@@ -79,24 +79,24 @@ fn coverage(topology: &Topology) -> Finding {
     )
 }
 
-async fn nodes(plan: &Plan, topology: &Topology) -> Vec<Finding> {
+async fn nodes(plan: &Plan, dialler: &Dialler, topology: &Topology) -> Vec<Finding> {
     let plan = Arc::new(plan.clone());
     let mut asking = JoinSet::new();
     for (index, node) in topology.nodes().iter().cloned().enumerate() {
-        let plan = Arc::clone(&plan);
-        asking.spawn(async move { (index, one(&plan, &node).await) });
+        let (plan, dialler) = (Arc::clone(&plan), dialler.clone());
+        asking.spawn(async move { (index, one(&plan, &dialler, &node).await) });
     }
     let mut found = asking.join_all().await;
     found.sort_by_key(|(index, _)| *index);
     found.into_iter().flat_map(|(_, findings)| findings).collect()
 }
 
-async fn one(plan: &Plan, node: &Node) -> Vec<Finding> {
+async fn one(plan: &Plan, dialler: &Dialler, node: &Node) -> Vec<Finding> {
     // A node without an address is named by the topology's error.
     let Some(first) = node.dial.first() else { return Vec::new() };
     let mut refused = None;
     for address in &node.dial {
-        match connect(&plan.redis, address).await {
+        match connect(&plan.redis, dialler, address).await {
             Ok(connection) => return node::check(plan, node, address, connection).await,
             Err(error) => refused = refused.or(Some(error)),
         }
@@ -121,9 +121,13 @@ pub(super) struct Refused {
 }
 
 /// Connects, and sees whether it may.
-pub(super) async fn connect(plan: &RedisPlan, address: &Address) -> Result<MultiplexedConnection, Refused> {
+pub(super) async fn connect(
+    plan: &RedisPlan,
+    dialler: &Dialler,
+    address: &Address,
+) -> Result<MultiplexedConnection, Refused> {
     let connecting = async {
-        let mut connection = topology::connect(plan, &Dialler::everything(), address).await?;
+        let mut connection = topology::connect(plan, dialler, address).await?;
         // Without a password the connection stands before anything was asked of the node.
         match redis::cmd("PING").query_async::<redis::Value>(&mut connection).await {
             Err(error) if error.code() == Some("NOAUTH") => Err(error),
@@ -135,6 +139,9 @@ pub(super) async fn connect(plan: &RedisPlan, address: &Address) -> Result<Multi
         Ok(Err(error)) => error,
         Err(_) => return Err(Refused { what: format!("no answer within {PATIENCE:?}"), fix: None }),
     };
+    if let Some((what, fix)) = not_dialled(&error) {
+        return Err(Refused { what, fix: Some(fix) });
+    }
     let text = error.to_string();
     let fix = match (error.code(), plan.password.is_some()) {
         (Some("NOAUTH"), _) | (_, false) if text.contains("NOAUTH") => {

@@ -1,4 +1,4 @@
-//! `check -f`: preflight. Asks the real nodes, the store's and the webhook's host, changes nothing, and says what to fix.
+//! `check -f`: preflight. Asks the real nodes, the store's and the webhook's host, leaves nothing behind, and says what to fix.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,11 @@ use super::{
     output::{Output, say},
     run::load,
 };
-use crate::{api::Platform, model::ListenerId};
+use crate::{
+    api::Platform,
+    dial::{self, Cidr, Dialler, Egress},
+    model::ListenerId,
+};
 
 mod cluster;
 mod finding;
@@ -30,6 +34,9 @@ pub struct Arguments {
     /// Who is to run them. The operator knows Services, and its stores lie in the watched Redis unless they say otherwise.
     #[arg(long = "for", value_enum, default_value_t, value_name = "WHOM")]
     whom: Whom,
+    /// With `--for operator`: its flag of that name. `run` dials every address.
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    allow_egress: Vec<Cidr>,
 }
 
 /// `--for`.
@@ -56,8 +63,12 @@ const BAD_FILE: u8 = 2;
 
 /// Exit code 0: all is well, warnings aside; 1: something is to be fixed; 2: the files are wrong.
 pub async fn check(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { files, output, whom } = arguments;
+    let Arguments { files, output, whom, allow_egress } = arguments;
     let platform = Platform::from(whom);
+    let dialler = match whom {
+        Whom::Run => Dialler::everything(),
+        Whom::Operator => Dialler::new(Egress::guarded(allow_egress)),
+    };
     let declared = match load(files, platform).await? {
         Ok(declared) => declared,
         Err(error) => {
@@ -75,13 +86,20 @@ pub async fn check(arguments: Arguments) -> anyhow::Result<ExitCode> {
         if output == Output::Text {
             say(&format!("{} ({place})", plan.listener));
         }
-        let (mut findings, reached) = Box::pin(cluster::check(plan)).await;
-        findings.extend(Box::pin(store::check(plan, platform, reached)).await);
-        findings.extend(webhook::check(&plan.webhook).await);
+        let (mut findings, reached) = Box::pin(cluster::check(plan, &dialler)).await;
+        findings.extend(Box::pin(store::check(plan, &dialler, platform, reached)).await);
+        findings.extend(webhook::check(&plan.webhook, &dialler).await);
         failed |= findings.iter().any(|finding| finding.level == Level::Fail);
         show(output, &plan.listener, &findings);
     }
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// What is wrong where the operator would not dial, and what to do.
+fn not_dialled(error: &(dyn std::error::Error + 'static)) -> Option<(String, String)> {
+    let text = dial::refused(error)?.to_string();
+    let (what, fix) = text.split_once("; ")?;
+    Some((what.to_owned(), format!("use another address; {fix}")))
 }
 
 fn show(output: Output, listener: &ListenerId, findings: &[Finding]) {

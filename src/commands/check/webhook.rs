@@ -7,7 +7,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-use super::finding::Finding;
+use super::{finding::Finding, not_dialled};
 use crate::{
     dial::{self, Dialler},
     plan::WebhookPlan,
@@ -15,8 +15,8 @@ use crate::{
 
 const SUBJECT: &str = "webhook";
 
-pub(super) async fn check(plan: &WebhookPlan) -> Vec<Finding> {
-    let mut findings = vec![reachable(plan).await];
+pub(super) async fn check(plan: &WebhookPlan, dialler: &Dialler) -> Vec<Finding> {
+    let mut findings = vec![reachable(plan, dialler).await];
     findings.push(match plan.signing_keys.len() {
         0 => Finding::warn(
             SUBJECT,
@@ -28,7 +28,7 @@ pub(super) async fn check(plan: &WebhookPlan) -> Vec<Finding> {
     findings
 }
 
-async fn reachable(plan: &WebhookPlan) -> Finding {
+async fn reachable(plan: &WebhookPlan, dialler: &Dialler) -> Finding {
     // It was parsed when the file was read.
     let Ok(url) = Url::parse(&plan.url) else { return Finding::fail(SUBJECT, "the URL is not one", "") };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
@@ -37,11 +37,12 @@ async fn reachable(plan: &WebhookPlan) -> Finding {
     // Without path and query, which may carry a token.
     let place = format!("{}://{host}:{port}", url.scheme());
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    match connect(host, port, url.scheme() == "https", plan.connect_timeout).await {
+    match connect(dialler, host, port, url.scheme() == "https", plan.connect_timeout).await {
         Ok(()) => Finding::ok(SUBJECT, format!("{place} accepts connections (nothing was sent)")),
-        Err(error) => match dial::advice(&error) {
-            Some(fix) => Finding::fail(SUBJECT, format!("{place} is not believed: {error}"), fix),
-            None => Finding::fail(
+        Err(error) => match (not_dialled(&error), dial::advice(&error)) {
+            (Some((what, fix)), _) => Finding::fail(SUBJECT, format!("{place}: {what}"), fix),
+            (None, Some(fix)) => Finding::fail(SUBJECT, format!("{place} is not believed: {error}"), fix),
+            (None, None) => Finding::fail(
                 SUBJECT,
                 format!("{place} cannot be reached: {error}"),
                 "start it, or correct spec.webhook.url",
@@ -50,9 +51,9 @@ async fn reachable(plan: &WebhookPlan) -> Finding {
     }
 }
 
-async fn connect(host: &str, port: u16, tls: bool, patience: Duration) -> io::Result<()> {
+async fn connect(dialler: &Dialler, host: &str, port: u16, tls: bool, patience: Duration) -> io::Result<()> {
     let connecting = async {
-        let stream = Dialler::everything().connect(host, port).await?;
+        let stream = dialler.connect(host, port).await?;
         if tls { handshake(stream, host).await } else { Ok(()) }
     };
     let late = || io::Error::other(format!("no answer within {patience:?} (timeouts.connect)"));

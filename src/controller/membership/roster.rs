@@ -41,6 +41,8 @@ struct Seen {
     stamp: String,
     /// When it was seen to change.
     at: Instant,
+    /// It was borne with since.
+    borne: bool,
 }
 
 /// So many renewals may be under way; older ones will not come back.
@@ -67,7 +69,7 @@ impl Observer {
         }
         let changed = self.seen.get(&renewal.member).is_none_or(|seen| seen.stamp != renewal.stamp);
         if changed {
-            self.seen.insert(renewal.member, Seen { stamp: renewal.stamp, at: now });
+            self.seen.insert(renewal.member, Seen { stamp: renewal.stamp, at: now, borne: false });
         }
     }
 
@@ -100,11 +102,14 @@ impl Observer {
     }
 
     /// For a while nothing was seen. If the API server was away nobody could renew, and who is back first would take everything
-    /// from the others for a moment: they are given two thirds of a Lease's life.
+    /// from the others for a moment: they are given two thirds of a Lease's life. Once for a renewal of theirs: where ours fail
+    /// every now and then, each success ends a silence, and the dead would never be.
     fn bear_with(&mut self, at: Instant) {
         let Some(since) = at.checked_sub(self.expiry / 3) else { return };
-        for (_, seen) in self.seen.iter_mut().filter(|(member, _)| **member != self.me) {
-            seen.at = seen.at.max(since);
+        for (_, seen) in self.seen.iter_mut().filter(|(member, seen)| **member != self.me && !seen.borne) {
+            if seen.at < since {
+                (seen.at, seen.borne) = (since, true);
+            }
         }
     }
 
@@ -227,6 +232,27 @@ mod tests {
         assert_eq!(live(&observer), ["a", "b"]);
         renewed(&mut observer, start + second(69), 69);
         assert_eq!(observer.dead_for(second(10)), ["c"]);
+    }
+
+    #[test]
+    fn who_is_dead_is_so_in_the_end_though_ours_come_back_only_now_and_then() {
+        let start = Instant::now();
+        let mut observer = Observer::new("a".into(), EXPIRY);
+        renewed(&mut observer, start, 0);
+        observer.changed(renewal("b", 1), start);
+        observer.changed(renewal("c", 1), start);
+        for at in [5, 10, 15] {
+            observer.changed(renewal("b", at), start + second(at));
+            renewed(&mut observer, start + second(at), at);
+            let alive: &[&str] = if at == 5 { &["a", "b", "c"] } else { &["a", "b"] };
+            assert_eq!(live(&observer), alive, "{at} s");
+        }
+        // One that is heard of again is borne with again.
+        observer.changed(renewal("c", 2), start + second(16));
+        renewed(&mut observer, start + second(60), 60);
+        assert_eq!(live(&observer), ["a", "b", "c"]);
+        renewed(&mut observer, start + second(65), 65);
+        assert_eq!(live(&observer), ["a"]);
     }
 
     #[test]

@@ -3,7 +3,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use kube::core::Status;
+use kube::{
+    core::Status,
+    runtime::{reflector, watcher::Event},
+};
 use tokio::sync::watch;
 
 use super::{
@@ -11,7 +14,7 @@ use super::{
         Settings,
         fake::{Api as Server, Asked},
         membership::Roster,
-        watches::gone,
+        watches::{AT_ONCE, Leaving, gone},
     },
     *,
 };
@@ -49,6 +52,11 @@ fn of(member: &str, ago: Duration) -> Roster {
 
 impl Bed {
     async fn start() -> Self {
+        Self::watching(None).await
+    }
+
+    /// Only those with these labels.
+    async fn watching(selector: Option<&str>) -> Self {
         let server = Server::start().await;
         let (roster, read) = watch::channel(of("operator-a", Duration::ZERO));
         let made = Arc::new(AtomicU32::new(0));
@@ -59,7 +67,7 @@ impl Bed {
             replicas: 1,
             state_dir: PathBuf::new(),
             namespaces: Vec::new(),
-            selector: None,
+            selector: selector.map(ToOwned::to_owned),
         };
         let meters = Arc::new(Operator::default());
         let context = Context::new(settings, server.client.clone(), Arc::new(supervisor), read, meters);
@@ -222,7 +230,7 @@ async fn the_news_that_one_is_gone_ends_no_other_that_has_its_name_by_now() {
     let first = bed.reconciling(plain("one", "10"));
     bed.takes("11").await;
     bed.over(first).await;
-    let going = tokio::spawn(gone(Arc::clone(&bed.context), id()));
+    let going = tokio::spawn(gone(Arc::clone(&bed.context), Leaving::of(Vec::new()), id()));
     let late = bed.server.next().await;
     assert_eq!(late.what, "GET /apis/redisexpiry.io/v1alpha1/namespaces/shop/redisexpirylisteners/orders");
     // Before the answer is heard, another has been created and reconciled: the old one has ended, the new one runs.
@@ -234,15 +242,64 @@ async fn the_news_that_one_is_gone_ends_no_other_that_has_its_name_by_now() {
     going.await.unwrap();
     assert_eq!(bed.context.turns.take(&id()).await.uid(), Some("two"));
     // Heard of once more, that one is the one that is gone.
-    let going = tokio::spawn(gone(Arc::clone(&bed.context), id()));
+    let going = tokio::spawn(gone(Arc::clone(&bed.context), Leaving::of(Vec::new()), id()));
     let asked = bed.server.next().await;
-    asked.answer(
-        200,
-        json!({
-            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-            "metadata": {"name": "orders", "namespace": "shop", "uid": "three"},
-        }),
-    );
+    asked.answer(200, there("three"));
     going.await.unwrap();
     assert!(bed.context.turns.take(&id()).await.is_none(), "another has its name");
+}
+
+/// What the API server says of an object that is there.
+fn there(uid: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": {"name": "orders", "namespace": "shop", "uid": uid},
+    })
+}
+
+#[tokio::test]
+async fn what_is_labelled_again_goes_on_and_what_is_not_ends() {
+    let mut bed = Bed::watching(Some("team=shop")).await;
+    let first = bed.reconciling(plain("one", "10"));
+    bed.takes("11").await;
+    bed.over(first).await;
+    let (store, mut writer) = reflector::store();
+    let leaving = Leaving::of(vec![store]);
+    let going = tokio::spawn(gone(Arc::clone(&bed.context), leaving.clone(), id()));
+    let asked = bed.server.next().await;
+    // Labelled again meanwhile, and its reconciliation has found that it runs.
+    writer.apply_watcher_event(&Event::Apply(plain("one", "12")));
+    asked.answer(200, there("one"));
+    going.await.unwrap();
+    assert_eq!(bed.context.turns.take(&id()).await.uid(), Some("one"));
+    writer.apply_watcher_event(&Event::Delete(plain("one", "13")));
+    let going = tokio::spawn(gone(Arc::clone(&bed.context), leaving, id()));
+    bed.server.next().await.answer(200, there("one"));
+    going.await.unwrap();
+    assert!(bed.context.turns.take(&id()).await.is_none(), "it is not watched any more");
+}
+
+#[tokio::test]
+async fn of_many_that_are_gone_a_few_are_asked_about_at_once() {
+    let mut bed = Bed::start().await;
+    let leaving = Leaving::of(Vec::new());
+    let mut going = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let id = ListenerId::new("shop", &format!("orders-{number}"));
+        *bed.context.turns.take(&id).await = Some(Remembered { uid: Some("one".into()), ..Remembered::default() });
+        going.spawn(gone(Arc::clone(&bed.context), leaving.clone(), id));
+    }
+    let mut asked = Vec::new();
+    for _ in 0..AT_ONCE {
+        asked.push(bed.server.next().await);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(bed.server.waiting(), None);
+    for _ in 0..100 {
+        let next = if asked.is_empty() { bed.server.next().await } else { asked.remove(0) };
+        next.answer(404, serde_json::to_value(Status::failure("not found", "NotFound").with_code(404)).unwrap());
+    }
+    while let Some(gone) = going.join_next().await {
+        gone.unwrap();
+    }
 }

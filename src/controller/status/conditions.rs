@@ -125,14 +125,16 @@ fn connected(snapshot: &Snapshot, listener: &ListenerId) -> Verdict {
         (_, Some(node)) => {
             let error = node.last_error.as_ref().map_or("it is being connected to", |fault| &fault.message);
             let why = node.last_error.as_ref().and_then(class).unwrap_or(reason::PARTIALLY_CONNECTED);
-            no(why, format!("{of} are subscribed; {}", of_node(&node.address, error)))
+            let subscribed = masters.iter().filter(|node| node.subscribed).count();
+            let error = of_node(&node.address, error);
+            no(why, format!("{subscribed}/{} masters are subscribed; {error}", masters.len()))
         }
         (Some(fault), None) => no(class(fault).unwrap_or(reason::TOPOLOGY_UNKNOWN), said(fault)),
         (None, None) if masters.is_empty() => pending("The nodes are being looked for."),
         (None, None) if heard < masters.len() || slots_are_being_scanned(snapshot) => {
             no(reason::SCANNING, format!("{of} are subscribed and scanned; the others are being scanned."))
         }
-        (None, None) => yes(reason::ALL_NODES_SUBSCRIBED, format!("{of} are subscribed.")),
+        (None, None) => yes(reason::ALL_NODES_SUBSCRIBED, format!("{of} are subscribed and scanned.")),
     }
 }
 

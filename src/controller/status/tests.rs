@@ -155,7 +155,7 @@ fn a_replica_that_is_not_heard_is_listed_and_keeps_nobody_from_being_ready() {
     snapshot.nodes[1].subscribed = false;
     let status = step(&Status::default(), &facts(Some(&snapshot), 0));
     assert_eq!(says(&status, condition::READY), "True Listening");
-    assert_eq!(find(&status, condition::CONNECTED).unwrap().message, "1/1 masters are subscribed.");
+    assert_eq!(find(&status, condition::CONNECTED).unwrap().message, "1/1 masters are subscribed and scanned.");
     assert_eq!(status.nodes[0].subscribed, Some(false));
 }
 

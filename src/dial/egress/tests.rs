@@ -123,7 +123,7 @@ fn a_refusal_names_the_address_and_the_flag_that_would_allow_it() {
     assert_eq!(
         refused.to_string(),
         "169.254.169.254 is not dialled: it is a link-local address, as metadata services have; the operator's flag \
-         --allow-egress 169.254.169.254/32 would allow it"
+         --allow-egress 169.254.169.254/32 (egress.allow of its chart) would allow it"
     );
     for (address, _) in REFUSED {
         let address: IpAddr = address.parse().unwrap();

@@ -14,6 +14,15 @@ use crate::store::{Epoch, StoreError};
 /// The version of what lies in Redis. A newer one is refused.
 pub(super) const SCHEMA: i64 = 1;
 
+/// A key's partition depends on how many there are.
+pub(super) fn as_many(found: Option<i64>, wanted: u16) -> Result<(), StoreError> {
+    if found == Some(i64::from(wanted)) {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "an unknown number of".to_owned(), |found| found.to_string());
+    Err(StoreError::Refused(format!("it has {found} partitions of this listener, and not {wanted}")))
+}
+
 impl Worker {
     /// Sees to it that the partition is there, and says its newest write and epoch.
     pub async fn init(&self) -> Result<(u64, Epoch), StoreError> {
@@ -27,9 +36,7 @@ impl Worker {
             let path = self.names.keys.first().cloned().unwrap_or_default().into();
             return Err(StoreError::Newer { path, found: schema, known: SCHEMA });
         }
-        if count != Some(i64::from(partitions)) {
-            return Err(StoreError::Refused(format!("it has {count:?} partitions, and not {partitions}")));
-        }
+        as_many(count, partitions)?;
         reply::head(&answer).ok_or_else(unexpected)
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     facts::{self, Facts},
     link::{Call, Link},
-    mend::SCHEMA,
+    mend::{SCHEMA, as_many},
     names::Names,
     refusal::{Refusal, classify},
     reply,
@@ -137,12 +137,16 @@ impl Trying {
             Some(Value::Map(fields)) => fields.iter().flat_map(|(name, value)| [name, value]).collect(),
             _ => return Err(reply::unexpected(&answer)),
         };
-        let schema = fields.chunks(2).find(|pair| pair.first().and_then(|name| reply::text(name)) == Some("schema"));
-        let Some(found) = schema.and_then(|pair| reply::number(pair.get(1)?)) else { return Ok(false) };
+        let number = |wanted: &str| {
+            let field = fields.chunks(2).find(|pair| pair.first().and_then(|name| reply::text(name)) == Some(wanted));
+            field.and_then(|pair| reply::number(pair.get(1)?))
+        };
+        let Some(found) = number("schema") else { return Ok(false) };
         if found > SCHEMA {
             let path = names.keys.first().cloned().unwrap_or_default().into();
             return Err(StoreError::Newer { path, found, known: SCHEMA });
         }
+        as_many(number("partitions"), self.settings.partitions)?;
         Ok(true)
     }
 }

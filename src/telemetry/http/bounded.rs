@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -18,15 +18,20 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// At once. Above that the oldest that has not been answered yet is cut, for most likely it asks nothing: an answer takes
-/// milliseconds. A probe waits only where all are being answered.
+/// milliseconds. Where all are being answered, the oldest that has stopped reading is.
 pub const CONNECTIONS: usize = 64;
+/// Who has taken nothing of its answer for so long has stopped reading.
+pub const STALLED: Duration = Duration::from_secs(1);
 /// From accepting a connection to cutting it, whatever it is doing: a scrape gives up after this at the latest.
 pub const LASTS: Duration = Duration::from_secs(10);
+
+/// For who is cut to notice it.
+const SHORT: Duration = Duration::from_millis(100);
 
 pub struct Bounded {
     listener: TcpListener,
@@ -37,7 +42,37 @@ pub struct Bounded {
 
 struct Open {
     cut: CancellationToken,
-    answered: Arc<AtomicBool>,
+    answer: Arc<Answer>,
+}
+
+/// How far an answer is.
+struct Answer {
+    accepted: Instant,
+    /// When something of it was taken last, in milliseconds after that and one more; 0: it has not begun.
+    taken: AtomicU64,
+}
+
+impl Answer {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { accepted: Instant::now(), taken: AtomicU64::new(0) })
+    }
+
+    fn is_taken(&self) {
+        let after = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.taken.store(after.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// How long to bear with it; `None` before it has begun.
+    fn patience(&self) -> Option<Duration> {
+        let after = self.taken.load(Ordering::Relaxed).checked_sub(1)?;
+        let last = self.accepted + Duration::from_millis(after);
+        Some(STALLED.saturating_sub(last.elapsed()))
+    }
+
+    /// Whether its connection may be cut for another.
+    fn is_idle(&self) -> bool {
+        self.patience().is_none_or(|left| left.is_zero())
+    }
 }
 
 impl Bounded {
@@ -46,17 +81,24 @@ impl Bounded {
     }
 
     async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
-        // Who has ended has let go of its mark.
-        self.open.retain(|open| Arc::strong_count(&open.answered) > 1);
-        if let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
-            return Some(place);
+        loop {
+            // Who has ended has let go of its mark.
+            self.open.retain(|open| Arc::strong_count(&open.answer) > 1);
+            if let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
+                return Some(place);
+            }
+            let unasked = self.open.iter().position(|open| open.answer.patience().is_none());
+            let idle = unasked.or_else(|| self.open.iter().position(|open| open.answer.is_idle()));
+            if let Some(idle) = idle.and_then(|at| self.open.remove(at)) {
+                idle.cut.cancel();
+            }
+            // One that begins to be answered just then is not cut: others are looked for.
+            let wait = self.open.iter().filter_map(|open| open.answer.patience()).min().unwrap_or(STALLED);
+            // It is closed by nobody, so this does not fail.
+            if let Ok(place) = timeout(wait.max(SHORT), Arc::clone(&self.room).acquire_owned()).await {
+                return place.ok();
+            }
         }
-        let idle = self.open.iter().position(|open| !open.answered.load(Ordering::Relaxed));
-        if let Some(idle) = idle.and_then(|at| self.open.remove(at)) {
-            idle.cut.cancel();
-        }
-        // It is closed by nobody, so this does not fail.
-        Arc::clone(&self.room).acquire_owned().await.ok()
     }
 }
 
@@ -67,12 +109,12 @@ impl Listener for Bounded {
     async fn accept(&mut self) -> (Brief, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         let place = self.place().await;
-        let open = Open { cut: CancellationToken::new(), answered: Arc::default() };
+        let open = Open { cut: CancellationToken::new(), answer: Answer::new() };
         let brief = Brief {
             stream,
             over: Box::pin(sleep(LASTS)),
             cut: Box::pin(open.cut.clone().cancelled_owned()),
-            answered: Arc::clone(&open.answered),
+            answer: Arc::clone(&open.answer),
             _place: place,
         };
         self.open.push_back(open);
@@ -89,15 +131,14 @@ pub struct Brief {
     stream: TcpStream,
     over: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// An answer has begun.
-    answered: Arc<AtomicBool>,
+    answer: Arc<Answer>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Brief {
     /// The stream, while there is time.
     fn poll(&mut self, context: &mut Context) -> Result<Pin<&mut TcpStream>, io::Error> {
-        let cut = self.cut.as_mut().poll(context).is_ready() && !self.answered.load(Ordering::Relaxed);
+        let cut = self.cut.as_mut().poll(context).is_ready() && self.answer.is_idle();
         if cut || self.over.as_mut().poll(context).is_ready() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -113,8 +154,14 @@ impl AsyncRead for Brief {
 
 impl AsyncWrite for Brief {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.answered.store(true, Ordering::Relaxed);
-        self.poll(context)?.poll_write(context, bytes)
+        if self.answer.patience().is_none() {
+            self.answer.is_taken();
+        }
+        let written = self.poll(context)?.poll_write(context, bytes);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.answer.is_taken();
+        }
+        written
     }
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
         self.poll(context)?.poll_flush(context)

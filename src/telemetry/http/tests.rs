@@ -128,6 +128,32 @@ async fn what_is_being_answered_is_not_cut_for_another() {
 }
 
 #[tokio::test]
+async fn of_those_that_are_answered_who_has_stopped_reading_makes_room() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut bounded = Bounded::new(listener);
+    let (mut clients, mut served) = (Vec::new(), Vec::new());
+    for _ in 0..CONNECTIONS {
+        clients.push(TcpStream::connect(address).await.unwrap());
+        let mut connection = axum::serve::Listener::accept(&mut bounded).await.0;
+        connection.write_all(b"HTTP/1.1 200 OK").await.unwrap();
+        served.push(connection);
+    }
+    tokio::time::sleep(bounded::STALLED / 2).await;
+    // The oldest reads on; the others read nothing more.
+    served[0].write_all(b"\r\n").await.unwrap();
+    let _late = TcpStream::connect(address).await.unwrap();
+    let mut stalled = served.remove(1);
+    let accepting = tokio::spawn(async move { axum::serve::Listener::accept(&mut bounded).await });
+    let ended =
+        timeout(bounded::STALLED, stalled.read(&mut [0])).await.expect("it is cut when it has stopped for so long");
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    drop(stalled);
+    timeout(bounded::STALLED / 2, accepting).await.expect("there is room").unwrap();
+    served[0].write_all(b"\r\n").await.unwrap();
+}
+
+#[tokio::test]
 async fn it_stops_when_it_is_told_to() {
     let mut server = Server::start().await;
     server.ask("GET /livez").await;

@@ -3,6 +3,7 @@
 use super::finding::Finding;
 use crate::{
     api::Platform,
+    dial::Dialler,
     plan::{Plan, StorePlan},
 };
 
@@ -12,7 +13,7 @@ mod redis;
 const SUBJECT: &str = "store";
 
 /// `reached`: whether the watched Redis was.
-pub(super) async fn check(plan: &Plan, platform: Platform, reached: bool) -> Vec<Finding> {
+pub(super) async fn check(plan: &Plan, dialler: &Dialler, platform: Platform, reached: bool) -> Vec<Finding> {
     match &plan.store {
         StorePlan::Memory => vec![Finding::warn(
             SUBJECT,
@@ -28,6 +29,6 @@ pub(super) async fn check(plan: &Plan, platform: Platform, reached: bool) -> Vec
             let what = "lies in the watched Redis, which was not reached: not looked at";
             vec![Finding::warn(SUBJECT, what, "see above, then check again")]
         }
-        StorePlan::Redis { redis } => self::redis::check(plan, redis).await,
+        StorePlan::Redis { redis } => self::redis::check(plan, dialler, redis).await,
     }
 }

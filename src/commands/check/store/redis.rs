@@ -15,9 +15,9 @@ use crate::{
     },
 };
 
-pub(super) async fn check(plan: &Plan, redis: &RedisPlan) -> Vec<Finding> {
+pub(super) async fn check(plan: &Plan, dialler: &Dialler, redis: &RedisPlan) -> Vec<Finding> {
     let field = if *redis == plan.redis { "spec.redis" } else { "spec.store.redis" };
-    let settings = store_settings(redis, &Dialler::everything());
+    let settings = store_settings(redis, dialler);
     let tried = match trial(settings, &plan.listener).await {
         Ok(tried) => tried,
         Err(error) => return vec![failed(&error, field)],
@@ -28,7 +28,7 @@ pub(super) async fn check(plan: &Plan, redis: &RedisPlan) -> Vec<Finding> {
         findings.push(opens(&tried, field));
     }
     findings.push(durable(&tried, user));
-    findings.extend(asking(redis, &tried.servers, user).await);
+    findings.extend(asking(redis, dialler, &tried.servers, user).await);
     findings
 }
 
@@ -66,9 +66,9 @@ fn durable(tried: &Trial, user: &str) -> Finding {
 }
 
 /// Needed only while slots move, so nothing that the store does before tells that it is missing.
-async fn asking(redis: &RedisPlan, servers: &[Address], user: &str) -> Option<Finding> {
+async fn asking(redis: &RedisPlan, dialler: &Dialler, servers: &[Address], user: &str) -> Option<Finding> {
     for address in servers {
-        let Ok(mut connection) = cluster::connect(redis, address).await else { continue };
+        let Ok(mut connection) = cluster::connect(redis, dialler, address).await else { continue };
         let answer = redis::cmd("ASKING").query_async::<Value>(&mut connection).await;
         if denied(&answer).is_some() {
             let what = "ASKING is denied: while slots are moved, the store stands still";
@@ -86,6 +86,11 @@ fn failed(error: &StoreError, field: &str) -> Finding {
             SUBJECT,
             text,
             format!("open the way to it, or correct {field}.addresses; {field}.addressMap says where to dial instead"),
+        ),
+        (StoreError::EgressRefused(why), _) => Finding::fail(
+            SUBJECT,
+            format!("its Redis would not be dialled: {why}"),
+            format!("allow it, or correct {field}.addresses"),
         ),
         (_, Some((what, fix))) => Finding::fail(SUBJECT, what, fix),
     }
