@@ -73,8 +73,9 @@ pub struct Link {
     pub opening: Semaphore,
 }
 
-/// So many stores of one Redis are opened at once.
-const OPENED_AT_ONCE: usize = 32;
+/// So many stores of one Redis are opened at once: each has a script under way in every partition, and on a slow machine more of
+/// them only time each other out.
+const OPENED_AT_ONCE: usize = 8;
 
 /// What is shared of a node.
 #[derive(Default)]
