@@ -5,6 +5,8 @@
 #[path = "../support/certified.rs"]
 mod certified;
 mod nodes;
+#[path = "../support/rights.rs"]
+mod rights;
 mod setup;
 mod store;
 mod webhook;

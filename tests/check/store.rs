@@ -13,22 +13,10 @@ use redis_expiry_operator::{
     },
 };
 
-use super::setup::{Checked, Fixture, RULES};
-
-/// What docs/resource.md tells to grant for a store.
-const RIGHTS: [&str; 11] = [
-    "~rx:*",
-    "+eval",
-    "+evalsha",
-    "+@hash",
-    "+@sortedset",
-    "+@set",
-    "+persist",
-    "+pexpire",
-    "+info",
-    "+cluster|slots",
-    "+asking",
-];
+use super::{
+    rights::RIGHTS,
+    setup::{Checked, Fixture, RULES},
+};
 
 fn all() -> Vec<&'static str> {
     [&RULES[..], &RIGHTS].concat()

@@ -11,6 +11,8 @@ mod outbox;
 mod owner;
 mod random;
 mod redis;
+#[path = "../support/rights.rs"]
+mod rights;
 mod slow_disk;
 
 /// Runs each function of the suite for each store: a new store is one more line here.

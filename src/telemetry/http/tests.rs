@@ -99,8 +99,8 @@ async fn connections_are_bounded_and_those_that_ask_nothing_make_room_for_a_prob
     timeout(bounded::LASTS * 2, async { while cut.join_next().await.is_some() {} }).await.expect("all are cut");
 }
 
-#[tokio::test]
-async fn what_is_being_answered_is_not_cut_for_another() {
+/// A listener whose every place is taken, by clients and what serves them, the oldest first.
+async fn full() -> (Bounded, SocketAddr, Vec<TcpStream>, Vec<bounded::Brief>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut bounded = Bounded::new(listener);
@@ -109,6 +109,12 @@ async fn what_is_being_answered_is_not_cut_for_another() {
         clients.push(TcpStream::connect(address).await.unwrap());
         served.push(axum::serve::Listener::accept(&mut bounded).await.0);
     }
+    (bounded, address, clients, served)
+}
+
+#[tokio::test]
+async fn what_is_being_answered_is_not_cut_for_another() {
+    let (mut bounded, address, _clients, mut served) = full().await;
     // All but the second are being answered.
     for (number, connection) in served.iter_mut().enumerate() {
         if number != 1 {
@@ -129,15 +135,9 @@ async fn what_is_being_answered_is_not_cut_for_another() {
 
 #[tokio::test]
 async fn of_those_that_are_answered_who_has_stopped_reading_makes_room() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut bounded = Bounded::new(listener);
-    let (mut clients, mut served) = (Vec::new(), Vec::new());
-    for _ in 0..CONNECTIONS {
-        clients.push(TcpStream::connect(address).await.unwrap());
-        let mut connection = axum::serve::Listener::accept(&mut bounded).await.0;
+    let (mut bounded, address, _clients, mut served) = full().await;
+    for connection in &mut served {
         connection.write_all(b"HTTP/1.1 200 OK").await.unwrap();
-        served.push(connection);
     }
     tokio::time::sleep(bounded::STALLED / 2).await;
     // The oldest reads on; the others read nothing more.

@@ -92,7 +92,7 @@ async fn a_partition_that_is_half_moved_is_waited_for_and_never_half_written() {
     assert_eq!(done.unwrap(), [true, true]);
     // Who may not say ASKING is told that, and not that the slot is sent to and fro.
     let user =
-        super::refused::given_user(&cluster, &super::refused::RIGHTS.map(|right| right.replace("+asking", "-asking")))
+        super::refused::given_user(&cluster, &crate::rights::RIGHTS.map(|right| right.replace("+asking", "-asking")))
             .await;
     let user = Settings { partitions: 1, patience: Duration::from_secs(2), ..user };
     let denied = RedisStore::open(user, &redis.listener).await.err().unwrap();

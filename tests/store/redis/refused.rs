@@ -12,21 +12,7 @@ use redis_expiry_operator::{
 
 use super::setup::{Redis, cluster, listener, settings, shared};
 use crate::given::{FIRST, Fresh, apply, delivered, entry, given_events, id, names, outbox, record, settle};
-
-/// What docs and errors tell to grant.
-pub const RIGHTS: [&str; 11] = [
-    "~rx:*",
-    "+eval",
-    "+evalsha",
-    "+@hash",
-    "+@sortedset",
-    "+@set",
-    "+persist",
-    "+pexpire",
-    "+info",
-    "+cluster|slots",
-    "+asking",
-];
+use crate::rights::RIGHTS;
 
 pub async fn given_user(cluster: &Cluster, rights: &[impl AsRef<str>]) -> Settings {
     let rights: Vec<&str> = rights.iter().map(AsRef::as_ref).collect();

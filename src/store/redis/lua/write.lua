@@ -26,12 +26,13 @@ local absents = call('SCARD', ABSENT) > 1
 local letters = call('ZCARD', PARKED) > 1
 local delivered = head[5]
 local buried
--- Then what is here is older than all of it, and what the jobs say holds whatever they find.
+-- Then what is here is older than all of it, and what the jobs say holds whatever they find: every entry is taken for the one seen.
 local holed = ARGV[6] == '1'
 local CHUNK = 1000
 
 -- Whether the entry of a key is the one that was seen: its deadline ('' for none) and whether it was absent.
 local function is(key, saw, absent)
+    if holed then return true end
     local score = call('ZSCORE', DUE, key)
     if not score then return saw == '' end
     if saw == '' or tonumber(score) ~= tonumber(saw) then return false end
@@ -40,7 +41,7 @@ end
 
 local function drop(key, absent)
     call('ZREM', DUE, key)
-    if absent == '1' then call('SREM', ABSENT, key) end
+    if holed or absent == '1' then call('SREM', ABSENT, key) end
 end
 
 -- A record of the outbox: 'attempts first_attempt not_before settled_at ', the place (16 bytes), the event.
@@ -122,7 +123,9 @@ local function are(keys, from, length)
     local same = {}
     for n = 1, #keys do
         local saw = ARGV[from + (n - 1) * length + 2]
-        if scores[n] and saw ~= '' then
+        if holed then
+            same[n] = true
+        elseif scores[n] and saw ~= '' then
             local absent = tonumber(ARGV[from + (n - 1) * length + 3])
             same[n] = tonumber(scores[n]) == tonumber(saw) and (flags[n] or 0) == absent
         else
@@ -143,9 +146,8 @@ local rows = {
         local same, due, back = are(keys, from, 5), {}, {}
         for n, key in ipairs(keys) do
             local i = from + (n - 1) * 5
-            local done = same[n] or holed
-            results[#results + 1] = done and 1 or 0
-            if done then
+            results[#results + 1] = same[n] and 1 or 0
+            if same[n] then
                 due[#due + 1], due[#due + 2] = ARGV[i + 4], key
                 if holed or ARGV[i + 3] == '1' then back[#back + 1] = key end
             end
@@ -162,9 +164,8 @@ local rows = {
         local due, absent, memories, events, untried = {}, {}, {}, {}, {}
         for n, key in ipairs(keys) do
             local i = from + (n - 1) * 9
-            local done = same[n] or holed
-            results[#results + 1] = done and 1 or 0
-            if done then
+            results[#results + 1] = same[n] and 1 or 0
+            if same[n] then
                 if holed or ARGV[i + 2] ~= '' then due[#due + 1] = key end
                 if holed or ARGV[i + 3] == '1' then absent[#absent + 1] = key end
                 memories[#memories + 1], memories[#memories + 2] = ARGV[i + 4], key
@@ -186,17 +187,14 @@ local rows = {
 -- Each takes its arguments from ARGV[i] on, and gives what is answered and how many they were.
 local does = {
     forget = function(i)
-        if not holed and not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 4 end
-        drop(ARGV[i], holed and '1' or ARGV[i + 2])
+        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 4 end
+        drop(ARGV[i], ARGV[i + 2])
         call('ZADD', MEMORY, ARGV[i + 3], ARGV[i])
         return 1, 4
     end,
     absent = function(i)
-        if holed then
-            call('ZADD', DUE, ARGV[i + 1], ARGV[i])
-        elseif not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then
-            return 0, 3
-        end
+        if not is(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then return 0, 3 end
+        if holed then call('ZADD', DUE, ARGV[i + 1], ARGV[i]) end
         call('SADD', ABSENT, ARGV[i])
         absents = true
         return 1, 3
