@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     losses::{Compare, Restoring},
+    troubles::{Call, Troubles},
     works::{Work, Works},
 };
 use super::{
@@ -36,6 +37,7 @@ use crate::{
 };
 
 mod losses;
+mod troubles;
 mod works;
 
 /// Keys in flight, those that the store refuses among them. Hints and deadlines beyond it wait where they are.
@@ -112,7 +114,7 @@ type Waiting = Pin<Box<dyn Future<Output = Done> + Send>>;
 enum Done {
     Known(Vec<Look>, Result<Vec<Known>, StoreError>),
     Applied(Works, Result<Vec<bool>, StoreError>, Reply<()>),
-    Durable(Works, Result<(), StoreError>),
+    Durable(Works, Call, Result<(), StoreError>),
     /// What the store has of keys whose changes it refused.
     Refused(Works, Result<Vec<Known>, StoreError>),
     JudgeAgain(Works),
@@ -171,6 +173,7 @@ pub struct Keeper {
     /// Judged, and refused by the store: done again in order.
     refused: VecDeque<Works>,
     retrying: bool,
+    troubles: Troubles,
     view: Arc<View>,
     offsets: HashMap<NodeId, i64>,
     synced: BTreeMap<NodeId, Synced>,
@@ -218,6 +221,7 @@ impl Keeper {
             doubted: KeySet::default(),
             refused: VecDeque::new(),
             retrying: false,
+            troubles: Troubles::default(),
             view,
             offsets: HashMap::new(),
             synced: BTreeMap::new(),
@@ -471,36 +475,39 @@ impl Keeper {
     fn done(&mut self, done: Done) -> Result<(), Stopped> {
         match done {
             Done::Known(looks, Ok(known)) => {
-                self.answered();
+                self.well(self.read_of(looks.first().map(|look| &look.key)));
                 self.judged(looks.into_iter().zip(known).collect());
             }
             Done::Known(looks, Err(error)) => {
-                self.troubled(error)?;
+                self.troubled(self.read_of(looks.first().map(|look| &look.key)), error)?;
                 // Their evidence is used up: they wait for the store, in flight.
                 self.later(Done::Ask(looks));
             }
             Done::Ask(looks) => self.ask_store(looks),
             Done::Applied(mut works, Ok(done), durable) => {
                 self.applied(&mut works, &done);
+                let written = self.write_of(&works);
                 // What was done is kept until a crash can no longer undo it: if that fails, it is done again.
                 let mut done = done.into_iter();
                 works.changes.retain(|_| done.next().unwrap_or(false));
                 self.waiting.push(Box::pin(async move {
                     let durable = durable.await;
-                    Done::Durable(works, durable)
+                    Done::Durable(works, written, durable)
                 }));
             }
             Done::Applied(mut works, Err(error), _) => {
-                self.troubled(error)?;
+                self.troubled(self.write_of(&works), error)?;
                 self.offer_from_memory(&mut works);
                 self.refuse(works);
             }
-            Done::Durable(works, Ok(())) => {
-                self.stats.store_error = None;
+            Done::Durable(works, written, Ok(())) => {
+                self.well(written);
                 self.hand_out(works.changes.iter().filter(|change| !derived(change)).filter_map(settled).collect());
             }
-            Done::Durable(mut works, Err(error)) => {
-                self.troubled(error)?;
+            // None of it was done, and so nothing is undone.
+            Done::Durable(works, _, Err(error)) if works.changes.is_empty() && error.retryable() => {}
+            Done::Durable(mut works, written, Err(error)) => {
+                self.troubled(written, error)?;
                 // The keys are in flight again until the store has it: no look may be judged in between.
                 for key in works.changes.iter().map(Change::key) {
                     self.book.distrust(key);
@@ -514,34 +521,40 @@ impl Keeper {
                 self.refuse(works);
             }
             Done::Refused(works, Ok(known)) => {
-                self.answered();
-                self.known_again(&works, known);
+                self.well(self.read_of(works.keys.first().map(|work| &work.key)));
+                self.known_again(works, known);
             }
             Done::Refused(works, Err(error)) => {
-                self.troubled(error)?;
+                self.troubled(self.read_of(works.keys.first().map(|work| &work.key)), error)?;
                 self.later(Done::JudgeAgain(works));
             }
             Done::JudgeAgain(works) => self.judge_again(works),
-            Done::Compared(entries, known) => {
-                if let Some(error) = self.compared(entries, known) {
-                    self.troubled(error)?;
-                }
+            Done::Compared(compare, Ok(known)) => {
+                self.well(Call::Read(compare.partition));
+                self.compared(compare, known);
             }
-            Done::Compare(entries) => self.compare(entries),
-            Done::WrittenAnew(distrust, written) => {
-                if let Some(error) = self.written_anew(distrust, written) {
-                    self.troubled(error)?;
-                }
+            Done::Compared(compare, Err(error)) => {
+                self.troubled(Call::Read(compare.partition), error)?;
+                self.later(Done::Compare(compare));
+            }
+            Done::Compare(compare) => self.compare(compare),
+            Done::WrittenAnew(_, Ok(())) => {
+                self.well(Call::Anew);
+                self.written_anew();
+            }
+            Done::WrittenAnew(distrust, Err(error)) => {
+                self.troubled(Call::Anew, error)?;
+                self.later(Done::WriteAnew(distrust));
             }
             Done::WriteAnew(distrust) => self.write_anew(distrust),
             Done::Page(Ok(page)) => {
-                self.answered();
+                self.well(Call::Page);
                 self.restoring.marked |= page.iter().any(|entry| entry.seen.absent);
                 let view = Arc::clone(&self.view);
                 self.book.read(page, |key, deadline| fire(&view, key, deadline));
             }
             Done::Page(Err(error)) => {
-                self.troubled(error)?;
+                self.troubled(Call::Page, error)?;
                 self.later(Done::Unreadable);
             }
             Done::Unreadable => self.book.unreadable(),
@@ -641,21 +654,31 @@ impl Keeper {
         }
     }
 
-    fn troubled(&mut self, error: StoreError) -> Result<(), Stopped> {
+    /// All of the keys lie in one partition.
+    fn read_of(&self, key: Option<&Key>) -> Call {
+        Call::Read(key.map_or(0, |key| self.store.partition_of(key)))
+    }
+
+    fn write_of(&self, works: &Works) -> Call {
+        Call::Write(works.changes.first().map_or(0, |change| self.store.partition_of(change.key())))
+    }
+
+    fn troubled(&mut self, call: Call, error: StoreError) -> Result<(), Stopped> {
         if !error.retryable() {
             return Err(error.into());
         }
-        if self.stats.store_error.as_ref().map(StoreError::category) != Some(error.category()) {
-            tracing::error!(listener = %self.settings.naming.listener, %error, "The store refuses; settled events are held.");
+        let told = error.to_string();
+        if self.troubles.failed(call, error) {
+            tracing::error!(listener = %self.settings.naming.listener, error = told, "The store refuses; settled events are held.");
         }
-        self.stats.store_error = Some(error);
+        self.stats.store_error = self.troubles.worst().cloned();
         Ok(())
     }
 
-    /// It answers a question: what it refused to write is another matter.
-    fn answered(&mut self) {
-        if self.refused.is_empty() && !self.retrying {
-            self.stats.store_error = None;
+    /// What has failed is made again until it comes here.
+    fn well(&mut self, call: Call) {
+        if self.troubles.done(call) {
+            self.stats.store_error = self.troubles.worst().cloned();
         }
     }
 

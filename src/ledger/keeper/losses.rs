@@ -11,7 +11,7 @@ use crate::{
     clock,
     ledger::{Again, Judgement, judge},
     model::Key,
-    store::{Change, Known, Losses, Seen, StoreError, meta},
+    store::{Change, Known, Losses, Seen, meta},
 };
 
 /// What a store that loses something gets back.
@@ -30,7 +30,7 @@ pub(super) struct Restoring {
 
 /// Entries of one partition that the store should have.
 pub(super) struct Compare {
-    partition: usize,
+    pub partition: usize,
     entries: Vec<(Key, Seen)>,
 }
 
@@ -47,27 +47,27 @@ impl Keeper {
         self.waiting.push(Box::pin(async move { Done::Refused(works, known.await) }));
     }
 
-    pub(super) fn known_again(&mut self, refused: &Works, known: Vec<Known>) {
+    pub(super) fn known_again(&mut self, mut refused: Works, known: Vec<Known>) {
         let at = clock::now();
         let has_lost = self.store.losses().count > 0;
         let mut works = Works::default();
-        for (place, known) in known.into_iter().enumerate() {
-            let work = &refused.keys[place];
-            let (key, again, entry, gone) = (work.key.clone(), work.again, work.entry, work.gone);
+        for (work, known) in std::mem::take(&mut refused.keys).into_iter().zip(known) {
             let knew = work.judged.as_ref().is_some_and(|(_, believed)| believed.entry.is_some());
             // Where nothing was lost, only we can have made of an entry that we knew what we wanted.
-            let made = refused.is_made(work, known, self.epoch()) || (!has_lost && knew && known.entry == work.entry);
-            match &work.judged {
+            let made = refused.is_made(&work, known, self.epoch()) || (!has_lost && knew && known.entry == work.entry);
+            let Work { key, again, entry, gone, judged, .. } = work;
+            match judged {
                 Some((look, believed)) if !made => {
-                    let purpose = self.purpose(look);
+                    let purpose = self.purpose(&look);
                     // What we knew of it holds where the store has lost something. Elsewhere, and where we knew nothing, the store
                     // knows better.
                     let entry = believed.entry.filter(|_| has_lost).or(known.entry);
                     let believed = Known { entry, memory: known.memory };
-                    let Judgement { changes, again, entry } = judge(&self.settings.naming, believed, look, purpose, at);
-                    let judged = Some((look.clone(), believed));
-                    let work = Work { key: key.clone(), changes: 0..0, again, entry, gone, judged };
-                    works.add(work, repair(&key, known.entry, believed.entry).into_iter().chain(changes));
+                    let Judgement { changes, again, entry } =
+                        judge(&self.settings.naming, believed, &look, purpose, at);
+                    let repaired = repair(&key, known.entry, believed.entry);
+                    let work = Work { key, changes: 0..0, again, entry, gone, judged: Some((look, believed)) };
+                    works.add(work, repaired.into_iter().chain(changes));
                 }
                 _ => works.add(Work { key, changes: 0..0, again, entry, gone, judged: None }, []),
             }
@@ -125,14 +125,9 @@ impl Keeper {
         }));
     }
 
-    pub(super) fn written_anew(&mut self, distrust: bool, written: Result<(), StoreError>) -> Option<StoreError> {
-        if let Err(error) = written {
-            self.later(Done::WriteAnew(distrust));
-            return Some(error);
-        }
+    pub(super) fn written_anew(&mut self) {
         self.restoring.untold -= 1;
         self.resync();
-        None
     }
 
     /// Asks for what the store has under some keys that it should have, of each partition apart; those in flight are left for
@@ -170,14 +165,7 @@ impl Keeper {
         self.waiting.push(Box::pin(async move { Done::Compared(compare, known.await) }));
     }
 
-    pub(super) fn compared(&mut self, compare: Compare, known: Result<Vec<Known>, StoreError>) -> Option<StoreError> {
-        let known = match known {
-            Ok(known) => known,
-            Err(error) => {
-                self.later(Done::Compare(compare));
-                return Some(error);
-            }
-        };
+    pub(super) fn compared(&mut self, compare: Compare, known: Vec<Known>) {
         self.restoring.comparing.remove(&compare.partition);
         let mut works = Works::default();
         for ((key, seen), known) in compare.entries.into_iter().zip(known) {
@@ -187,7 +175,6 @@ impl Keeper {
         }
         self.apply_each(works);
         self.compare_some();
-        None
     }
 }
 

@@ -10,7 +10,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::jobs::{Args, BATCH, together};
+use super::{
+    budget::Share,
+    jobs::{Args, BATCH, together},
+};
 
 pub(super) struct Entry {
     pub seq: u64,
@@ -23,7 +26,7 @@ pub(super) struct Journal {
     entries: VecDeque<Entry>,
     /// Written, but no answer came: they are in Redis or will never be.
     doubtful: VecDeque<Entry>,
-    bytes: usize,
+    kept: Share,
     /// No write up to this is kept.
     forgotten: u64,
     keep: Duration,
@@ -34,20 +37,20 @@ pub(super) struct Journal {
 const DOUBTFUL: usize = 8;
 
 impl Journal {
-    pub fn new(keep: Duration, most_bytes: usize) -> Self {
-        Self { entries: VecDeque::new(), doubtful: VecDeque::new(), bytes: 0, forgotten: 0, keep, most_bytes }
+    pub fn new(keep: Duration, most_bytes: usize, kept: Share) -> Self {
+        Self { entries: VecDeque::new(), doubtful: VecDeque::new(), kept, forgotten: 0, keep, most_bytes }
     }
 
     /// A write was done, behind the newest one that was `found` there.
     pub fn done(&mut self, seq: u64, found: u64, args: Args, now: Instant) {
         while let Some(entry) = self.doubtful.pop_front() {
             if entry.seq <= found {
-                self.bytes += entry.bytes;
+                self.kept.add(entry.bytes);
                 self.entries.push_back(entry);
             }
         }
         let entry = entry(seq, args, now);
-        self.bytes += entry.bytes;
+        self.kept.add(entry.bytes);
         self.entries.push_back(entry);
         self.trim(now);
     }
@@ -61,10 +64,11 @@ impl Journal {
     }
 
     pub fn trim(&mut self, now: Instant) {
+        let full = |kept: &Share| kept.bytes() > self.most_bytes || kept.is_over();
         while let Some(first) = self.entries.front()
-            && (self.bytes > self.most_bytes || now.saturating_duration_since(first.at) > self.keep)
+            && (full(&self.kept) || now.saturating_duration_since(first.at) > self.keep)
         {
-            self.bytes -= first.bytes;
+            self.kept.give_back(first.bytes);
             self.forgotten = first.seq;
             self.entries.pop_front();
         }
@@ -75,7 +79,7 @@ impl Journal {
         self.forgotten = seq;
         self.entries.clear();
         self.doubtful.clear();
-        self.bytes = 0;
+        self.kept.give_back(self.kept.bytes());
     }
 
     /// Redis has the writes up to `seq`. How many are kept of those behind it, and whether that is all of them. They keep their
@@ -135,10 +139,12 @@ fn entry(seq: u64, args: Args, at: Instant) -> Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn journal(most_bytes: usize) -> Journal {
-        Journal::new(Duration::from_secs(30), most_bytes)
+        Journal::new(Duration::from_secs(30), most_bytes, Share::new(Arc::default()))
     }
     fn args(name: u8) -> Args {
         vec![b"1".to_vec(), vec![name]]
@@ -160,7 +166,7 @@ mod tests {
         assert_eq!(all(&journal), [(3, 3), (4, 4)]);
         journal.done(5, 4, vec![vec![5; 900]], start + Duration::from_secs(51));
         assert_eq!(all(&journal), []);
-        assert_eq!(journal.bytes, 0);
+        assert_eq!(journal.kept.bytes(), 0);
     }
 
     #[test]

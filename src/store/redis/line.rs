@@ -4,8 +4,17 @@
 //! - One task connects at a time, and those that wait get what came of it: a node that is down is dialled once, not once by
 //!   each partition of each listener.
 //! - Who found a connection broken ends that one, and not the one that another has made since.
+//! - A node is silent when it answers nobody. Answers come in the order of what was asked, so while others get theirs, ours is
+//!   on its way: with hundreds of listeners on a busy machine, one that ended the connection would take everybody's answers
+//!   with it, and all would ask anew.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult,
@@ -43,6 +52,28 @@ struct State {
 pub(super) struct Open {
     number: u64,
     pub connection: MultiplexedConnection,
+    pub heard: Heard,
+}
+
+/// When anybody was last answered on a connection.
+#[derive(Clone)]
+pub(super) struct Heard {
+    opened: Instant,
+    /// Microseconds since then.
+    last: Arc<AtomicU64>,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self { opened: Instant::now(), last: Arc::default() }
+    }
+    pub fn now(&self) {
+        let since = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last.fetch_max(since, Ordering::Relaxed);
+    }
+    pub fn last(&self) -> Instant {
+        self.opened + Duration::from_micros(self.last.load(Ordering::Relaxed))
+    }
 }
 
 impl Line {
@@ -63,7 +94,7 @@ impl Line {
         match connected {
             Ok(connection) => {
                 state.made += 1;
-                let open = Open { number: state.made, connection };
+                let open = Open { number: state.made, connection, heard: Heard::new() };
                 state.open = Some(open.clone());
                 Ok(open)
             }
@@ -95,7 +126,7 @@ async fn connect(node: &Address, settings: &Settings) -> RedisResult<Multiplexed
     let limits = AsyncConnectionConfig::new()
         .set_dns_resolver(settings.dialler.clone())
         .set_connection_timeout(Some(CONNECT))
-        // Longer than we wait ourselves.
-        .set_response_timeout(Some(settings.attempt * 2));
+        // Who asks knows how long to wait.
+        .set_response_timeout(None);
     Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
 }

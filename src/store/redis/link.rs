@@ -9,6 +9,7 @@
 
 use std::{
     collections::HashMap,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -20,8 +21,9 @@ use tokio::{
 };
 
 use super::{
+    budget::Budget,
     facts::Facts,
-    line::Line,
+    line::{Heard, Line},
     refusal::{Refusal, classify},
     routes::Routes,
     script::Script,
@@ -45,13 +47,17 @@ pub struct Call<'a> {
     pub args: &'a [Vec<u8>],
 }
 
-/// The links of all stores of a process: one for each Redis and credentials, however many listeners it serves.
+/// What all stores of a process share: a link for each Redis and credentials, however many listeners it serves, and a bound on what
+/// their journals keep.
 #[derive(Default)]
-pub struct Links(Mutex<HashMap<Reach, Weak<Link>>>);
+pub struct Links {
+    links: Mutex<HashMap<Reach, Weak<Link>>>,
+    pub(super) budget: Arc<Budget>,
+}
 
 impl Links {
     pub(super) fn of(&self, settings: &Settings) -> Arc<Link> {
-        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|_, link| link.strong_count() > 0);
         let reach = settings.reach();
         if let Some(link) = links.get(&reach).and_then(Weak::upgrade) {
@@ -232,10 +238,9 @@ impl Link {
         let silent = || Refusal::Away(format!("{node} does not answer"));
         let shared = self.node(node);
         let opening = timeout_at(until, shared.line.open(node, &self.settings)).await;
-        let mut open = opening.unwrap_or_else(|_| Err(silent()))?;
-        let limit = until.min(Instant::now() + self.settings.attempt);
-        let answer = timeout_at(limit, send(&mut open.connection, command, asking)).await;
-        match answer {
+        let open = opening.unwrap_or_else(|_| Err(silent()))?;
+        let mut connection = open.connection.clone();
+        match self.answer(pin!(send(&mut connection, command, asking)), &open.heard, until).await {
             Ok(Ok(Value::ServerError(error))) => Err(classify(&RedisError::from(error), &node.to_string())),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
@@ -245,10 +250,35 @@ impl Link {
                 }
                 Err(refusal)
             }
-            Err(_) => {
-                // What was sent may still be done.
+            // What was sent may still be done.
+            Err(Unanswered::Silent) => {
                 shared.line.end(&open).await;
                 Err(silent())
+            }
+            Err(Unanswered::Busy) => {
+                Err(Refusal::Away(format!("{node} answers others, but has not come to what it was asked in time")))
+            }
+        }
+    }
+
+    /// Waits until `until`, or until nobody has been answered for the time of an attempt.
+    async fn answer<T>(
+        &self,
+        mut sent: Pin<&mut impl Future<Output = T>>,
+        heard: &Heard,
+        until: Instant,
+    ) -> Result<T, Unanswered> {
+        let mut limit = Instant::now() + self.settings.attempt;
+        loop {
+            if let Ok(answer) = timeout_at(until.min(limit), &mut sent).await {
+                heard.now();
+                return Ok(answer);
+            }
+            limit = limit.max(heard.last() + self.settings.attempt);
+            match Instant::now() {
+                now if now >= limit => return Err(Unanswered::Silent),
+                now if now >= until => return Err(Unanswered::Busy),
+                _ => {}
             }
         }
     }
@@ -257,6 +287,14 @@ impl Link {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(nodes.entry(address.clone()).or_default())
     }
+}
+
+/// Why there was no answer.
+enum Unanswered {
+    /// Nobody got one.
+    Silent,
+    /// Others did, or it was not waited for long enough to tell.
+    Busy,
 }
 
 async fn send(connection: &mut MultiplexedConnection, command: &Cmd, asking: bool) -> RedisResult<Value> {

@@ -22,6 +22,8 @@
 //! - A partition that a failover has taken back to before the last owner's epoch accepts the owner before it until the last one
 //!   writes there or probes it, for a second at most; then those writes stay, as if made before the epoch was taken.
 //! - Deadlines beyond the year 287396 are one.
+//! - While one partition is away, the others record and settle; the store is not opened, [`Store::due`] and [`Store::pending`] read
+//!   none of it, and outcomes of deliveries are kept until it is back (delivery stops where it keeps too many of them).
 //!
 //! # Refused
 //! DESIGN section 5 had a stream with a consumer group as the outbox. It cannot give what [`Store::pending`] promises: a stream
@@ -36,6 +38,7 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::{task::JoinSet, time::Instant};
 
 use self::{
+    budget::Share,
     journal::Journal,
     names::Names,
     places::{Counter, Newest, Whereabouts},
@@ -54,6 +57,7 @@ use super::Store;
 use super::{Epoch, StoreError};
 use crate::model::{ListenerId, Slot};
 
+mod budget;
 mod calls;
 mod epoch;
 mod facts;
@@ -116,7 +120,8 @@ impl RedisStore {
         let turn = shared.link.opening.acquire().await;
         let mut opening = JoinSet::new();
         for (index, names) in names.into_iter().enumerate() {
-            opening.spawn(Worker::open(Arc::clone(&shared), index, names));
+            let kept = Share::new(Arc::clone(&links.budget));
+            opening.spawn(Worker::open(Arc::clone(&shared), index, names, kept));
         }
         let mut workers = Vec::new();
         while let Some(opened) = opening.join_next().await {
@@ -144,10 +149,10 @@ impl RedisStore {
 }
 
 impl Worker {
-    async fn open(shared: Arc<Shared>, index: usize, names: Names) -> Result<Self, StoreError> {
+    async fn open(shared: Arc<Shared>, index: usize, names: Names, kept: Share) -> Result<Self, StoreError> {
         let now = Instant::now();
         let (keep, bytes) = (shared.settings.keep_writes, shared.settings.keep_bytes / shared.queues.partitions());
-        let journal = Journal::new(keep, bytes);
+        let journal = Journal::new(keep, bytes, kept);
         let upkeep = Upkeep::new(now);
         let mut worker = Self {
             shared,

@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis_expiry_operator::{
@@ -22,6 +22,9 @@ use tokio::{
 use super::setup::{Redis, settings, shared};
 use crate::given::{FIRST, Fresh, apply, entry, entry_of, record, settle};
 
+const PIECE: usize = 32;
+const PIECES_APART: Duration = Duration::from_millis(60);
+
 /// Passes connections on to a node.
 #[derive(Clone)]
 struct Proxy {
@@ -32,6 +35,9 @@ struct Proxy {
     release: watch::Sender<bool>,
     /// So many answers that a script has done something are lost with their connections.
     losing: Arc<AtomicUsize>,
+    /// Answers come in small pieces, [`PIECE`] bytes each [`PIECES_APART`].
+    slow: Arc<AtomicBool>,
+    connections: Arc<AtomicUsize>,
     /// What was sent last to raise an epoch where another partition had decided on it.
     raise: Arc<Mutex<Vec<u8>>>,
 }
@@ -46,6 +52,8 @@ impl Proxy {
             held: Arc::default(),
             release: watch::channel(false).0,
             losing: Arc::default(),
+            slow: Arc::default(),
+            connections: Arc::default(),
             raise: Arc::default(),
         };
         let all = proxy.clone();
@@ -58,6 +66,7 @@ impl Proxy {
     }
 
     async fn pass(self, mut client: TcpStream, to: String) {
+        self.connections.fetch_add(1, Ordering::SeqCst);
         let mut server = TcpStream::connect(to).await.unwrap();
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
@@ -91,8 +100,17 @@ impl Proxy {
                 if done && self.losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
                     return;
                 }
-                if read == 0 || to_client.write_all(&bytes[..read]).await.is_err() {
+                if read == 0 {
                     return;
+                }
+                let slow = self.slow.load(Ordering::SeqCst);
+                for piece in bytes[..read].chunks(if slow { PIECE } else { read }) {
+                    if to_client.write_all(piece).await.is_err() {
+                        return;
+                    }
+                    if slow {
+                        tokio::time::sleep(PIECES_APART).await;
+                    }
                 }
             }
         };
@@ -171,4 +189,18 @@ async fn a_raise_that_arrives_once_more_before_the_first_write_does_not_answer_f
     let records = (0..50).map(|number| record(&format!("k{number}"), 5)).collect();
     assert_eq!(store.apply(epoch, records).done.await.unwrap(), vec![true; 50]);
     assert_eq!(store.counts().await.unwrap().tracked, 50);
+}
+
+#[tokio::test]
+async fn a_node_that_answers_slowly_keeps_its_connection_and_is_waited_for() {
+    let (mut redis, proxy) = given_in(shared().await, 48).await;
+    redis.settings.patience = Duration::from_secs(20);
+    redis.reopen().await;
+    proxy.slow.store(true, Ordering::SeqCst);
+    let (connections, began) = (proxy.connections.load(Ordering::SeqCst), Instant::now());
+    let records = (0..480).map(|number| record(&format!("k{number}"), 5)).collect();
+    assert_eq!(redis.store().apply(FIRST, records).done.await.unwrap(), vec![true; 480]);
+    let took = began.elapsed();
+    assert!(took > 3 * redis.settings.attempt, "it was not slow: {took:?}");
+    assert_eq!(proxy.connections.load(Ordering::SeqCst), connections, "it has connected anew");
 }
