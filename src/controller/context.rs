@@ -68,7 +68,7 @@ pub struct Remembered {
     pub failures: u32,
 }
 
-/// A listener that was started so long ago is expected to be up.
+/// A listener whose store was opened so long ago is expected to be up.
 pub const STARTING: Duration = Duration::from_secs(15);
 /// Counts are taken anew, and what has not changed is said in other words, so often at most.
 pub const SAMPLE: Duration = Duration::from_secs(30);
@@ -106,8 +106,9 @@ impl Context {
 }
 
 impl Remembered {
-    pub fn is_starting(&self, now: Instant) -> bool {
-        self.started.is_none_or(|started| now.duration_since(started) < STARTING)
+    /// `opened`: when its store was.
+    pub fn is_starting(&self, opened: Option<Instant>, now: Instant) -> bool {
+        self.started.max(opened).is_none_or(|started| now.saturating_duration_since(started) < STARTING)
     }
     pub fn may_sample(&self, now: Instant) -> bool {
         self.sampled.is_none_or(|sampled| now.duration_since(sampled) >= SAMPLE)
@@ -136,8 +137,10 @@ mod tests {
     fn a_listener_is_expected_to_be_up_after_a_while() {
         let now = Instant::now();
         let mut mine = Remembered::default();
-        assert!(mine.is_starting(now), "it has not been started yet");
+        assert!(mine.is_starting(None, now), "it has not been started yet");
         mine.started = Some(now);
-        assert!(mine.is_starting(now + STARTING / 2) && !mine.is_starting(now + STARTING));
+        assert!(mine.is_starting(None, now + STARTING / 2) && !mine.is_starting(None, now + STARTING));
+        let opened = Some(now + STARTING / 2);
+        assert!(mine.is_starting(opened, now + STARTING) && !mine.is_starting(opened, now + STARTING * 3 / 2));
     }
 }

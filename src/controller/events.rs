@@ -57,9 +57,9 @@ impl Counted {
 pub fn between(before: &Status, after: &Status, new: Counted) -> Vec<Happening> {
     let mut happened = Vec::new();
     let owner = after.owner.as_deref().unwrap_or_default();
-    if before.owner != after.owner {
-        let from = before.owner.as_deref().map(|from| format!(", from {from}")).unwrap_or_default();
-        happened.push(normal("OwnershipAcquired", "Own", format!("{owner} has the listener now{from}.")));
+    // The first one's is in the status, and `Subscribed` follows.
+    if let Some(from) = before.owner.as_deref().filter(|from| *from != owner) {
+        happened.push(normal("OwnershipAcquired", "Own", format!("{owner} has the listener now, from {from}.")));
     }
     for now in &after.conditions {
         let old = status::find(before, &now.type_);
@@ -166,7 +166,7 @@ mod tests {
         let pending = status("a", &[(condition::CONNECTED, "Unknown", reason::PENDING)]);
         let good = status("a", &[(condition::CONNECTED, "True", reason::ALL_NODES_SUBSCRIBED)]);
         let bad = status("a", &[(condition::CONNECTED, "False", reason::AUTHENTICATION_FAILED)]);
-        assert_eq!(reasons(&Status::default(), &pending), ["OwnershipAcquired"]);
+        assert_eq!(reasons(&Status::default(), &pending), Vec::<&str>::new());
         assert_eq!(reasons(&pending, &good), ["Subscribed"]);
         assert_eq!(reasons(&good, &good), Vec::<&str>::new());
         assert_eq!(reasons(&good, &bad), ["AuthenticationFailed"]);

@@ -82,7 +82,7 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     if done.is_ok() {
         mine.failures = 0;
     }
-    let starting = mine.is_starting(Instant::now());
+    let starting = mine.is_starting(opened(&context, &id), Instant::now());
     Ok(match done? {
         Done::Told => Action::requeue(if starting { STARTING } else { SAMPLE }),
         Done::Again => Action::requeue(AGAIN.0),
@@ -147,6 +147,10 @@ async fn planned(
     }
 }
 
+fn opened(context: &Context, id: &ListenerId) -> Option<Instant> {
+    context.supervisor.snapshots().borrow().get(id)?.opened
+}
+
 /// Writes the status if it has something new to say, and then the events that go with it.
 async fn report(
     object: &Guarded,
@@ -169,7 +173,7 @@ async fn report(
         suspend: object.0.as_ref().is_ok_and(|listener| listener.spec.suspend),
         webhook: object.0.as_ref().ok().and_then(|listener| listener.spec.webhook.shown(id.namespace())),
         snapshot: snapshot.as_deref(),
-        starting: mine.is_starting(now),
+        starting: mine.is_starting(snapshot.as_ref().and_then(|snapshot| snapshot.opened), now),
         sample: mine.may_sample(now),
         reword: mine.may_reword(now),
         owner: &context.settings.me,

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::{
-        DeliveryStatus, NodeRole, NodeStatus, Problem, RedisExpiryListenerStatus as Status, condition,
+        DeliveryStatus, NodeRole, NodeStatus, Problem, RedisExpiryListenerStatus as Status, condition, reason,
         status::{LONGEST_ERROR, LONGEST_MESSAGE, LONGEST_WEBHOOK, MOST_NODES},
     },
     listener::{NodeSnapshot, Role, Snapshot},
@@ -54,9 +54,14 @@ pub struct Shown(BTreeMap<NodeId, (Millis, Time)>);
 /// The status that follows `before`.
 pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
     let mut status = Status { observed_generation: facts.generation, ..Status::default() };
-    // A restart is not news: what was said of the same spec stands until something else is known.
+    // A restart is not news, and neither is how a start gets on: what was said of the same spec stands until more is known.
     let known = facts.snapshot.is_some_and(|snapshot| snapshot.ready || snapshot.hold.is_some() || !facts.starting);
-    let resumes = !known && facts.refused.is_empty() && settled(before, facts.generation);
+    let stands = match readiness(before, facts.generation) {
+        Some(("True", _)) => true,
+        Some((_, reason::PENDING)) => facts.snapshot.is_some_and(|snapshot| !is_troubled(snapshot)),
+        _ => false,
+    };
+    let resumes = !known && facts.refused.is_empty() && stands;
     let verdicts = if resumes { None } else { Some(conditions::all(facts)) };
     status.conditions = match &verdicts {
         None => before.conditions.clone(),
@@ -88,10 +93,17 @@ pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
     status
 }
 
-/// Everything had been said of this generation, and that all is well.
-fn settled(before: &Status, generation: Option<i64>) -> bool {
-    find(before, condition::READY)
-        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
+/// The status and reason of `Ready`, if that was said of this generation.
+fn readiness(status: &Status, generation: Option<i64>) -> Option<(&str, &str)> {
+    let ready = find(status, condition::READY).filter(|ready| ready.observed_generation == generation)?;
+    Some((&ready.status, &ready.reason))
+}
+
+/// Waiting will not mend it.
+fn is_troubled(snapshot: &Snapshot) -> bool {
+    snapshot.topology_error.is_some()
+        || snapshot.store_error.is_some()
+        || snapshot.nodes.iter().any(|node| node.last_error.is_some())
 }
 
 fn condition_of(before: &Status, kind: &str, verdict: &Verdict, facts: &Facts<'_>) -> Condition {

@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -231,6 +235,7 @@ impl Pipeline {
             meters: Arc::clone(&self.meters),
             topology_error: false,
             started,
+            opened: Instant::now(),
         };
         let mut delivering = delivery.snapshot();
         let over = loop {
@@ -383,6 +388,7 @@ struct Shown {
     /// The topology was wrong when last shown.
     topology_error: bool,
     started: Millis,
+    opened: Instant,
 }
 
 impl Shown {
@@ -416,7 +422,7 @@ impl Shown {
         let delivery = self.delivery.borrow_and_update();
         let health = self.health.borrow();
         let mut snapshot = snapshot::of(plan, &view, &stats, &delivery, self.counts);
-        snapshot.started = self.started;
+        (snapshot.started, snapshot.opened) = (self.started, Some(self.opened));
         snapshot.durability.clone_from(&health.durability);
         if let Some(error) = health.error.as_ref().filter(|_| snapshot.store_error.is_none()) {
             snapshot.store_error = Some(error.to_string());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::Snapshots;
 use crate::{
@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub patterns: usize,
     /// When this pipeline was started, by our clock: counters count from there.
     pub started: Millis,
+    /// When its store was opened, for which hundreds of them may have to wait; `None` while it is not.
+    pub opened: Option<Instant>,
     /// What its stages count; for metrics.
     pub meters: Option<Shared>,
 }
@@ -188,6 +190,7 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
         durability: None,
         patterns: 0,
         started: Millis::default(),
+        opened: None,
         counts,
         delivery: delivery.clone(),
         gaps: stats.gaps,

@@ -66,6 +66,10 @@ impl SlotSet {
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
         self.0.iter().flat_map(|(first, last)| (*first..=*last).map(Slot))
     }
+    /// First and last slot of each run, in order.
+    pub fn ranges(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
+        self.0.iter().copied()
+    }
     /// The slots that are in `self` and not in `other`.
     pub fn minus(&self, other: &Self) -> Self {
         let mut left = Vec::new();
@@ -88,13 +92,20 @@ impl SlotSet {
 
 impl FromIterator<Slot> for SlotSet {
     fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
-        let mut slots: Vec<u16> = slots.into_iter().map(|slot| slot.0).collect();
-        slots.sort_unstable();
+        slots.into_iter().map(|Slot(slot)| (slot, slot)).collect()
+    }
+}
+
+/// Of runs, each with its first and last slot, in any order.
+impl FromIterator<(u16, u16)> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = (u16, u16)>>(runs: I) -> Self {
+        let mut runs: Vec<(u16, u16)> = runs.into_iter().filter(|(first, last)| first <= last).collect();
+        runs.sort_unstable();
         let mut ranges: Vec<(u16, u16)> = Vec::new();
-        for slot in slots {
+        for (first, last) in runs {
             match ranges.last_mut() {
-                Some((_, last)) if *last >= slot || *last + 1 == slot => *last = slot,
-                _ => ranges.push((slot, slot)),
+                Some((_, end)) if *end >= first || *end + 1 == first => *end = last.max(*end),
+                _ => ranges.push((first, last)),
             }
         }
         Self(ranges)
@@ -152,6 +163,13 @@ mod tests {
             let of = |slots: &std::collections::BTreeSet<u16>| -> SlotSet { slots.iter().copied().map(Slot).collect() };
             let left: SlotSet = set.difference(&other).copied().map(Slot).collect();
             proptest::prop_assert_eq!(of(&set).minus(&of(&other)), left);
+        }
+
+        #[test]
+        fn runs_are_the_slots_in_them(runs in proptest::collection::vec((0u16..60, 0u16..60), 0..12)) {
+            let slots: SlotSet = runs.iter().flat_map(|(first, last)| (*first..=*last).map(Slot)).collect();
+            proptest::prop_assert_eq!(runs.iter().copied().collect::<SlotSet>(), slots.clone());
+            proptest::prop_assert_eq!(slots.ranges().collect::<SlotSet>(), slots);
         }
     }
 }

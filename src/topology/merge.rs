@@ -1,16 +1,19 @@
 //! What several nodes say of the cluster, made one. Pure.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::parse::View;
 use crate::model::{Address, Fault, FaultCategory, NodeId, SLOTS, Slot, SlotSet};
 
 /// Who the nodes are and who owns each slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
     nodes: Vec<Node>,
-    /// For each slot the index of its owner in `nodes`.
-    owners: Vec<Option<u16>>,
+    /// Who owns what, in order.
+    owners: Vec<Owned>,
     /// What is wrong with it, naming the node and the fix.
     pub error: Option<Fault>,
 }
@@ -31,6 +34,15 @@ pub struct Node {
     pub failed: bool,
 }
 
+/// A run of slots that one node owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Owned {
+    first: u16,
+    last: u16,
+    /// The owner's index in [`Topology::nodes`].
+    node: usize,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     Master,
@@ -47,12 +59,6 @@ impl Node {
     }
 }
 
-impl Default for Topology {
-    fn default() -> Self {
-        Self { nodes: Vec::new(), owners: vec![None; usize::from(SLOTS)], error: None }
-    }
-}
-
 impl Topology {
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
@@ -61,7 +67,9 @@ impl Topology {
         self.nodes.binary_search_by(|node| node.id.cmp(id)).ok().map(|index| &self.nodes[index])
     }
     pub fn owner(&self, slot: Slot) -> Option<&Node> {
-        self.owners.get(usize::from(slot.0)).copied().flatten().map(|index| &self.nodes[usize::from(index)])
+        let after = self.owners.partition_point(|owned| owned.first <= slot.0);
+        let owned = &self.owners[after.checked_sub(1)?];
+        (owned.last >= slot.0).then(|| &self.nodes[owned.node])
     }
     pub fn owns(&self, id: &NodeId, slot: Slot) -> bool {
         self.owner(slot).is_some_and(|node| node.id == *id)
@@ -85,7 +93,7 @@ impl Topology {
     }
     /// Every slot has an owner.
     pub fn covered(&self) -> bool {
-        self.owners.iter().all(Option::is_some)
+        self.owners.iter().map(|owned| usize::from(owned.last - owned.first) + 1).sum::<usize>() == usize::from(SLOTS)
     }
     /// The node that listens there, going by what it announces or what we dial.
     pub fn at(&self, address: &Address) -> Option<&Node> {
@@ -97,7 +105,6 @@ impl Topology {
 /// claim among them: two nodes that both lag do not take us back. A node is known while anyone of `views` lists it.
 pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)]) -> Topology {
     let mut nodes: BTreeMap<NodeId, Node> = BTreeMap::new();
-    let mut claims: Vec<Option<(u64, NodeId)>> = vec![None; usize::from(SLOTS)];
     for row in views.iter().flat_map(|view| &view.rows) {
         let role = row.replica_of.clone().map_or(Role::Master, |of| Role::Replica { of });
         let node = nodes.entry(row.id.clone()).or_insert_with(|| Node {
@@ -125,40 +132,15 @@ pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)
                 node.dial.push(dial.clone());
             }
         }
-        for slot in row.slots.iter() {
-            claim(&mut claims, slot, row.epoch, &row.id);
-        }
     }
-    let lost_by_all = |slot: Slot| views.iter().all(|view| !view.rows.iter().any(|row| row.slots.contains(slot)));
-    for node in known.nodes.iter().filter(|node| nodes.contains_key(&node.id)) {
-        for slot in node.slots.iter().filter(|slot| !lost_by_all(*slot)) {
-            claim(&mut claims, slot, node.epoch, &node.id);
-        }
-    }
-    finish(nodes, claims)
-}
-
-/// Of two claims with one epoch the first stays: a tie is a view of the same moment.
-fn claim(claims: &mut [Option<(u64, NodeId)>], slot: Slot, epoch: u64, id: &NodeId) {
-    let held = &mut claims[usize::from(slot.0)];
-    if held.as_ref().is_none_or(|(best, _)| epoch > *best) {
-        *held = Some((epoch, id.clone()));
-    }
-}
-
-fn finish(nodes: BTreeMap<NodeId, Node>, claims: Vec<Option<(u64, NodeId)>>) -> Topology {
     let mut nodes: Vec<Node> = nodes.into_values().collect();
-    let index_of: BTreeMap<NodeId, u16> = (0u16..).zip(&nodes).map(|(index, node)| (node.id.clone(), index)).collect();
-    let owners: Vec<Option<u16>> =
-        claims.into_iter().map(|claim| claim.and_then(|(_, id)| index_of.get(&id).copied())).collect();
-    let mut slots: Vec<Vec<Slot>> = vec![Vec::new(); nodes.len()];
-    for (slot, owner) in (0..).zip(&owners) {
-        if let Some(owner) = owner {
-            slots[usize::from(*owner)].push(Slot(slot));
-        }
+    let owners = owners(&claims(known, views, &nodes));
+    let mut runs: Vec<Vec<(u16, u16)>> = vec![Vec::new(); nodes.len()];
+    for Owned { first, last, node } in &owners {
+        runs[*node].push((*first, *last));
     }
-    for (node, slots) in nodes.iter_mut().zip(slots) {
-        node.slots = slots.into_iter().collect();
+    for (node, runs) in nodes.iter_mut().zip(runs) {
+        node.slots = runs.into_iter().collect();
         // An owner is a master, whatever an older row called it.
         if !node.slots.is_empty() {
             node.role = Role::Master;
@@ -166,6 +148,52 @@ fn finish(nodes: BTreeMap<NodeId, Node>, claims: Vec<Option<(u64, NodeId)>>) -> 
     }
     let error = concealed(&nodes).or_else(|| duplicate(&nodes)).map(|error| FaultCategory::Concealed.fault(error));
     Topology { nodes, owners, error }
+}
+
+/// That a node owns a run of slots.
+struct Claim {
+    owned: Owned,
+    epoch: u64,
+    /// It is what was known before, and counts where somebody still owns the slot.
+    old: bool,
+}
+
+fn claims(known: &Topology, views: &[View], nodes: &[Node]) -> Vec<Claim> {
+    let index = |id: &NodeId| nodes.binary_search_by(|node| node.id.cmp(id)).ok();
+    let claim = |id: &NodeId, slots: &SlotSet, epoch, old| -> Vec<Claim> {
+        let Some(node) = index(id) else { return Vec::new() };
+        slots.ranges().map(|(first, last)| Claim { owned: Owned { first, last, node }, epoch, old }).collect()
+    };
+    let rows = views.iter().flat_map(|view| &view.rows);
+    let new = rows.flat_map(|row| claim(&row.id, &row.slots, row.epoch, false));
+    new.chain(known.nodes.iter().flat_map(|node| claim(&node.id, &node.slots, node.epoch, true))).collect()
+}
+
+/// Per slot the claim with the highest epoch. Of two with one epoch the first stays: a tie is a view of the same moment.
+fn owners(claims: &[Claim]) -> Vec<Owned> {
+    // Between two of these, the claims are the same for all slots.
+    let bounds: BTreeSet<u16> = claims.iter().flat_map(|claim| [claim.owned.first, claim.owned.last + 1]).collect();
+    let mut by_first: Vec<(usize, &Claim)> = claims.iter().enumerate().collect();
+    by_first.sort_by_key(|(_, claim)| claim.owned.first);
+    let mut coming = by_first.into_iter().peekable();
+    let mut here: Vec<(usize, &Claim)> = Vec::new();
+    let mut owners: Vec<Owned> = Vec::new();
+    for (first, next) in bounds.iter().zip(bounds.iter().skip(1)) {
+        here.retain(|(_, claim)| claim.owned.last >= *first);
+        while let Some(claim) = coming.next_if(|(_, claim)| claim.owned.first == *first) {
+            here.push(claim);
+        }
+        if here.iter().all(|(_, claim)| claim.old) {
+            continue;
+        }
+        let Some((_, best)) = here.iter().max_by_key(|(order, claim)| (claim.epoch, Reverse(*order))) else { continue };
+        let last = next - 1;
+        match owners.last_mut() {
+            Some(owned) if owned.node == best.owned.node && owned.last + 1 == *first => owned.last = last,
+            _ => owners.push(Owned { first: *first, last, node: best.owned.node }),
+        }
+    }
+    owners
 }
 
 fn concealed(nodes: &[Node]) -> Option<String> {
@@ -211,6 +239,49 @@ mod tests {
         assert_eq!(topology.node(&"b".into()).map(|b| b.role.clone()), Some(Role::Master));
         let again = merge(&topology, &[old.clone(), old], &[]);
         assert!(again.owns(&"b".into(), Slot(5)));
+    }
+
+    proptest::proptest! {
+        /// Against the rule taken slot by slot.
+        #[test]
+        fn each_slot_has_the_owner_that_the_rule_says(
+            before in rows(), first in rows(), second in rows(),
+        ) {
+            let known = merge(&Topology::default(), &[before], &[]);
+            let views = [first, second];
+            let merged = merge(&known, &views, &[]);
+            for slot in (0..80).map(Slot) {
+                let claims = || views.iter().flat_map(|view| &view.rows).filter(|row| row.slots.contains(slot));
+                let held = known.nodes().iter().filter(|node| node.slots.contains(slot) && merged.node(&node.id).is_some());
+                let all = claims().map(|row| (&row.id, row.epoch)).chain(held.map(|node| (&node.id, node.epoch)));
+                let mut best: Option<(&NodeId, u64)> = None;
+                for (id, epoch) in all.filter(|_| claims().next().is_some()) {
+                    if best.is_none_or(|(_, held)| epoch > held) {
+                        best = Some((id, epoch));
+                    }
+                }
+                proptest::prop_assert_eq!(merged.owner(slot).map(|node| &node.id), best.map(|(id, _)| id));
+            }
+            let slots: usize = merged.nodes().iter().map(|node| node.slots.len()).sum();
+            let owned = (0..SLOTS).filter(|slot| merged.owner(Slot(*slot)).is_some()).count();
+            proptest::prop_assert_eq!(slots, owned);
+            proptest::prop_assert!(merged.nodes().iter().all(|node| node.slots.iter().all(|slot| merged.owns(&node.id, slot))));
+        }
+    }
+
+    /// What a node says of four others, with runs of slots that may contradict each other.
+    fn rows() -> impl proptest::strategy::Strategy<Value = View> {
+        use proptest::strategy::Strategy as _;
+        let one = (0u16..5, 0u64..4, proptest::collection::vec((0u16..70, 0u16..12), 0..3));
+        proptest::collection::vec(one, 1..5).prop_map(|rows| {
+            let mut seen = BTreeMap::new();
+            for (id, epoch, runs) in rows {
+                let slots: Vec<String> = runs.iter().map(|(first, more)| format!("{first}-{}", first + more)).collect();
+                let name = ["a", "b", "c", "d", "e"][usize::from(id)];
+                seen.insert(id, row(name, id + 1, "master", "-", epoch, &slots.join(" ")));
+            }
+            view(&seen.values().map(String::as_str).collect::<Vec<_>>())
+        })
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::model::{Address, NodeId, Slot, SlotSet};
+use crate::model::{Address, NodeId, SlotSet};
 
 /// What one node says of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +97,7 @@ fn parse_slot_words(words: &[&str]) -> Result<(SlotSet, bool), String> {
                 .filter(|slot| *slot < crate::model::SLOTS)
                 .ok_or_else(|| format!("bad slot {word:?}"))
         };
-        slots.extend((number(first)?..=number(last)?).map(Slot));
+        slots.push((number(first)?, number(last)?));
     }
     Ok((slots.into_iter().collect(), moving))
 }
@@ -112,7 +112,7 @@ pub fn parse_shards(value: &Value, asked: &Address, epoch: u64) -> Result<View, 
         let mut slots = Vec::new();
         for pair in ranges.chunks(2) {
             let [first, last] = pair else { return Err("CLUSTER SHARDS has an odd slot range".into()) };
-            slots.extend((slot_number(first)?..=slot_number(last)?).map(Slot));
+            slots.push((slot_number(first)?, slot_number(last)?));
         }
         let nodes = list(field(shard, "nodes").ok_or("CLUSTER SHARDS has a shard without nodes")?, "nodes")?;
         let word = |node: &Value, name: &str| field(node, name).and_then(text);
@@ -153,12 +153,12 @@ pub fn parse_shards(value: &Value, asked: &Address, epoch: u64) -> Result<View, 
 /// Reads `CLUSTER SLOTS`: `[first, last, [endpoint, port, id, metadata], ...]` a range, the master first. Masters without
 /// slots are not in it. For `asked` and `epoch` see [`parse_shards`].
 pub fn parse_slots(value: &Value, asked: &Address, epoch: u64) -> Result<View, String> {
-    let mut owned: Vec<(Row, Vec<Slot>)> = Vec::new();
+    let mut owned: Vec<(Row, Vec<(u16, u16)>)> = Vec::new();
     for range in list(value, "CLUSTER SLOTS")? {
         let [first, last, nodes @ ..] = list(range, "CLUSTER SLOTS")? else {
             return Err("CLUSTER SLOTS has a range without nodes".into());
         };
-        let slots: Vec<Slot> = (slot_number(first)?..=slot_number(last)?).map(Slot).collect();
+        let slots = (slot_number(first)?, slot_number(last)?);
         let mut master = None;
         for (index, node) in nodes.iter().enumerate() {
             let [endpoint, port, id, more @ ..] = list(node, "CLUSTER SLOTS")? else {
@@ -179,7 +179,7 @@ pub fn parse_slots(value: &Value, asked: &Address, epoch: u64) -> Result<View, S
                 owned.len() - 1
             });
             if index == 0 {
-                owned[at].1.extend(&slots);
+                owned[at].1.push(slots);
             }
         }
     }

@@ -79,13 +79,28 @@ impl<'a> Fleet<'a> {
             }
             assert!(
                 began.elapsed() < READY_WITHIN,
-                "{heard} are heard after {READY_WITHIN:?}; {} are Ready, one is not: {:?}\n{}",
+                "{heard} are heard after {READY_WITHIN:?}; {}; {} are Ready, one is not: {:?}\n{}",
+                self.requests().await,
                 objects.values().filter(|object| is_ready(object)).count(),
                 waits.map(|object| &object.data["status"]),
                 operator.tail()
             );
             sleep(LOOKED_AT).await;
         }
+    }
+
+    /// How often the API server was asked for what a listener needs of it, by verb.
+    async fn requests(&self) -> String {
+        let metrics = self.space.kubectl(&["get", "--raw", "/metrics"]).await.ok();
+        let counts = metrics.lines().filter(|line| line.starts_with("apiserver_request_total{")).filter_map(|line| {
+            let (labels, count) = line.rsplit_once(' ')?;
+            let of = |name: &str| Some(labels.split_once(&format!("{name}=\""))?.1.split_once('"')?.0);
+            let (resource, verb, part) = (of("resource")?, of("verb")?, of("subresource")?);
+            let ours = ["redisexpirylisteners", "events", "secrets"].contains(&resource);
+            let many = count.parse::<f64>().is_ok_and(|count| count >= 20.0);
+            (ours && many).then(|| format!("{verb} {resource} {part} {count}"))
+        });
+        counts.collect::<Vec<_>>().join(", ")
     }
 
     /// How many each of them owns, when all listeners are Ready, and heard by who is said to own them.
@@ -185,6 +200,7 @@ async fn five_hundred_listeners_are_ready_soon_and_a_restart_or_a_change_of_one_
     let mut first = started(&fleet.space, kubeconfig.clone(), "operator-a").await;
     fleet.ready(&first, began).await;
     println!("{LISTENERS} listeners over {DEPLOYMENTS} deployments are Ready after {:.1?}", began.elapsed());
+    println!("asked of the API server: {}", fleet.requests().await);
     println!("resident memory: {} MiB", resident_bytes(&first) >> 20);
     let mut most = 0;
     for node in fleet.clusters.iter().flat_map(Cluster::nodes) {

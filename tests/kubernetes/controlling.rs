@@ -101,14 +101,9 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     others(&space, &cluster, auth).await;
 
     let events = space.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]).await.ok();
-    for reason in [
-        "OwnershipAcquired",
-        "SecretNotFound",
-        "AuthenticationFailed",
-        "NotificationsDisabled",
-        "Suspended",
-        "DeliveryFailed",
-    ] {
+    for reason in
+        ["Subscribed", "SecretNotFound", "AuthenticationFailed", "NotificationsDisabled", "Suspended", "DeliveryFailed"]
+    {
         assert!(events.contains(reason), "{reason} is not among {events}");
     }
     let wide = space.kubectl(&["get", "rel", "-o", "wide"]).await.ok();

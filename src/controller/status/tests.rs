@@ -126,6 +126,31 @@ fn a_restarted_operator_changes_only_the_owner_of_what_is_well() {
 }
 
 #[test]
+fn how_a_start_gets_on_is_told_when_it_has_had_its_time_and_what_is_wrong_at_once() {
+    fn starting(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
+        Facts { starting: true, ..facts(snapshot, now) }
+    }
+    let pending = step(&Status::default(), &starting(None, 0));
+    let mut scanning = Snapshot { ready: false, subscribed_masters: 0, ..healthy() };
+    scanning.nodes[0].scanned = false;
+    assert_eq!(step(&pending, &starting(Some(&scanning), 1)), pending);
+    assert_eq!(says(&step(&pending, &facts(Some(&scanning), 16)), condition::READY), "False Scanning");
+    let mut denied = scanning.clone();
+    denied.nodes[0].last_error = Some(FaultCategory::Permission.fault("it may not subscribe"));
+    denied.nodes[0].subscribed = false;
+    assert_eq!(says(&step(&pending, &starting(Some(&denied), 1)), condition::READY), "False PermissionDenied");
+    let lost = Snapshot {
+        topology_error: Some(FaultCategory::Unreachable.fault("no node tells the topology")),
+        nodes: Vec::new(),
+        ..scanning.clone()
+    };
+    assert_eq!(says(&step(&pending, &starting(Some(&lost), 1)), condition::READY), "False ConnectionFailed");
+    let full = Snapshot { store_error: Some("no".into()), store_category: Some("OutOfMemory"), ..scanning };
+    assert_eq!(says(&step(&pending, &starting(Some(&full), 1)), condition::DURABLE), "False StoreOutOfMemory");
+    assert_eq!(says(&step(&pending, &starting(Some(&healthy()), 1)), condition::READY), "True Listening");
+}
+
+#[test]
 fn since_is_another_after_a_reconnection() {
     let mut shown = Shown::default();
     let first = next(&Status::default(), &facts(Some(&healthy()), 0), &mut shown);

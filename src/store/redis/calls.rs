@@ -37,6 +37,7 @@ const LOOKED_UP: usize = 512;
 
 impl Store for RedisStore {
     fn take_epoch(&self) -> Reply<Epoch> {
+        self.shared.counting.changed();
         let parts = epoch::enqueue(&self.shared.queues);
         Box::pin(async move { epoch::taken(parts?).await })
     }
@@ -218,8 +219,16 @@ impl Store for RedisStore {
         self.shared.losses.so_far()
     }
     fn counts(&self) -> Reply<Counts> {
+        if let (Ok(()), Some(counts)) = (self.shared.queues.open(), self.shared.counting.found()) {
+            return Box::pin(std::future::ready(Ok(counts)));
+        }
+        let (shared, changes) = (Arc::clone(&self.shared), self.shared.counting.changes());
         let parts = self.fan(Job::Count);
-        Box::pin(async move { Ok(all(parts?).await?.iter().fold(Counts::default(), |counts, part| sum(counts, part))) })
+        Box::pin(async move {
+            let counts = all(parts?).await?.iter().fold(Counts::default(), |counts, part| sum(counts, part));
+            shared.counting.keep(changes, counts);
+            Ok(counts)
+        })
     }
     fn durability(&self) -> Reply<Durability> {
         let (shared, slots) = (Arc::clone(&self.shared), self.slots.clone());

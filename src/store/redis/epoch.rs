@@ -107,7 +107,7 @@ impl Worker {
 
     /// What came before is another owner's to keep.
     fn own(&mut self, epoch: Epoch, seq: u64) {
-        self.counted = None;
+        self.counted_as(None);
         (self.taken, self.raised) = (epoch, seq);
         // The raise itself is repeated where it is lost.
         self.journal.clear(seq.saturating_sub(1));

@@ -42,7 +42,7 @@ impl Worker {
 
     /// Makes the writes again that are not there any more, in their order.
     pub async fn mend(&mut self) -> Result<(), StoreError> {
-        self.counted = None;
+        self.counted_as(None);
         let (mut seq, mut epoch) = self.init().await?;
         let epoch_lost = epoch < self.taken;
         if epoch_lost {

@@ -39,6 +39,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use self::{
     budget::Share,
+    counting::Counting,
     journal::Journal,
     names::Names,
     places::{Counter, Newest, Whereabouts},
@@ -59,6 +60,7 @@ use crate::model::{ListenerId, Slot};
 
 mod budget;
 mod calls;
+mod counting;
 mod epoch;
 mod facts;
 mod id;
@@ -115,6 +117,7 @@ impl RedisStore {
             writer: format!("{:016x}", rand::random::<u64>()),
             reapplied: 0.into(),
             losses: worker::Lost::default(),
+            counting: Counting::new(names.len()),
             settings,
         });
         let turn = shared.link.opening.acquire().await;

@@ -38,6 +38,9 @@ impl RedisStore {
                 part
             }));
         }
+        if !nothing {
+            self.shared.counting.changed();
+        }
         self.shared.queues.put(jobs).map(|()| answers)
     }
 
@@ -56,6 +59,7 @@ impl RedisStore {
 
     /// An operation without bound in all partitions, and how much it came to.
     pub(super) fn everywhere(&self, epoch: Epoch, args: &Args) -> Reply<u64> {
+        self.shared.counting.changed();
         let parts = self.fan(|answer| Job::Repeated { epoch, args: args.clone(), answer });
         Box::pin(async move { Ok(all(parts?).await?.into_iter().sum()) })
     }

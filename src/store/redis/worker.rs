@@ -1,18 +1,16 @@
 //! The task of one partition. It has one script under way at a time: so writes are in order, those that gather meanwhile go
 //! together, and one that got no answer can be sent again without being done twice.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use redis::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    counting::{COUNTED, Counting},
     jobs::{Answer, Args, CHUNK, Job, Next, Write, text, written},
     journal::Journal,
     link::{Call, Link},
@@ -36,6 +34,7 @@ pub(super) struct Shared {
     /// Writes that a failover had lost and that were made again.
     pub reapplied: AtomicU64,
     pub losses: Lost,
+    pub counting: Counting,
 }
 
 /// Losses of more than what is kept to be made again.
@@ -77,8 +76,7 @@ pub(super) struct Worker {
     pub probed: Instant,
     /// When something was written last, the epoch included: so long ago, a failover takes nothing back.
     pub wrote: Option<Instant>,
-    /// What the partition's owner has counted since it wrote last, and when: whoever runs a listener counts it each second, and
-    /// one of many that has nothing to do is to cost its Redis nothing.
+    /// What the partition's owner has counted since it wrote last, and when.
     pub counted: Option<(Instant, Vec<Value>)>,
 }
 
@@ -91,8 +89,6 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// What was counted is counted again after this, should it not be what we think.
-const COUNTED: Duration = Duration::from_secs(600);
 /// A loss that comes again while it is mended is left to the next call.
 const MENDINGS: usize = 3;
 
@@ -133,11 +129,11 @@ impl Worker {
         self.probing().map_or(next, |probe| next.min(probe))
     }
 
-    /// When to ask whether what was written is still there: the less often the longer ago it was, for what a failover takes is
-    /// what was written just before it, and there may be many listeners; `None` where there is nothing to lose.
+    /// When to ask whether what was written is still there: after a second, two, four ... for what a failover takes is what was
+    /// written just before it, and there may be many listeners; `None` where there is nothing to lose.
     fn probing(&self) -> Option<Instant> {
         let (wrote, last) = (self.wrote?, self.seen.max(self.probed));
-        Some(last + self.shared.settings.probe.max(last.saturating_duration_since(wrote) / 4))
+        Some(last + self.shared.settings.probe.max(last.saturating_duration_since(wrote)))
     }
 
     /// What is done from time to time.
@@ -173,6 +169,12 @@ impl Worker {
         if newest > mine { Err(StoreError::Fenced { mine, newest }) } else { Ok(String::new()) }
     }
 
+    /// `None`: it may be another count by now.
+    pub fn counted_as(&mut self, counted: Option<(Instant, Vec<Value>)>) {
+        self.shared.counting.known(self.counted.is_some(), counted.is_some());
+        self.counted = counted;
+    }
+
     fn counted(&self) -> Option<&[Value]> {
         self.counted.as_ref().filter(|(at, _)| at.elapsed() < COUNTED).map(|(_, counted)| counted.as_slice())
     }
@@ -192,7 +194,7 @@ impl Worker {
         let answer = self.read(&script::COUNTS, &[]).await?;
         // Another owner's writes we do not see.
         let ours = self.taken > Epoch(0) && reply::head(&answer).is_some_and(|(_, epoch)| epoch == self.taken);
-        self.counted = ours.then(|| (Instant::now(), answer.clone()));
+        self.counted_as(ours.then(|| (Instant::now(), answer.clone())));
         Ok(answer)
     }
 
@@ -224,7 +226,7 @@ impl Worker {
 
     /// Does a batch once, however often it has to be sent.
     async fn write(&mut self, jobs: Args) -> Result<Outcome, StoreError> {
-        self.counted = None;
+        self.counted_as(None);
         for _ in 0..2 * MENDINGS {
             let mine = self.next;
             self.next += 1;
