@@ -256,7 +256,7 @@ impl Link {
                 Err(silent())
             }
             Err(Unanswered::Busy) => {
-                Err(Refusal::Away(format!("{node} answers others, but has not come to what it was asked in time")))
+                Err(Refusal::Busy(format!("{node} answers others, but has not come to what it was asked in time")))
             }
         }
     }

@@ -194,13 +194,23 @@ async fn a_raise_that_arrives_once_more_before_the_first_write_does_not_answer_f
 #[tokio::test]
 async fn a_node_that_answers_slowly_keeps_its_connection_and_is_waited_for() {
     let (mut redis, proxy) = given_in(shared().await, 48).await;
+    let records = || (0..480).map(|number| record(&format!("k{number}"), 5)).collect();
+    let connections = || proxy.connections.load(Ordering::SeqCst);
+    proxy.slow.store(true, Ordering::SeqCst);
+    let before = connections();
+    // Who gives up takes nobody else's answers away.
+    let error = redis.store().apply(FIRST, records()).done.await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("answers others")), "{error}");
+    assert_eq!(connections(), before, "who gave up has connected anew");
+
+    proxy.slow.store(false, Ordering::SeqCst);
     redis.settings.patience = Duration::from_secs(20);
     redis.reopen().await;
     proxy.slow.store(true, Ordering::SeqCst);
-    let (connections, began) = (proxy.connections.load(Ordering::SeqCst), Instant::now());
-    let records = (0..480).map(|number| record(&format!("k{number}"), 5)).collect();
-    assert_eq!(redis.store().apply(FIRST, records).done.await.unwrap(), vec![true; 480]);
+    let (before, began) = (connections(), Instant::now());
+    let done = redis.store().apply(FIRST, records()).done.await.unwrap();
+    assert_eq!(done.len(), 480);
     let took = began.elapsed();
     assert!(took > 3 * redis.settings.attempt, "it was not slow: {took:?}");
-    assert_eq!(proxy.connections.load(Ordering::SeqCst), connections, "it has connected anew");
+    assert_eq!(connections(), before, "it has connected anew");
 }
