@@ -41,7 +41,7 @@ image: tools auditable image-packages
 # Only where it can run: an ordinary user should not wait for Kubernetes to be built first.
 e2e:
 	@tests/e2e/run.sh can
-	@if [ -n "$${KUBECONFIG:-}" ]; then command -v kubectl helm >/dev/null || tools/build "$(KUBE_TOOLS_DIRECTORY)" kubectl helm; \
+	@if [ -n "$${KUBECONFIG:-}" ]; then { command -v kubectl && command -v helm; } >/dev/null || tools/build "$(KUBE_TOOLS_DIRECTORY)" kubectl helm; \
 	else $(MAKE) --no-print-directory tools auditable image-packages redis node-tools node-packages; fi
 	tests/e2e/run.sh
 

@@ -3,7 +3,10 @@
 //! A leaf, so that every stage may count: it knows the vocabulary and nothing else. No registry, nothing global: when a
 //! listener leaves, its meters leave with it.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 mod atomics;
 mod histogram;
@@ -13,7 +16,7 @@ pub use atomics::{Counter, Gauge, Label, Table};
 pub use histogram::{Histogram, Reading};
 pub use labels::{Attempt, Call, Ended, Looked, Outcome, StoreFault};
 
-use crate::model::Evidence;
+use crate::model::{Evidence, ListenerId};
 
 /// One listener's. Equal only to itself: what was counted is no change of a listener's state.
 #[derive(Debug, Default)]
@@ -131,6 +134,35 @@ pub struct Operator {
     /// Replicas with a live Lease, as this one sees them.
     pub replicas: Gauge,
     pub reconciles: Table<Outcome>,
+    pub conditions: Conditions,
+}
+
+/// What the statuses say of the listeners that are ours.
+#[derive(Debug, Default)]
+pub struct Conditions(Mutex<BTreeMap<ListenerId, Vec<Said>>>);
+
+/// One condition, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub condition: String,
+    pub status: String,
+    pub reason: String,
+}
+
+impl Conditions {
+    pub fn say(&self, listener: &ListenerId, said: Vec<Said>) {
+        self.all().insert(listener.clone(), said);
+    }
+    /// It is not ours any more.
+    pub fn forget(&self, listener: &ListenerId) {
+        self.all().remove(listener);
+    }
+    pub fn read(&self) -> BTreeMap<ListenerId, Vec<Said>> {
+        self.all().clone()
+    }
+    fn all(&self) -> MutexGuard<'_, BTreeMap<ListenerId, Vec<Said>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Shared by a listener's stages.

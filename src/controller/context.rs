@@ -6,7 +6,10 @@ use kube::{
     Client,
     runtime::events::{Recorder, Reporter},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use super::{
     REPORTER,
@@ -44,6 +47,8 @@ pub struct Context {
     pub recorder: Recorder,
     pub meters: Arc<Operator>,
     pub turns: Turns,
+    /// Who writes to the API server has a permit.
+    pub writing: Semaphore,
 }
 
 /// One listener that is ours.
@@ -68,8 +73,14 @@ pub struct Remembered {
     pub failures: u32,
 }
 
+/// So many statuses and events are written at once: of a hundred or more, all replicas' together, a small API server answers none in
+/// time.
+const WRITTEN_AT_ONCE: usize = 16;
+
 /// A listener whose store was opened so long ago is expected to be up.
 pub const STARTING: Duration = Duration::from_secs(15);
+/// One that has waited for its store for so long is not heard by anybody.
+const OVERDUE: Duration = Duration::from_secs(60);
 /// Counts are taken anew, and what has not changed is said in other words, so often at most.
 pub const SAMPLE: Duration = Duration::from_secs(30);
 
@@ -85,7 +96,8 @@ impl Context {
         let reporter = Reporter { controller: REPORTER.into(), instance: Some(settings.me.clone()) };
         let recorder = Recorder::new(client.clone(), reporter);
         let references = References::new(client.clone());
-        Self { settings, client, supervisor, roster, references, recorder, meters, turns: Turns::default() }
+        let (turns, writing) = (Turns::default(), Semaphore::new(WRITTEN_AT_ONCE));
+        Self { settings, client, supervisor, roster, references, recorder, meters, turns, writing }
     }
 
     /// Who is to run the listener, by the newest reading of the membership; `None` before the first.
@@ -109,6 +121,9 @@ impl Remembered {
     /// `opened`: when its store was.
     pub fn is_starting(&self, opened: Option<Instant>, now: Instant) -> bool {
         self.started.max(opened).is_none_or(|started| now.saturating_duration_since(started) < STARTING)
+    }
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.started.is_some_and(|started| now.saturating_duration_since(started) >= OVERDUE)
     }
     pub fn may_sample(&self, now: Instant) -> bool {
         self.sampled.is_none_or(|sampled| now.duration_since(sampled) >= SAMPLE)
@@ -140,6 +155,7 @@ mod tests {
         assert!(mine.is_starting(None, now), "it has not been started yet");
         mine.started = Some(now);
         assert!(mine.is_starting(None, now + STARTING / 2) && !mine.is_starting(None, now + STARTING));
+        assert!(!mine.is_overdue(now + OVERDUE / 2) && mine.is_overdue(now + OVERDUE));
         let opened = Some(now + STARTING / 2);
         assert!(mine.is_starting(opened, now + STARTING) && !mine.is_starting(opened, now + STARTING * 3 / 2));
     }

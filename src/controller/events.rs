@@ -126,6 +126,7 @@ pub async fn publish(context: &Context, object: &Guarded, happened: Vec<Happenin
         let note = note.chars().take(LONGEST / 4).collect();
         let event =
             Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
+        let _turn = context.writing.acquire().await;
         match timeout(PATIENCE, context.recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, reason, "An event was not published."),

@@ -82,7 +82,8 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     if done.is_ok() {
         mine.failures = 0;
     }
-    let starting = mine.is_starting(opened(&context, &id), Instant::now());
+    let opened = context.supervisor.snapshots().borrow().get(&id).and_then(|snapshot| snapshot.opened);
+    let starting = mine.is_starting(opened, Instant::now());
     Ok(match done? {
         Done::Told => Action::requeue(if starting { STARTING } else { SAMPLE }),
         Done::Again => Action::requeue(AGAIN.0),
@@ -147,10 +148,6 @@ async fn planned(
     }
 }
 
-fn opened(context: &Context, id: &ListenerId) -> Option<Instant> {
-    context.supervisor.snapshots().borrow().get(id)?.opened
-}
-
 /// Writes the status if it has something new to say, and then the events that go with it.
 async fn report(
     object: &Guarded,
@@ -173,6 +170,7 @@ async fn report(
         suspend: object.0.as_ref().is_ok_and(|listener| listener.spec.suspend),
         webhook: object.0.as_ref().ok().and_then(|listener| listener.spec.webhook.shown(id.namespace())),
         snapshot: snapshot.as_deref(),
+        overdue: snapshot.is_none() && mine.is_overdue(now),
         starting: mine.is_starting(snapshot.as_ref().and_then(|snapshot| snapshot.opened), now),
         sample: mine.may_sample(now),
         reword: mine.may_reword(now),
@@ -195,6 +193,7 @@ async fn report(
             mine.worded = Some(now);
         }
     }
+    context.meters.conditions.say(id, status::said(&after));
     (mine.status, mine.counted) = (Some(after), counted);
     events::publish(context, object, happened).await;
     Ok(Done::Told)
@@ -242,6 +241,7 @@ async fn write(
         "status": status,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let _turn = context.writing.acquire().await;
     match timeout(PATIENCE, api.patch_status(id.name(), &parameters, &Patch::Apply(&body))).await {
         Ok(Ok(written)) => Ok(Written::As(written.resource_version())),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(Written::As(None)),
@@ -258,6 +258,7 @@ async fn let_go(context: &Context, id: &ListenerId, turn: &mut Turn<'_>, how: Re
     }
     tracing::info!(listener = %id, "{why}");
     context.references.forget(id);
+    context.meters.conditions.forget(id);
     context.supervisor.remove(id, how).await;
 }
 

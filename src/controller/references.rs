@@ -41,6 +41,7 @@ enum Held {
 type Name = (RefKind, String, String);
 
 /// The values behind the references of one listener.
+#[derive(Default)]
 pub struct Values(BTreeMap<(RefKind, String), Arc<Held>>);
 
 pub struct References {

@@ -15,7 +15,8 @@ use crate::{
         status::{LONGEST_ERROR, LONGEST_MESSAGE, LONGEST_WEBHOOK, MOST_NODES},
     },
     listener::{NodeSnapshot, Role, Snapshot},
-    model::{ListenerId, Millis, NodeId},
+    meters::Said,
+    model::{FaultCategory, ListenerId, Millis, NodeId},
 };
 
 mod conditions;
@@ -35,8 +36,10 @@ pub struct Facts<'a> {
     pub webhook: Option<String>,
     /// `None`: it does not run, or has not said anything yet.
     pub snapshot: Option<&'a Snapshot>,
-    /// It was started a moment ago: what it does not know yet is no news.
+    /// It was started, or its store was opened, a moment ago: what it does not know yet is no news.
     pub starting: bool,
+    /// It was started so long ago that it must have said something by now.
+    pub overdue: bool,
     /// Whether the counts may be taken anew.
     pub sample: bool,
     /// Whether what has not changed may be said in other words: a message may hold a number that counts, or name another node
@@ -57,7 +60,7 @@ pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
     // A restart is not news, and neither is how a start gets on: what was said of the same spec stands until more is known.
     let known = facts.snapshot.is_some_and(|snapshot| snapshot.ready || snapshot.hold.is_some() || !facts.starting);
     let stands = match readiness(before, facts.generation) {
-        Some(("True", _)) => true,
+        Some(("True", _)) => !facts.overdue && !facts.snapshot.is_some_and(is_refused),
         Some((_, reason::PENDING)) => facts.snapshot.is_some_and(|snapshot| !is_troubled(snapshot)),
         _ => false,
     };
@@ -99,7 +102,14 @@ fn readiness(status: &Status, generation: Option<i64>) -> Option<(&str, &str)> {
     Some((&ready.status, &ready.reason))
 }
 
-/// Waiting will not mend it.
+/// Somebody has to do something about it.
+fn is_refused(snapshot: &Snapshot) -> bool {
+    let of_nodes = snapshot.nodes.iter().filter_map(|node| node.last_error.as_ref());
+    let mut faults = snapshot.topology_error.iter().chain(of_nodes);
+    faults.any(|fault| matches!(fault.category, FaultCategory::Authentication | FaultCategory::Permission))
+}
+
+/// It is more than a start that takes its time.
 fn is_troubled(snapshot: &Snapshot) -> bool {
     snapshot.topology_error.is_some()
         || snapshot.store_error.is_some()
@@ -202,6 +212,16 @@ pub fn says_otherwise(before: &Status, after: &Status) -> bool {
         status.nodes.iter().map(|node| (node.id.clone(), node.last_error.clone())).collect()
     };
     conditions(before) != conditions(after) || nodes(before) != nodes(after)
+}
+
+/// The conditions, for metrics.
+pub fn said(status: &Status) -> Vec<Said> {
+    let said = |condition: &Condition| Said {
+        condition: condition.type_.clone(),
+        status: condition.status.clone(),
+        reason: condition.reason.clone(),
+    };
+    status.conditions.iter().map(said).collect()
 }
 
 /// `None` where there is no such condition.

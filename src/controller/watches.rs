@@ -40,9 +40,8 @@ use crate::{
 
 /// So many listeners may wait to be looked at again.
 const WAITING: usize = 256;
-/// So many listeners are reconciled at once: with a hundred writes or more at once, of all replicas together, a small API server
-/// answers none in time.
-pub(super) const AT_ONCE: u16 = 16;
+/// So many listeners of a scope are reconciled at once.
+pub(super) const AT_ONCE: u16 = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 

@@ -311,6 +311,10 @@ impl Book {
         Some(from)
     }
 
+    pub fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
     /// Entries whose owners answer.
     fn answered(&self) -> usize {
         self.held.saturating_sub(self.unanswered.len())

@@ -357,6 +357,9 @@ impl Keeper {
             let from = (from.0.0 != i64::MIN).then_some(from);
             let page = self.store.due(from, super::book::PAGE);
             self.waiting.push(Box::pin(async move { Done::Page(page.await) }));
+        } else if !self.book.is_reading() {
+            // One that failed is not wanted any more.
+            self.well(Call::Page);
         }
     }
 
@@ -501,11 +504,13 @@ impl Keeper {
                 self.refuse(works);
             }
             Done::Durable(works, written, Ok(())) => {
-                self.well(written);
+                self.written(written, works.offered);
                 self.hand_out(works.changes.iter().filter(|change| !derived(change)).filter_map(settled).collect());
             }
             // None of it was done, and so nothing is undone.
-            Done::Durable(works, _, Err(error)) if works.changes.is_empty() && error.retryable() => {}
+            Done::Durable(works, written, Err(error)) if works.changes.is_empty() && error.retryable() => {
+                self.written(written, works.offered);
+            }
             Done::Durable(mut works, written, Err(error)) => {
                 self.troubled(written, error)?;
                 // The keys are in flight again until the store has it: no look may be judged in between.
@@ -635,9 +640,11 @@ impl Keeper {
     }
 
     /// The store refuses: deliver from memory, once. It will be settled under the same id when the store is back.
-    fn offer_from_memory(&self, works: &mut Works) {
+    fn offer_from_memory(&mut self, works: &mut Works) {
         self.offer(works, derived);
-        works.offered = true;
+        if !std::mem::replace(&mut works.offered, true) {
+            self.troubles.owed(self.write_of(works));
+        }
     }
 
     fn hand_out(&self, events: Vec<Event>) {
@@ -673,6 +680,13 @@ impl Keeper {
         }
         self.stats.store_error = self.troubles.worst().cloned();
         Ok(())
+    }
+
+    /// `late`: the store had refused it before.
+    fn written(&mut self, call: Call, late: bool) {
+        if self.troubles.paid(call, late) {
+            self.well(call);
+        }
     }
 
     /// What has failed is made again until it comes here.

@@ -83,7 +83,8 @@ impl Teller {
             }
             tracing::error!(listener = %self.listener, ?hold, "The listener holds.");
             let (started, meters) = (self.started, Some(Arc::clone(&self.meters)));
-            let now = Snapshot { hold: Some(hold), ready: false, started, meters, ..Snapshot::clone(&before) };
+            let now =
+                Snapshot { hold: Some(hold), ready: false, started, opened: None, meters, ..Snapshot::clone(&before) };
             snapshots.insert(self.listener.clone(), Arc::new(now));
             true
         });

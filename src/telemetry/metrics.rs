@@ -71,6 +71,12 @@ impl Collector for Rendered {
             let words = |read: (&str, u64)| sample(&[read.0], read.1);
             page.gauges(&names::WATCHED, vec![sample(&[], float64(operator.watched.get()))])?;
             page.gauges(&names::REPLICAS, vec![sample(&[], float64(operator.replicas.get()))])?;
+            let conditions = operator.conditions.read();
+            let said = conditions.iter().flat_map(|(listener, said)| {
+                said.iter()
+                    .map(|said| listeners::with(listener, &[said.condition.as_str(), &said.status, &said.reason], 1.0))
+            });
+            page.gauges(&names::CONDITION, said.collect())?;
             page.counters(&names::RECONCILES, operator.reconciles.read().map(words).collect())?;
         }
         process.as_ref().map_or(Ok(()), |process| process.write(&mut page))

@@ -138,7 +138,12 @@ fn none(failures: &[Fault]) -> Fault {
     let category = categories.find(|category| *category != FaultCategory::Unreachable);
     let messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).take(4).collect();
     let message = format!("no node tells the topology: {}", messages.join("; "));
-    category.unwrap_or(FaultCategory::Unreachable).fault(message)
+    match category {
+        Some(category) => category.fault(message),
+        None => FaultCategory::Unreachable.fault(format!(
+            "{message}; correct spec.redis.addresses, or see that these nodes run and can be reached from here"
+        )),
+    }
 }
 
 type Answer = Result<(MultiplexedConnection, View), Fault>;

@@ -117,7 +117,7 @@ pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)
             failed: row.failed,
         });
         node.epoch = node.epoch.max(row.epoch);
-        // Whoever still calls it a master has not heard yet; one that has been promoted owns slots (see `finish`). Epochs
+        // Whoever still calls it a master has not heard yet; one that has been promoted owns slots (see below). Epochs
         // do not order this: a replica is listed with its master's, which may be lower than the one it had before.
         if role != Role::Master {
             node.role = role;

@@ -38,13 +38,37 @@ const LISTENER: &[(&str, &str)] = &[("namespace", "shop"), ("name", "orders")];
 const CASES: [Case; 11] = [
     Case {
         alert: "RedisExpiryListenerNotReady",
-        wrong: &[("redis_expiry_listener_ready{L}", "0x60")],
+        // One reason after another.
+        wrong: &[
+            (
+                "redis_expiry_listener_condition{L,condition=\"Ready\",status=\"Unknown\",reason=\"Pending\"}",
+                "1x6 stale",
+            ),
+            (
+                "redis_expiry_listener_condition{L,condition=\"Ready\",status=\"False\",reason=\"SecretNotFound\"}",
+                "_x6 1x54",
+            ),
+        ],
         before: Some("9m"),
         at: "10m",
         labels: LISTENER,
         value: "",
-        // It comes back in time.
-        fine: &[("redis_expiry_listener_ready{L}", "0x18 1x40")],
+        // It comes back in time, or is suspended, or another condition is not True.
+        fine: &[
+            (
+                "redis_expiry_listener_condition{L,condition=\"Ready\",status=\"False\",reason=\"Scanning\"}",
+                "1x18 stale",
+            ),
+            (
+                "redis_expiry_listener_condition{L,condition=\"Ready\",status=\"False\",reason=\"Suspended\"}",
+                "_x18 1x40",
+            ),
+            (
+                "redis_expiry_listener_condition{L,condition=\"Ready\",status=\"True\",reason=\"Listening\"}",
+                "_x18 1x40",
+            ),
+            ("redis_expiry_listener_condition{L,condition=\"Delivering\",status=\"False\",reason=\"Paused\"}", "1x60"),
+        ],
     },
     Case {
         alert: "RedisExpiryDeliveryFailing",

@@ -66,6 +66,14 @@ listener_steps() {
     [ "$(owner)" != "$was" ] || fail "$was is gone and still the owner"
 
     was=$(owner)
+    phase "the owner's pod evicted, as from a node that is drained"
+    system create --raw "/api/v1/namespaces/$system/pods/$was/eviction" -f - >/dev/null \
+        <<<"{\"apiVersion\": \"policy/v1\", \"kind\": \"Eviction\", \"metadata\": {\"name\": \"$was\", \"namespace\": \"$system\"}}"
+    listener_ready
+    hold 5
+    [ "$(owner)" != "$was" ] || fail "$was is evicted and still the owner"
+
+    was=$(owner)
     phase "the owner's pod deleted by force"
     system delete pod "$was" --force --grace-period=0 >/dev/null 2>&1
     within 15 another_owner_than "$was"
@@ -139,7 +147,7 @@ readme() {
     export REDIS_PASSWORD WEBHOOK_SECRET
     # It makes its own.
     shop delete secret order-timeouts >/dev/null
-    # As a person would type them: each on its own, with nothing of ours.
+    # As a person would type them, one behind the other, with nothing of ours.
     (cd "$here/../.." && bash -euxc "$commands") >"$readme_said" 2>&1 || fail "the README's commands: $(cat "$readme_said")"
     within 10 told_of_42
     say "the README's commands, $(grep -c . <<<"$commands") of them, and the first webhook"

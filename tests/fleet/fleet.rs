@@ -23,6 +23,8 @@ use crate::bed::{
 const LISTENERS: usize = 500;
 const DEPLOYMENTS: usize = 5;
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// In MiB, of a debug build.
+const MOST_MEMORY: u64 = 256;
 /// How often: to list them all is work for the API server, on the two cores that all of this shares.
 const LOOKED_AT: Duration = Duration::from_secs(1);
 
@@ -201,7 +203,9 @@ async fn five_hundred_listeners_are_ready_soon_and_a_restart_or_a_change_of_one_
     fleet.ready(&first, began).await;
     println!("{LISTENERS} listeners over {DEPLOYMENTS} deployments are Ready after {:.1?}", began.elapsed());
     println!("asked of the API server: {}", fleet.requests().await);
-    println!("resident memory: {} MiB", resident_bytes(&first) >> 20);
+    let resident = resident_bytes(&first) >> 20;
+    println!("resident memory: {resident} MiB");
+    assert!(resident < MOST_MEMORY, "{resident} MiB");
     let mut most = 0;
     for node in fleet.clusters.iter().flat_map(Cluster::nodes) {
         let clients: usize = node.info("clients", "connected_clients").await.unwrap().parse().unwrap();
@@ -210,6 +214,9 @@ async fn five_hundred_listeners_are_ready_soon_and_a_restart_or_a_change_of_one_
     }
     println!("connections of the operator to a node: at most {most}");
     assert!(most <= 5, "{most} connections to one node");
+    // What so many patterns cost is said once for each deployment.
+    let warned = first.logged().matches("is matched against every pattern").count();
+    assert_eq!(warned, DEPLOYMENTS, "{}", first.tail());
 
     // One changes: only its own is begun anew.
     let (subscribed, heads) = fleet.settled().await;

@@ -86,7 +86,8 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
         let _: Result<(), _> =
             redis::cmd("SET").arg(key).arg("x").arg("PX").arg(300).query_async(&mut connection).await;
     }
-    says(&seen, "Delivering", "False", "SinkUnreachable").await;
+    let message = says(&seen, "Delivering", "False", "SinkUnreachable").await;
+    assert!(message.contains("correct spec.webhook"), "{message}");
     assert_eq!(seen.condition("Ready").unwrap().0, "True", "the receiver's mood is not ours");
     receiver.up().await;
     receiver.behave(Mode::Answers(200));
@@ -150,7 +151,7 @@ async fn others(space: &Space<'_>, cluster: &Cluster, auth: &str) {
     space.apply(&seeds.replace(r#""127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1""#, r#""127.0.0.1:1""#)).await.ok();
     let lost = Observed::start(space.client.clone(), &space.name, "nowhere");
     let message = says(&lost, "Ready", "False", "StoreUnavailable").await;
-    assert!(message.contains("127.0.0.1:1"), "{message}");
+    assert!(message.contains("127.0.0.1:1") && message.contains("correct the addresses"), "{message}");
     space.apply(&nowhere).await.ok();
     lost.wait_ready().await;
 }

@@ -1,12 +1,20 @@
 //! What the probes say while something that is not the operator's fails.
 
 use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
+use tokio::process::Command;
 
 use crate::bed::{
     given::{KEY, account, listener, operator},
     kubernetes::Kubernetes,
     observed::Observed,
+    tools::{run, tool},
 };
+
+/// Prometheus' own tool has nothing to say of the page.
+async fn prometheus_takes(page: &str) {
+    let said = run(Command::new(tool("promtool")).args(["check", "metrics"]), page).await;
+    assert!(said.ok && said.stdout.is_empty() && said.stderr.is_empty(), "{said}");
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_redis_down_it_is_alive_and_ready_and_the_listener_is_not() {
@@ -20,6 +28,7 @@ async fn with_redis_down_it_is_alive_and_ready_and_the_listener_is_not() {
     operator.wait_ready().await;
     let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");
     seen.wait_ready().await;
+    prometheus_takes(&operator.get("/metrics").await.unwrap().1).await;
     drop(cluster);
     let ready = |stood: &crate::bed::observed::Stood| stood.ready;
     seen.wait("not Ready", std::time::Duration::from_secs(30), |stood| !ready(stood)).await;

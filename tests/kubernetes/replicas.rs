@@ -112,9 +112,16 @@ impl<'a> Run<'a> {
     async fn taken_over(&mut self, old: usize, from: Millis, within: i64) {
         let others: Vec<&str> = PODS.iter().copied().filter(|pod| *pod != PODS[old]).collect();
         let stood = self.seen.wait_owner(&others, Duration::from_secs(30)).await;
-        // What the old one had under way may still have come.
-        let first = self.receiver.received().iter().map(|received| received.at).find(|at| *at >= stood.at);
-        let first = first.unwrap_or(now());
+        // What the old one had under way may still have come before.
+        let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
+        let first = loop {
+            let first = self.receiver.received().iter().map(|received| received.at).find(|at| *at >= stood.at);
+            if let Some(first) = first {
+                break first;
+            }
+            assert!(tokio::time::Instant::now() < give_up, "no webhook comes\n{}", self.seen.story());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
         println!("taken over after {} ms", first.since(from));
         assert!(
             first.since(from) <= within,

@@ -2,6 +2,7 @@
 # Builds the operator's image around a program compiled here: build.sh ARCHIVE, an OCI archive.
 #   IMAGE    its name, default localhost/redis-expiry-operator:dev
 #   PROFILE  cargo's, default release
+#   CA_BUNDLE  whom the operator trusts for webhooks, default the distribution's
 #   MOST     how many bytes may be in it, default 32 MiB; without bound where PROFILE is not release
 # Needs no registry: the Dockerfile's last stages are from scratch. `docker build .` does all of it from public bases.
 set -euo pipefail
@@ -15,7 +16,8 @@ RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols \
 [ "$profile" != dev ] || profile=debug
 mkdir -p target/image
 cp "target/$target/$profile/redis-expiry-operator" target/image/
-cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" target/image/ca-certificates.crt
+# Not $SSL_CERT_FILE: whom this machine trusts for its downloads is no concern of the image.
+cp "${CA_BUNDLE:-/etc/ssl/certs/ca-certificates.crt}" target/image/ca-certificates.crt
 [ "$profile" != debug ] || strip -o target/image/redis-expiry-operator target/image/redis-expiry-operator
 
 # What `cargo audit bin` reads: the packages that it was built from.

@@ -205,7 +205,9 @@ fn delivering(snapshot: &Snapshot, suspend: bool) -> Verdict {
             Some(Failure::EgressRefused) => reason::EGRESS_REFUSED,
             Some(Failure::Unreachable | Failure::Tls | Failure::Other) | None => reason::SINK_UNREACHABLE,
         };
-        no(why, format!("{} attempts in a row have failed, the last one: {error}", delivery.consecutive_failures))
+        let failures = delivery.consecutive_failures;
+        let fix = "see that the receiver runs and takes it, or correct spec.webhook; nothing is lost meanwhile";
+        no(why, format!("{failures} attempts in a row have failed, the last one: {error}; {fix}"))
     } else if delivery.last_delivered.is_some() || snapshot.counts.last_delivered.is_some() {
         yes(reason::DELIVERED, "The webhook takes what is sent.")
     } else {
@@ -215,15 +217,26 @@ fn delivering(snapshot: &Snapshot, suspend: bool) -> Verdict {
 
 fn durable(snapshot: &Snapshot) -> Verdict {
     if let Some(Hold::Store { category, message }) = &snapshot.hold {
-        return no(store_reason(category), message);
+        return store_failed(category, message);
     }
     match (&snapshot.store_error, snapshot.store_category) {
-        (Some(error), category) => no(store_reason(category.unwrap_or("Unavailable")), error),
+        (Some(error), category) => store_failed(category.unwrap_or("Unavailable"), error),
         (None, _) => match &snapshot.durability {
             Some(Durability::Volatile { reason: why, fix }) => no(reason::STORE_VOLATILE, format!("{why}; {fix}")),
             Some(Durability::Durable) | None => yes(reason::STORED, "The store takes what is recorded."),
         },
     }
+}
+
+/// Every other error of a store says what to do.
+fn store_failed(category: &str, error: &str) -> Verdict {
+    let fix = match category {
+        "Unavailable" => {
+            "; correct the addresses of spec.store.redis, else of spec.redis, or see that its nodes run and can be reached from here"
+        }
+        _ => "",
+    };
+    no(store_reason(category), format!("{error}{fix}"))
 }
 
 /// `Store` and the category of [`crate::store::StoreError::category`], as one of the documented words.

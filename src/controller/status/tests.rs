@@ -51,6 +51,7 @@ fn facts(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
         webhook: Some("http://orders.shop.svc:80/hook".into()),
         snapshot,
         starting: false,
+        overdue: false,
         sample: false,
         reword: true,
         owner: "operator-a",
@@ -148,6 +149,24 @@ fn how_a_start_gets_on_is_told_when_it_has_had_its_time_and_what_is_wrong_at_onc
     let full = Snapshot { store_error: Some("no".into()), store_category: Some("OutOfMemory"), ..scanning };
     assert_eq!(says(&step(&pending, &starting(Some(&full), 1)), condition::DURABLE), "False StoreOutOfMemory");
     assert_eq!(says(&step(&pending, &starting(Some(&healthy()), 1)), condition::READY), "True Listening");
+}
+
+#[test]
+fn what_was_well_does_not_stand_for_ever_nor_where_somebody_has_to_do_something() {
+    let well = step(&Status::default(), &facts(Some(&healthy()), 0));
+    let waits = Facts { starting: true, ..facts(None, 20) };
+    assert_eq!(says(&step(&well, &waits), condition::READY), "True Listening");
+    let overdue = Facts { starting: true, overdue: true, ..facts(None, 61) };
+    assert_eq!(says(&step(&well, &overdue), condition::READY), "Unknown Pending");
+    let mut away = Snapshot { ready: false, ..healthy() };
+    away.nodes[0].last_error = Some(FaultCategory::Unreachable.fault("it is down"));
+    away.nodes[0].subscribed = false;
+    let starts = Facts { starting: true, ..facts(Some(&away), 1) };
+    assert_eq!(says(&step(&well, &starts), condition::READY), "True Listening");
+    let mut denied = away.clone();
+    denied.nodes[0].last_error = Some(FaultCategory::Authentication.fault("wrong password"));
+    let starts = Facts { starting: true, ..facts(Some(&denied), 1) };
+    assert_eq!(says(&step(&well, &starts), condition::READY), "False AuthenticationFailed");
 }
 
 #[test]

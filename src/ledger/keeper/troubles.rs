@@ -18,25 +18,45 @@ pub(super) enum Call {
 }
 
 #[derive(Default)]
-pub(super) struct Troubles(BTreeMap<Call, StoreError>);
+pub(super) struct Troubles {
+    errors: BTreeMap<Call, StoreError>,
+    /// How many works of each the store has refused and not taken since: another that passes, as one that frees memory, does not make
+    /// them well.
+    owed: BTreeMap<Call, usize>,
+}
 
 impl Troubles {
     /// Says whether none of the others fails like that: it is news then.
     pub fn failed(&mut self, call: Call, error: StoreError) -> bool {
-        let known = self.0.values().any(|other| other.category() == error.category());
-        self.0.insert(call, error);
+        let known = self.errors.values().any(|other| other.category() == error.category());
+        self.errors.insert(call, error);
         !known
     }
 
     /// Says whether it had failed.
     pub fn done(&mut self, call: Call) -> bool {
-        self.0.remove(&call).is_some()
+        self.errors.remove(&call).is_some()
+    }
+
+    pub fn owed(&mut self, call: Call) {
+        *self.owed.entry(call).or_default() += 1;
+    }
+
+    /// Works were taken, which had been refused before if they come `late`. Says whether none are owed any more.
+    pub fn paid(&mut self, call: Call, late: bool) -> bool {
+        let Some(count) = self.owed.get_mut(&call) else { return true };
+        *count -= usize::from(late);
+        let none = *count == 0;
+        if none {
+            self.owed.remove(&call);
+        }
+        none
     }
 
     /// One of them: what cannot be written comes first.
     pub fn worst(&self) -> Option<&StoreError> {
-        let written = self.0.iter().find(|(call, _)| matches!(call, Call::Write(_) | Call::Anew));
-        written.or_else(|| self.0.first_key_value()).map(|(_, error)| error)
+        let written = self.errors.iter().find(|(call, _)| matches!(call, Call::Write(_) | Call::Anew));
+        written.or_else(|| self.errors.first_key_value()).map(|(_, error)| error)
     }
 }
 
@@ -67,5 +87,17 @@ mod tests {
         troubles.failed(Call::Read(0), StoreError::Unavailable("redis-1".into()));
         troubles.failed(Call::Write(9), StoreError::OutOfMemory("redis-2".into()));
         assert_eq!(troubles.worst().map(StoreError::category), Some("OutOfMemory"));
+    }
+
+    #[test]
+    fn works_that_pass_do_not_make_well_what_is_refused_beside_them() {
+        let mut troubles = Troubles::default();
+        let call = Call::Write(3);
+        assert!(troubles.paid(call, false), "nothing is owed");
+        troubles.owed(call);
+        troubles.owed(call);
+        assert!(!troubles.paid(call, false) && troubles.paid(Call::Write(4), false));
+        assert!(!troubles.paid(call, true) && !troubles.paid(call, false));
+        assert!(troubles.paid(call, true) && troubles.paid(call, false));
     }
 }

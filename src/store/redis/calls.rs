@@ -37,8 +37,8 @@ const LOOKED_UP: usize = 512;
 
 impl Store for RedisStore {
     fn take_epoch(&self) -> Reply<Epoch> {
-        self.shared.counting.changed();
         let parts = epoch::enqueue(&self.shared.queues);
+        self.shared.counting.changed();
         Box::pin(async move { epoch::taken(parts?).await })
     }
 

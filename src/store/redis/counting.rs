@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::store::Counts;
 
-/// What was counted is counted again after this, should it not be what we think.
+/// What was counted, of a partition or of all, is counted again after this, should it not be what we think.
 pub(super) const COUNTED: Duration = Duration::from_secs(600);
 
 pub(super) struct Counting {

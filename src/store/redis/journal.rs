@@ -45,8 +45,9 @@ impl Journal {
     pub fn done(&mut self, seq: u64, found: u64, args: Args, now: Instant) {
         while let Some(entry) = self.doubtful.pop_front() {
             if entry.seq <= found {
-                self.kept.add(entry.bytes);
                 self.entries.push_back(entry);
+            } else {
+                self.kept.give_back(entry.bytes);
             }
         }
         let entry = entry(seq, args, now);
@@ -57,16 +58,21 @@ impl Journal {
 
     /// No answer came to a write.
     pub fn doubtful(&mut self, seq: u64, args: Args, now: Instant) {
-        self.doubtful.push_back(entry(seq, args, now));
-        if self.doubtful.len() > DOUBTFUL {
-            self.doubtful.pop_front();
+        let entry = entry(seq, args, now);
+        self.kept.add(entry.bytes);
+        self.doubtful.push_back(entry);
+        if self.doubtful.len() > DOUBTFUL
+            && let Some(first) = self.doubtful.pop_front()
+        {
+            self.kept.give_back(first.bytes);
         }
     }
 
     pub fn trim(&mut self, now: Instant) {
-        let full = |kept: &Share| kept.bytes() > self.most_bytes || kept.is_over();
+        // However much all keep together, one may keep its newest.
+        let full = |kept: &Share, more: bool| kept.bytes() > self.most_bytes || (more && kept.is_over());
         while let Some(first) = self.entries.front()
-            && (full(&self.kept) || now.saturating_duration_since(first.at) > self.keep)
+            && (full(&self.kept, self.entries.len() > 1) || now.saturating_duration_since(first.at) > self.keep)
         {
             self.kept.give_back(first.bytes);
             self.forgotten = first.seq;
@@ -85,20 +91,26 @@ impl Journal {
     /// Redis has the writes up to `seq`. How many are kept of those behind it, and whether that is all of them. They keep their
     /// numbers: should a second failover lead to a replica that the first had passed by, its `seq` means the same writes.
     pub fn lost_behind(&mut self, seq: u64) -> (usize, bool) {
-        self.doubtful.clear();
+        self.forget_doubtful();
         let kept = self.entries.partition_point(|entry| entry.seq <= seq);
         (self.entries.len() - kept, self.forgotten <= seq)
     }
 
     /// Nothing can be said of what Redis has: all is counted on from `seq`. Gives the last number.
     pub fn lost_all(&mut self, seq: u64) -> u64 {
-        self.doubtful.clear();
+        self.forget_doubtful();
         let mut last = seq;
         for entry in &mut self.entries {
             last += 1;
             entry.seq = last;
         }
         last
+    }
+
+    fn forget_doubtful(&mut self) {
+        for entry in self.doubtful.drain(..) {
+            self.kept.give_back(entry.bytes);
+        }
     }
 
     /// The writes behind `from` up to `to` were made again.
@@ -182,6 +194,13 @@ mod tests {
             journal.doubtful(number, args(b'x'), now);
         }
         assert_eq!(journal.doubtful.len(), DOUBTFUL);
+        let bytes = |entries: &VecDeque<Entry>| entries.iter().map(|entry| entry.bytes).sum::<usize>();
+        assert_eq!(journal.kept.bytes(), bytes(&journal.entries) + bytes(&journal.doubtful));
+        journal.lost_behind(4);
+        assert_eq!(journal.kept.bytes(), bytes(&journal.entries));
+        journal.doubtful(100, args(b'x'), now);
+        journal.clear(100);
+        assert_eq!(journal.kept.bytes(), 0);
     }
 
     #[test]

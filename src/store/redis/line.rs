@@ -67,7 +67,7 @@ impl Heard {
     fn new() -> Self {
         Self { opened: Instant::now(), last: Arc::default() }
     }
-    pub fn now(&self) {
+    pub fn answered(&self) {
         let since = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last.fetch_max(since, Ordering::Relaxed);
     }

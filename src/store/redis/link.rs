@@ -225,6 +225,8 @@ impl Link {
         }
         let mut refused = Refusal::Away("it has no nodes".to_owned());
         for node in self.routes.candidates(slot) {
+            // Another may say it sooner than one that has much to do.
+            let until = until.min(Instant::now() + self.settings.attempt);
             match self.attempt(&node, cmd("CLUSTER").arg("SLOTS"), false, until).await {
                 Ok(answer) => return self.routes.learn(&answer, &node, slot),
                 Err(why @ Refusal::Lasting(_)) => return Err(why),
@@ -239,6 +241,7 @@ impl Link {
         let shared = self.node(node);
         let opening = timeout_at(until, shared.line.open(node, &self.settings)).await;
         let open = opening.unwrap_or_else(|_| Err(silent()))?;
+        let sent = Instant::now();
         let mut connection = open.connection.clone();
         match self.answer(pin!(send(&mut connection, command, asking)), &open.heard, until).await {
             Ok(Ok(Value::ServerError(error))) => Err(classify(&RedisError::from(error), &node.to_string())),
@@ -255,9 +258,10 @@ impl Link {
                 shared.line.end(&open).await;
                 Err(silent())
             }
-            Err(Unanswered::Busy) => {
+            Err(Unanswered::Busy) if open.heard.last() > sent => {
                 Err(Refusal::Busy(format!("{node} answers others, but has not come to what it was asked in time")))
             }
+            Err(Unanswered::Busy) => Err(silent()),
         }
     }
 
@@ -271,7 +275,7 @@ impl Link {
         let mut limit = Instant::now() + self.settings.attempt;
         loop {
             if let Ok(answer) = timeout_at(until.min(limit), &mut sent).await {
-                heard.now();
+                heard.answered();
                 return Ok(answer);
             }
             limit = limit.max(heard.last() + self.settings.attempt);

@@ -20,7 +20,9 @@
 //!   (another entry is there), or, for an event that is in the outbox already, is done again without effect.
 //! - While a new owner takes its epoch, an old one may be refused by some partitions and not yet by others.
 //! - A partition that a failover has taken back to before the last owner's epoch accepts the owner before it until the last one
-//!   writes there or probes it, after a second, two, four and so on; then those writes stay, as if made before the epoch was taken.
+//!   writes there or probes it (after a second, two, four and so on, for half a minute); then those writes stay, as if made before the
+//!   epoch was taken.
+//! - The journals of all stores of a process share a bound. Those of partitions that are away keep their part of it until they are back.
 //! - Deadlines beyond the year 287396 are one.
 //! - While one partition is away, the others record and settle; the store is not opened, [`Store::due`] and [`Store::pending`] read
 //!   none of it, and outcomes of deliveries are kept until it is back (delivery stops where it keeps too many of them).

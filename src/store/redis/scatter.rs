@@ -38,10 +38,12 @@ impl RedisStore {
                 part
             }));
         }
+        self.shared.queues.put(jobs)?;
+        // Not before: a count that is enqueued in between has it.
         if !nothing {
             self.shared.counting.changed();
         }
-        self.shared.queues.put(jobs).map(|()| answers)
+        Ok(answers)
     }
 
     /// A write whose answers do not matter.
@@ -59,8 +61,8 @@ impl RedisStore {
 
     /// An operation without bound in all partitions, and how much it came to.
     pub(super) fn everywhere(&self, epoch: Epoch, args: &Args) -> Reply<u64> {
-        self.shared.counting.changed();
         let parts = self.fan(|answer| Job::Repeated { epoch, args: args.clone(), answer });
+        self.shared.counting.changed();
         Box::pin(async move { Ok(all(parts?).await?.into_iter().sum()) })
     }
 

@@ -29,7 +29,7 @@ pub struct Settings {
     pub username: Option<String>,
     pub password: Option<String>,
     pub partitions: u16,
-    /// How long one attempt may take, connecting apart. It may be made again at once: a write is done once.
+    /// How long a node may answer nobody, connecting apart, until what it was asked is asked again: a write is done once.
     pub attempt: Duration,
     /// How long a call is tried in all before it fails.
     pub patience: Duration,

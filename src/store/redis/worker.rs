@@ -1,9 +1,12 @@
 //! The task of one partition. It has one script under way at a time: so writes are in order, those that gather meanwhile go
 //! together, and one that got no answer can be sent again without being done twice.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use redis::Value;
@@ -129,11 +132,10 @@ impl Worker {
         self.probing().map_or(next, |probe| next.min(probe))
     }
 
-    /// When to ask whether what was written is still there: after a second, two, four ... for what a failover takes is what was
-    /// written just before it, and there may be many listeners; `None` where there is nothing to lose.
+    /// When to ask whether what was written is still there; `None` where there is nothing to lose.
     fn probing(&self) -> Option<Instant> {
-        let (wrote, last) = (self.wrote?, self.seen.max(self.probed));
-        Some(last + self.shared.settings.probe.max(last.saturating_duration_since(wrote)))
+        let every = between_probes(self.wrote?, self.seen, self.shared.settings.probe);
+        Some(self.seen.max(self.probed) + every)
     }
 
     /// What is done from time to time.
@@ -289,6 +291,12 @@ impl Worker {
     }
 }
 
+/// A second, two, four and so on: what a failover takes is what was written just before it, and there may be many listeners. While
+/// the partition is away nothing is `seen`, and it is asked no less often for that.
+fn between_probes(wrote: Instant, seen: Instant, least: Duration) -> Duration {
+    least.max(seen.saturating_duration_since(wrote))
+}
+
 fn answer_all(writes: Vec<Write>, outcome: &Outcome) {
     let count = writes.len();
     for (write, answer) in writes.into_iter().zip(outcome.answers(count)) {
@@ -310,4 +318,24 @@ fn tell(to: Answer<String>, mine: Epoch, answer: String, newest: Epoch) {
 
 pub(super) fn count_reapplied(shared: &Shared, count: u64) {
     shared.reapplied.fetch_add(count, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_the_further_apart_the_longer_nothing_was_lost_and_no_further_while_nobody_answers() {
+        let (wrote, second) = (Instant::now(), Duration::from_secs(1));
+        let mut seen = wrote;
+        let mut at = Vec::new();
+        for _ in 0..6 {
+            seen += between_probes(wrote, seen, second);
+            at.push(seen.duration_since(wrote).as_secs());
+        }
+        assert_eq!(at, [1, 2, 4, 8, 16, 32]);
+        // Nobody has answered since it was 4 s: each is 4 s behind the one before it.
+        let seen = wrote + 4 * second;
+        assert_eq!(between_probes(wrote, seen, second), 4 * second);
+    }
 }

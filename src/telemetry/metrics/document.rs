@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::names::{Family, Kind, SECTIONS, Shown, all};
 use crate::{
+    api::{condition, reason},
     meters::{Attempt, Call, Ended, Label, Looked, Outcome, StoreFault},
     model::Evidence,
 };
@@ -72,6 +73,9 @@ fn labels(text: &mut String) -> fmt::Result {
         ("category", of("redis_expiry_store_error", [words::<StoreFault>(), vec!["Webhook", "Failed"]].concat())),
         ("outcome", of("redis_expiry_attempts_total", words::<Attempt>())),
         ("role", of("redis_expiry_node_subscribed", vec!["master", "replica"])),
+        ("condition", of("redis_expiry_listener_condition", condition::ALL.to_vec())),
+        ("status", of("redis_expiry_listener_condition", vec!["True", "False", "Unknown"])),
+        ("reason", of("redis_expiry_listener_condition", reason::ALL.to_vec())),
         ("ready", of("redis_expiry_listeners", vec!["true", "false"])),
         ("result", of("redis_expiry_reconciles_total", words::<Outcome>())),
     ] {

@@ -209,6 +209,12 @@ pub const REPLICAS: Family =
     operator(family("redis_expiry_replicas", Kind::Gauge, &[], "Replicas with a live Lease, as this one sees them"));
 pub const RECONCILES: Family =
     operator(family("redis_expiry_reconciles", Kind::Counter, &["result"], "Reconciles, by how they went"));
+pub const CONDITION: Family = operator(family(
+    "redis_expiry_listener_condition",
+    Kind::Gauge,
+    &["namespace", "name", "condition", "status", "reason"],
+    "1 for each condition of a listener of this replica's, with the status and the reason that it has in its status",
+));
 pub const CPU: Family = process("process_cpu_seconds", Kind::Counter, "CPU time, of the user and of the system");
 pub const MEMORY: Family = process("process_resident_memory_bytes", Kind::Gauge, "Memory that is resident");
 pub const OPEN_FILES: Family = process("process_open_fds", Kind::Gauge, "Open file descriptors");
@@ -217,7 +223,7 @@ pub const STARTED: Family = process("process_start_time_seconds", Kind::Gauge, "
 
 /// All of them by what they are about, as they are shown and documented.
 pub const SECTIONS: &[(&str, &[Family])] = &[
-    ("A listener", &[READY, HELD, MASTERS, SUBSCRIBED_MASTERS, TOPOLOGY_FAILING, TOPOLOGY_ERRORS, PATTERNS]),
+    ("A listener", &[READY, CONDITION, HELD, MASTERS, SUBSCRIBED_MASTERS, TOPOLOGY_FAILING, TOPOLOGY_ERRORS, PATTERNS]),
     (
         "Its ledger",
         &[
