@@ -17,7 +17,13 @@ pub(super) struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { kept: AtomicUsize::new(0), most: MOST }
+        Self::of(MOST)
+    }
+}
+
+impl Budget {
+    pub fn of(most: usize) -> Self {
+        Self { kept: AtomicUsize::new(0), most }
     }
 }
 
@@ -60,7 +66,7 @@ mod tests {
 
     #[test]
     fn who_has_more_than_its_part_gives_back_while_all_have_too_much() {
-        let budget = Arc::new(Budget { most: 3 * FAIR, ..Budget::default() });
+        let budget = Arc::new(Budget::of(3 * FAIR));
         let mut shares = [(); 2].map(|()| Share::new(Arc::clone(&budget)));
         shares[0].add(FAIR);
         shares[1].add(2 * FAIR);

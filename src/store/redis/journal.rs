@@ -153,7 +153,7 @@ fn entry(seq: u64, args: Args, at: Instant) -> Entry {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
+    use super::{super::budget::Budget, *};
 
     fn journal(most_bytes: usize) -> Journal {
         Journal::new(Duration::from_secs(30), most_bytes, Share::new(Arc::default()))
@@ -179,6 +179,23 @@ mod tests {
         journal.done(5, 4, vec![vec![5; 900]], start + Duration::from_secs(51));
         assert_eq!(all(&journal), []);
         assert_eq!(journal.kept.bytes(), 0);
+    }
+
+    #[test]
+    fn who_keeps_much_while_all_keep_too_much_keeps_its_newest() {
+        let (budget, now) = (Arc::new(Budget::of(300_000)), Instant::now());
+        let journal = || Journal::new(Duration::from_secs(30), 1_000_000, Share::new(Arc::clone(&budget)));
+        let (mut first, mut second) = (journal(), journal());
+        let large = || vec![vec![7; 100_000]];
+        first.done(1, 0, large(), now);
+        second.done(1, 0, vec![vec![7; 10_000]], now);
+        first.done(2, 1, large(), now);
+        assert_eq!((first.len(), second.len()), (2, 1));
+        first.done(3, 2, large(), now);
+        second.done(2, 1, vec![vec![7; 10_000]], now);
+        assert_eq!((first.len(), second.len()), (2, 2), "who has little keeps it");
+        first.done(4, 3, vec![vec![7; 400_000]], now);
+        assert_eq!((first.len(), first.forgotten), (1, 3));
     }
 
     #[test]

@@ -158,3 +158,17 @@ async fn used(cluster: &Cluster) -> i64 {
     }
     sum
 }
+
+#[tokio::test]
+async fn what_was_counted_is_not_what_is_there_once_something_is_on_its_way() {
+    let redis = Redis::few().await;
+    let store = redis.store();
+    let epoch = store.take_epoch().await.unwrap();
+    // The second is what is kept of the first.
+    assert_eq!((store.counts().await.unwrap().tracked, store.counts().await.unwrap().tracked), (0, 0));
+    let applying = store.apply(epoch, vec![record("a", 5)]);
+    let counted = store.counts();
+    assert_eq!(applying.done.await.unwrap(), [true]);
+    assert_eq!(counted.await.unwrap().tracked, 1);
+    assert_eq!(store.counts().await.unwrap().tracked, 1);
+}

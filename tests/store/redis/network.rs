@@ -19,7 +19,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::setup::{Redis, settings, shared};
+use super::setup::{Redis, settings, shared, wait};
 use crate::given::{FIRST, Fresh, apply, entry, entry_of, record, settle};
 
 const PIECE: usize = 32;
@@ -201,9 +201,10 @@ async fn a_node_that_answers_slowly_keeps_its_connection_and_is_waited_for() {
     // Who gives up takes nobody else's answers away.
     let error = redis.store().apply(FIRST, records()).done.await.unwrap_err();
     assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("answers others")), "{error}");
-    assert_eq!(connections(), before, "who gave up has connected anew");
-
     proxy.slow.store(false, Ordering::SeqCst);
+    wait("an answer behind all that was asked", async || redis.store().counts().await.is_ok()).await;
+    assert_eq!(connections(), before, "who gave up has ended the connection");
+
     redis.settings.patience = Duration::from_secs(20);
     redis.reopen().await;
     proxy.slow.store(true, Ordering::SeqCst);
