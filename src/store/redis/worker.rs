@@ -134,7 +134,8 @@ impl Worker {
 
     /// When to ask whether what was written is still there; `None` where there is nothing to lose.
     fn probing(&self) -> Option<Instant> {
-        let every = between_probes(self.wrote?, self.seen, self.shared.settings.probe);
+        let Settings { probe, keep_writes, .. } = self.shared.settings;
+        let every = between_probes(self.seen.saturating_duration_since(self.wrote?), probe, keep_writes);
         Some(self.seen.max(self.probed) + every)
     }
 
@@ -291,10 +292,11 @@ impl Worker {
     }
 }
 
-/// A second, two, four and so on: what a failover takes is what was written just before it, and there may be many listeners. While
-/// the partition is away nothing is `seen`, and it is asked no less often for that.
-fn between_probes(wrote: Instant, seen: Instant, least: Duration) -> Duration {
-    least.max(seen.saturating_duration_since(wrote))
+/// After a second, two, four and so on until `keep` is over: what a failover takes is what was written just before it, and there may be
+/// many listeners. `age`: of the last write, when nothing was lost; it stands still while the partition is away, and so does the
+/// distance.
+fn between_probes(age: Duration, least: Duration, keep: Duration) -> Duration {
+    least.max(age.min(keep.saturating_sub(age)))
 }
 
 fn answer_all(writes: Vec<Write>, outcome: &Outcome) {
@@ -325,17 +327,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probes_are_the_further_apart_the_longer_nothing_was_lost_and_no_further_while_nobody_answers() {
-        let (wrote, second) = (Instant::now(), Duration::from_secs(1));
-        let mut seen = wrote;
-        let mut at = Vec::new();
+    fn probes_are_the_further_apart_the_longer_nothing_was_lost_and_are_over_when_nothing_is_kept() {
+        let second = Duration::from_secs(1);
+        let (mut age, mut at) = (Duration::ZERO, Vec::new());
         for _ in 0..6 {
-            seen += between_probes(wrote, seen, second);
-            at.push(seen.duration_since(wrote).as_secs());
+            age += between_probes(age, second, 30 * second);
+            at.push(age.as_secs());
         }
-        assert_eq!(at, [1, 2, 4, 8, 16, 32]);
-        // Nobody has answered since it was 4 s: each is 4 s behind the one before it.
-        let seen = wrote + 4 * second;
-        assert_eq!(between_probes(wrote, seen, second), 4 * second);
+        assert_eq!(at, [1, 2, 4, 8, 16, 30]);
+        // Something else was asked meanwhile.
+        assert_eq!(between_probes(25 * second, second, 30 * second), 5 * second);
+        assert_eq!(between_probes(30 * second, second, 30 * second), second);
     }
 }
