@@ -141,7 +141,7 @@ pub struct Operator {
 #[derive(Debug, Default)]
 pub struct Conditions(Mutex<BTreeMap<ListenerId, Vec<Said>>>);
 
-/// One condition, as it was written.
+/// One condition, as it is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
     pub condition: String,

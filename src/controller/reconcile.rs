@@ -178,6 +178,8 @@ async fn report(
         now: Timestamp::now(),
     };
     let after = status::next(&before, &facts, &mut mine.shown);
+    // Also where it cannot be written.
+    context.meters.conditions.say(id, status::said(&after));
     let counted = snapshot.as_deref().map(Counted::of).unwrap_or_default();
     let happened = events::between(&before, &after, counted.since(mine.counted));
     if after != before {
@@ -193,7 +195,6 @@ async fn report(
             mine.worded = Some(now);
         }
     }
-    context.meters.conditions.say(id, status::said(&after));
     (mine.status, mine.counted) = (Some(after), counted);
     events::publish(context, object, happened).await;
     Ok(Done::Told)

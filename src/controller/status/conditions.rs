@@ -228,11 +228,11 @@ fn durable(snapshot: &Snapshot) -> Verdict {
     }
 }
 
-/// Every other error of a store says what to do.
+/// Most other errors of a store say what to do.
 fn store_failed(category: &str, error: &str) -> Verdict {
     let fix = match category {
         "Unavailable" => {
-            "; correct the addresses of spec.store.redis, else of spec.redis, or see that its nodes run and can be reached from here"
+            "; see that its nodes run and can be reached from here, or correct the addresses of spec.store.redis, else of spec.redis"
         }
         _ => "",
     };

@@ -69,8 +69,15 @@ impl Journal {
     }
 
     pub fn trim(&mut self, now: Instant) {
+        let most = self.most_bytes;
         // However much all keep together, one may keep its newest.
-        let full = |kept: &Share, more: bool| kept.bytes() > self.most_bytes || (more && kept.is_over());
+        let full = |kept: &Share, more: bool| kept.bytes() > most || (more && kept.is_over());
+        // What was acknowledged is what this is for: what was not yields to it.
+        while full(&self.kept, true)
+            && let Some(first) = self.doubtful.pop_front()
+        {
+            self.kept.give_back(first.bytes);
+        }
         while let Some(first) = self.entries.front()
             && (full(&self.kept, self.entries.len() > 1) || now.saturating_duration_since(first.at) > self.keep)
         {
@@ -196,6 +203,18 @@ mod tests {
         assert_eq!((first.len(), second.len()), (2, 2), "who has little keeps it");
         first.done(4, 3, vec![vec![7; 400_000]], now);
         assert_eq!((first.len(), first.forgotten), (1, 3));
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_does_not_push_out_what_was() {
+        let now = Instant::now();
+        let mut journal = journal(4_000_000);
+        journal.done(1, 0, args(1), now);
+        for seq in 2..10 {
+            journal.doubtful(seq, vec![vec![7; 1_000_000]], now);
+        }
+        journal.trim(now);
+        assert_eq!((journal.len(), journal.lost_behind(0)), (1, (1, true)));
     }
 
     #[test]

@@ -225,8 +225,8 @@ impl Link {
         }
         let mut refused = Refusal::Away("it has no nodes".to_owned());
         for node in self.routes.candidates(slot) {
-            // Another may say it sooner than one that has much to do.
-            let until = until.min(Instant::now() + self.settings.attempt);
+            // Another may say it sooner than one that has much to do. Long enough to tell whether it answers anybody.
+            let until = until.min(Instant::now() + self.settings.attempt * 5 / 4);
             match self.attempt(&node, cmd("CLUSTER").arg("SLOTS"), false, until).await {
                 Ok(answer) => return self.routes.learn(&answer, &node, slot),
                 Err(why @ Refusal::Lasting(_)) => return Err(why),
@@ -261,7 +261,7 @@ impl Link {
             Err(Unanswered::Busy) if open.heard.last() > sent => {
                 Err(Refusal::Busy(format!("{node} answers others, but has not come to what it was asked in time")))
             }
-            Err(Unanswered::Busy) => Err(silent()),
+            Err(Unanswered::Busy) => Err(Refusal::Busy(format!("{node} has not answered in the time that was left"))),
         }
     }
 

@@ -213,7 +213,7 @@ pub const CONDITION: Family = operator(family(
     "redis_expiry_listener_condition",
     Kind::Gauge,
     &["namespace", "name", "condition", "status", "reason"],
-    "1 for each condition of a listener of this replica's, with the status and the reason that it has in its status",
+    "1 for each condition of a listener of this replica's, with the status and the reason that its status has or is to have",
 ));
 pub const CPU: Family = process("process_cpu_seconds", Kind::Counter, "CPU time, of the user and of the system");
 pub const MEMORY: Family = process("process_resident_memory_bytes", Kind::Gauge, "Memory that is resident");
