@@ -633,16 +633,10 @@ impl Keeper {
         }
     }
 
-    fn offer(&self, works: &Works, which: impl Fn(&Change) -> bool) {
-        if !works.offered {
-            self.hand_out(works.changes.iter().filter(|change| which(change)).filter_map(settled).collect());
-        }
-    }
-
     /// The store refuses: deliver from memory, once. It will be settled under the same id when the store is back.
     fn offer_from_memory(&mut self, works: &mut Works) {
-        self.offer(works, derived);
         if !std::mem::replace(&mut works.offered, true) {
+            self.hand_out(works.changes.iter().filter(|change| derived(change)).filter_map(settled).collect());
             self.troubles.owed(self.write_of(works));
         }
     }
