@@ -1,7 +1,8 @@
 //! The task that owns a delivery: takes from the queue, sends, and writes down what came of it.
 
-use std::{collections::HashMap, future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future, pin::Pin, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     task::{self, JoinError, JoinSet},
@@ -35,6 +36,8 @@ const PUBLISH_MS: i64 = 100;
 const READ_AGAIN_MS: i64 = 1_000;
 /// The outbox is read this often though nobody said that it had changed: nothing is to lie there for want of a word.
 const LOOK_AGAIN_MS: i64 = 60_000;
+/// An event whose partition takes no outcomes waits for this long.
+const PARTITION_AGAIN_MS: i64 = 1_000;
 /// At the end: how long a store that refuses is asked again.
 const LAST_STORING: Duration = Duration::from_secs(5);
 
@@ -77,10 +80,14 @@ struct UnderWay {
 enum Happened {
     Told,
     Ended(Result<(task::Id, Answer), JoinError>),
-    Stored(Result<(), StoreError>),
+    /// The batch of a partition.
+    Stored(usize, Result<(), StoreError>),
     Read(Result<Vec<Pending>, StoreError>),
     Time,
 }
+
+/// A partition, and what the store answers of its batch.
+type Storing = Pin<Box<dyn Future<Output = (usize, Result<(), StoreError>)> + Send>>;
 
 pub struct Driver {
     settings: Settings,
@@ -100,7 +107,8 @@ pub struct Driver {
     attempts: JoinSet<Answer>,
     under_way: HashMap<task::Id, UnderWay>,
     retries_under_way: usize,
-    storing: Option<Reply<()>>,
+    /// A batch for each partition at most.
+    storing: FuturesUnordered<Storing>,
     reading: Option<(ReadBack, Reply<Vec<Pending>>)>,
     /// The receiver asked that nothing be sent before.
     hold: Millis,
@@ -126,7 +134,7 @@ impl Driver {
     ) -> anyhow::Result<Self> {
         let endpoint = Some(Arc::new(Endpoint::new(settings.clone(), &dialler, None)?));
         let clock = Clock::start();
-        let now = clock.now();
+        let (now, unstored) = (clock.now(), Unstored::new(store.partitions()));
         Ok(Self {
             settings,
             dialler,
@@ -139,11 +147,11 @@ impl Driver {
             inbox,
             queue: Queue::new(CAPACITY),
             refusals: Refusals::default(),
-            unstored: Unstored::default(),
+            unstored,
             attempts: JoinSet::new(),
             under_way: HashMap::new(),
             retries_under_way: 0,
-            storing: None,
+            storing: FuturesUnordered::new(),
             reading: None,
             hold: now,
             gone: false,
@@ -184,7 +192,7 @@ impl Driver {
         tokio::select! {
             () = self.inbox.arrived() => Happened::Told,
             Some(ended) = self.attempts.join_next_with_id() => Happened::Ended(ended),
-            stored = answer_of(self.storing.as_mut()) => Happened::Stored(stored),
+            Some((partition, stored)) = self.storing.next() => Happened::Stored(partition, stored),
             found = answer_of(self.reading.as_mut().map(|(_, reply)| reply)) => Happened::Read(found),
             () = sleep_until(wake) => Happened::Time,
         }
@@ -252,8 +260,12 @@ impl Driver {
         let now = self.clock.now();
         let Some(endpoint) = self.ready(now) else { return };
         let places = self.settings.delivery.max_in_flight;
-        while self.attempts.len() < places.min(self.unstored.room()) {
+        while self.attempts.len() < places && !self.unstored.is_full() {
             let Some(waiting) = self.queue.next(now, self.retries_under_way, places) else { return };
+            if !self.unstored.has_room(self.store.partition_of(&waiting.event.key)) {
+                self.queue.retry(waiting, now.plus(PARTITION_AGAIN_MS));
+                continue;
+            }
             let since = wall();
             let (endpoint, sent) = (endpoint.clone(), waiting.clone());
             let handle = self.attempts.spawn(async move { endpoint.attempt(&sent, since).await });
@@ -264,10 +276,9 @@ impl Driver {
     }
 
     fn start_storing(&mut self, hurry: bool) {
-        if self.storing.is_none()
-            && let Some(batch) = self.unstored.batch(self.clock.now(), hurry)
-        {
-            self.storing = Some(self.store.delivered(self.epoch, batch));
+        for (partition, batch) in self.unstored.batches(self.clock.now(), hurry) {
+            let stored = self.store.delivered(self.epoch, batch);
+            self.storing.push(Box::pin(async move { (partition, stored.await) }));
         }
     }
 
@@ -297,7 +308,7 @@ impl Driver {
                 }
                 Ok(())
             }
-            Happened::Stored(stored) => self.stored(stored),
+            Happened::Stored(partition, stored) => self.stored(partition, stored),
             Happened::Read(found) => self.read(found),
         }
     }
@@ -322,14 +333,14 @@ impl Driver {
         let until = Instant::now() + LAST_STORING;
         while !self.unstored.is_empty() {
             self.start_storing(true);
-            let Ok(stored) = timeout_at(until, answer_of(self.storing.as_mut())).await else {
+            let Ok(Some((partition, stored))) = timeout_at(until, self.storing.next()).await else {
                 warn!(listener = %self.settings.listener, "The store takes no outcomes: some events will be delivered again.");
                 break;
             };
             if stored.is_err() {
                 sleep(Duration::from_millis(100)).await;
             }
-            self.stored(stored)?;
+            self.stored(partition, stored)?;
         }
         Ok(())
     }
@@ -346,7 +357,7 @@ impl Driver {
     fn paused(&self) -> Option<String> {
         if self.gone {
             Some("the receiver answered 410".to_owned())
-        } else if self.unstored.room() == 0 {
+        } else if self.unstored.is_full() {
             Some("the store takes no outcomes".to_owned())
         } else {
             self.unusable.clone()

@@ -1,8 +1,9 @@
-//! Outcomes that the store does not have yet. Pure: `now` is an argument, in milliseconds of a clock that never goes back.
+//! Outcomes that the store does not have yet. Each of its partitions has a lane: one that is away holds back no other. Pure: `now`
+//! is an argument, in milliseconds of a clock that never goes back.
 
 use crate::{
     model::{EventId, Millis},
-    store,
+    store::{Delivery, Outcome},
 };
 
 /// A batch goes to the store when it is this large ..
@@ -18,88 +19,130 @@ const GATHER_BUSY_MS: i64 = 30;
 const GATHER_FAILED_MS: i64 = 50;
 /// After the store refused a batch.
 const AGAIN_MS: i64 = 500;
-/// At this many no more attempts are made: what cannot be written down is not to grow without end.
+/// At this many, over all lanes, no more attempts are made: what cannot be written down is not to grow without end. A lane has its
+/// share of it.
 const LIMIT: usize = 16_384;
 
-/// One batch is with the store at a time; what comes meanwhile makes the next.
-#[derive(Default)]
+/// A lane's batch is with the store one at a time; what comes meanwhile makes the next.
 pub struct Unstored {
-    gathered: Vec<store::Delivery>,
-    sent: Vec<store::Delivery>,
-    /// When the next batch may go, if there is anything for it and it does not come fast.
+    /// By partition.
+    lanes: Vec<Lane>,
+}
+
+#[derive(Default)]
+struct Lane {
+    gathered: Vec<Delivery>,
+    sent: Vec<Delivery>,
+    /// When the next batch may go, if there is anything for it and they do not come fast.
     due: Option<Millis>,
     /// The store refused the last batch: the next waits for its time, however large it is.
     refused: bool,
 }
 
 impl Unstored {
-    pub fn push(&mut self, outcome: store::Delivery, now: Millis) {
-        let failed = matches!(outcome, store::Delivery::Retry { .. });
+    pub fn new(partitions: usize) -> Self {
+        Self { lanes: (0..partitions.max(1)).map(|_| Lane::default()).collect() }
+    }
+
+    pub fn push(&mut self, partition: usize, delivery: Delivery, now: Millis) {
+        let failed = matches!(delivery.outcome, Outcome::Retry { .. });
         let due = now.plus(if failed { GATHER_FAILED_MS } else { GATHER_MS });
-        self.gathered.push(outcome);
+        let lane = &mut self.lanes[partition];
+        lane.gathered.push(delivery);
         // A batch that was refused waits for its time.
-        self.due = match self.due {
-            Some(before) if self.refused => Some(before),
+        lane.due = match lane.due {
+            Some(before) if lane.refused => Some(before),
             Some(before) => Some(before.min(due)),
             None => Some(due),
         };
     }
 
     pub fn is_empty(&self) -> bool {
-        self.gathered.is_empty() && self.sent.is_empty()
+        self.len() == 0
     }
 
     pub fn len(&self) -> usize {
-        self.gathered.len() + self.sent.len()
+        self.lanes.iter().map(Lane::len).sum()
     }
 
-    /// How many more attempts may be under way.
-    pub fn room(&self) -> usize {
-        LIMIT.saturating_sub(self.len())
+    /// Whether what becomes of one more attempt can be kept. Those under way may go beyond the limit.
+    pub fn has_room(&self, partition: usize) -> bool {
+        self.lanes[partition].len() < LIMIT / self.lanes.len()
     }
 
-    /// When [`Self::batch`] has something, if only time is missing.
+    /// No partition has room.
+    pub fn is_full(&self) -> bool {
+        (0..self.lanes.len()).all(|partition| !self.has_room(partition))
+    }
+
+    /// The store refused a batch, and has not taken it since.
+    pub fn is_refused(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.refused)
+    }
+
+    /// When [`Self::batches`] has something, if only time is missing.
     pub fn next(&self) -> Option<Millis> {
-        self.ripe().filter(|_| self.sent.is_empty())
+        let gathered = self.gathered();
+        self.lanes.iter().filter(|lane| lane.sent.is_empty()).filter_map(|lane| lane.ripe(gathered)).min()
     }
 
-    fn ripe(&self) -> Option<Millis> {
-        let busy = self.gathered.len() >= BUSY && !self.refused;
-        self.due.map(|due| due.plus(if busy { GATHER_BUSY_MS - GATHER_MS } else { 0 }))
+    /// How many wait for nothing but their time.
+    fn gathered(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.is_free()).map(|lane| lane.gathered.len()).sum()
     }
 
-    /// The batch to send now; it is with the store until [`Self::stored`] or [`Self::refused`]. `hurry` waits for no more.
-    pub fn batch(&mut self, now: Millis, hurry: bool) -> Option<Vec<store::Delivery>> {
-        let due = self.ripe()? <= now || (self.gathered.len() >= BATCH && !self.refused) || hurry;
-        if !due || !self.sent.is_empty() {
-            return None;
-        }
-        self.due = None;
-        self.sent = std::mem::take(&mut self.gathered);
-        Some(self.sent.clone())
+    /// The batches to send now, each with its partition; they are with the store until [`Self::stored`] or [`Self::refused`].
+    /// `hurry` waits for no more.
+    pub fn batches(&mut self, now: Millis, hurry: bool) -> Vec<(usize, Vec<Delivery>)> {
+        let gathered = self.gathered();
+        let batch = |(partition, lane): (usize, &mut Lane)| {
+            let ripe = lane.ripe(gathered)? <= now || (gathered >= BATCH && lane.is_free()) || hurry;
+            (ripe && lane.sent.is_empty()).then(|| (partition, lane.send()))
+        };
+        self.lanes.iter_mut().enumerate().filter_map(batch).collect()
     }
 
-    pub fn stored(&mut self) {
-        self.refused = false;
-        self.sent.clear();
+    pub fn stored(&mut self, partition: usize) {
+        let lane = &mut self.lanes[partition];
+        lane.refused = false;
+        lane.sent.clear();
         // What a burst needed is given back.
-        self.sent.shrink_to(BATCH);
+        lane.sent.shrink_to(BATCH);
     }
 
     /// The batch is to be sent again, before anything newer.
-    pub fn refused(&mut self, now: Millis) {
-        let newer = std::mem::replace(&mut self.gathered, std::mem::take(&mut self.sent));
-        self.gathered.extend(newer);
-        self.due = Some(now.plus(AGAIN_MS));
-        self.refused = true;
+    pub fn refused(&mut self, partition: usize, now: Millis) {
+        let lane = &mut self.lanes[partition];
+        let newer = std::mem::replace(&mut lane.gathered, std::mem::take(&mut lane.sent));
+        lane.gathered.extend(newer);
+        lane.due = Some(now.plus(AGAIN_MS));
+        lane.refused = true;
     }
 
     pub fn ids(&self) -> impl Iterator<Item = &EventId> {
-        self.gathered.iter().chain(&self.sent).map(|outcome| match outcome {
-            store::Delivery::Delivered { id, .. }
-            | store::Delivery::Retry { id, .. }
-            | store::Delivery::DeadLetter { id, .. } => id,
-        })
+        self.lanes.iter().flat_map(|lane| lane.gathered.iter().chain(&lane.sent)).map(|delivery| &delivery.id)
+    }
+}
+
+impl Lane {
+    fn len(&self) -> usize {
+        self.gathered.len() + self.sent.len()
+    }
+
+    fn is_free(&self) -> bool {
+        self.sent.is_empty() && !self.refused
+    }
+
+    /// When its batch may go, where so many of all lanes have gathered.
+    fn ripe(&self, gathered: usize) -> Option<Millis> {
+        let busy = gathered >= BUSY && !self.refused;
+        self.due.map(|due| due.plus(if busy { GATHER_BUSY_MS - GATHER_MS } else { 0 }))
+    }
+
+    fn send(&mut self) -> Vec<Delivery> {
+        self.due = None;
+        self.sent = std::mem::take(&mut self.gathered);
+        self.sent.clone()
     }
 }
 
@@ -107,83 +150,113 @@ impl Unstored {
 mod tests {
     use super::*;
 
-    fn delivered(id: &str) -> store::Delivery {
-        store::Delivery::Delivered { id: id.into(), at: Millis(0) }
+    fn delivered(id: &str) -> Delivery {
+        Delivery { id: id.into(), key: id.into(), outcome: Outcome::Delivered { at: Millis(0) } }
     }
 
-    fn ids(batch: Option<Vec<store::Delivery>>) -> Vec<String> {
-        let mut unstored = Unstored { gathered: batch.unwrap_or_default(), ..Unstored::default() };
-        let ids = unstored.ids().map(|id| id.as_str().to_owned()).collect();
-        unstored.stored();
-        ids
+    type Batches = Vec<(usize, Vec<Delivery>)>;
+
+    /// The ids of the batch of the one lane there is.
+    fn ids(mut batches: Batches) -> Vec<String> {
+        let batch = batches.pop().unwrap_or_default().1;
+        assert!(batches.is_empty());
+        batch.iter().map(|delivery| delivery.id.as_str().to_owned()).collect()
+    }
+
+    fn one_lane() -> Unstored {
+        Unstored::new(1)
     }
 
     #[test]
     fn outcomes_gather_for_a_moment_and_go_together() {
-        let mut unstored = Unstored::default();
-        unstored.push(delivered("a"), Millis(0));
-        unstored.push(delivered("b"), Millis(3));
+        let mut unstored = one_lane();
+        unstored.push(0, delivered("a"), Millis(0));
+        unstored.push(0, delivered("b"), Millis(3));
         assert_eq!(unstored.next(), Some(Millis(GATHER_MS)));
-        assert_eq!(unstored.batch(Millis(GATHER_MS - 1), false), None);
-        assert_eq!(ids(unstored.batch(Millis(GATHER_MS), false)), ["a", "b"]);
-        unstored.push(delivered("c"), Millis(9));
-        assert_eq!(unstored.batch(Millis(99), true), None, "one batch at a time");
+        assert_eq!(unstored.batches(Millis(GATHER_MS - 1), false), []);
+        assert_eq!(ids(unstored.batches(Millis(GATHER_MS), false)), ["a", "b"]);
+        unstored.push(0, delivered("c"), Millis(9));
+        assert_eq!(unstored.batches(Millis(99), true), [], "one batch at a time");
         assert_eq!(unstored.ids().count(), 3);
-        unstored.stored();
-        assert_eq!(ids(unstored.batch(Millis(99), false)), ["c"]);
-        unstored.stored();
+        unstored.stored(0);
+        assert_eq!(ids(unstored.batches(Millis(99), false)), ["c"]);
+        unstored.stored(0);
         assert!(unstored.is_empty());
     }
 
     #[test]
     fn failed_attempts_gather_for_longer_unless_a_delivered_one_follows() {
-        let retry = |id: &str| store::Delivery::Retry {
-            id: id.into(),
-            attempts: 1,
-            first_attempt: Millis(0),
-            not_before: Millis(9),
-        };
-        let mut unstored = Unstored::default();
-        unstored.push(retry("a"), Millis(0));
+        let outcome = Outcome::Retry { attempts: 1, first_attempt: Millis(0), not_before: Millis(9) };
+        let mut unstored = one_lane();
+        unstored.push(0, Delivery { outcome, ..delivered("a") }, Millis(0));
         assert_eq!(unstored.next(), Some(Millis(GATHER_FAILED_MS)));
-        unstored.push(delivered("b"), Millis(7));
+        unstored.push(0, delivered("b"), Millis(7));
         assert_eq!(unstored.next(), Some(Millis(7 + GATHER_MS)));
     }
 
     #[test]
     fn outcomes_that_come_fast_gather_for_longer() {
-        let mut unstored = Unstored::default();
-        (0..BUSY).for_each(|_| unstored.push(delivered("a"), Millis(0)));
-        assert_eq!((unstored.next(), unstored.batch(Millis(GATHER_MS), false)), (Some(Millis(GATHER_BUSY_MS)), None));
-        assert_eq!(ids(unstored.batch(Millis(GATHER_BUSY_MS), false)).len(), BUSY);
+        let mut unstored = Unstored::new(2);
+        (0..BUSY).for_each(|number| unstored.push(number % 2, delivered("a"), Millis(0)));
+        assert_eq!(
+            (unstored.next(), unstored.batches(Millis(GATHER_MS), false)),
+            (Some(Millis(GATHER_BUSY_MS)), vec![])
+        );
+        let batches = unstored.batches(Millis(GATHER_BUSY_MS), false);
+        assert_eq!(
+            batches.iter().map(|(lane, batch)| (*lane, batch.len())).collect::<Vec<_>>(),
+            [(0, BUSY / 2), (1, BUSY / 2)]
+        );
     }
 
     #[test]
     fn a_full_batch_waits_for_nothing() {
-        let mut unstored = Unstored::default();
-        (0..BATCH).for_each(|_| unstored.push(delivered("a"), Millis(0)));
-        assert_eq!(ids(unstored.batch(Millis(0), false)).len(), BATCH);
+        let mut unstored = one_lane();
+        (0..BATCH).for_each(|_| unstored.push(0, delivered("a"), Millis(0)));
+        assert_eq!(ids(unstored.batches(Millis(0), false)).len(), BATCH);
     }
 
     #[test]
     fn a_refused_batch_goes_again_in_order_and_not_at_once() {
-        let mut unstored = Unstored::default();
-        unstored.push(delivered("a"), Millis(0));
-        unstored.batch(Millis(10), false).unwrap();
-        unstored.push(delivered("b"), Millis(11));
-        unstored.refused(Millis(20));
+        let mut unstored = one_lane();
+        unstored.push(0, delivered("a"), Millis(0));
+        assert_eq!(unstored.batches(Millis(10), false).len(), 1);
+        unstored.push(0, delivered("b"), Millis(11));
+        unstored.refused(0, Millis(20));
         assert_eq!(unstored.next(), Some(Millis(20 + AGAIN_MS)));
-        assert_eq!(unstored.batch(Millis(20), false), None);
-        assert_eq!(ids(unstored.batch(Millis(20 + AGAIN_MS), false)), ["a", "b"]);
+        assert_eq!(unstored.batches(Millis(20), false), []);
+        assert_eq!(ids(unstored.batches(Millis(20 + AGAIN_MS), false)), ["a", "b"]);
     }
 
     #[test]
     fn what_the_store_does_not_take_stops_attempts_at_the_limit() {
-        let mut unstored = Unstored::default();
-        (0..LIMIT - 1).for_each(|_| unstored.push(delivered("a"), Millis(0)));
-        assert_eq!(unstored.room(), 1);
-        unstored.batch(Millis(0), true).unwrap();
-        unstored.push(delivered("b"), Millis(0));
-        assert_eq!(unstored.room(), 0);
+        let mut unstored = one_lane();
+        (0..LIMIT - 1).for_each(|_| unstored.push(0, delivered("a"), Millis(0)));
+        assert!(unstored.has_room(0) && !unstored.is_full());
+        assert_eq!(unstored.batches(Millis(0), true).len(), 1);
+        unstored.push(0, delivered("b"), Millis(0));
+        assert!(!unstored.has_room(0) && unstored.is_full());
+    }
+
+    #[test]
+    fn a_partition_that_is_away_holds_back_no_other() {
+        let mut unstored = Unstored::new(2);
+        unstored.push(1, delivered("away"), Millis(0));
+        assert_eq!(unstored.batches(Millis(GATHER_MS), false).len(), 1);
+        // It does not answer, and what gathers behind it makes nobody wait.
+        (0..LIMIT / 2).for_each(|_| unstored.push(1, delivered("away"), Millis(6)));
+        assert!(unstored.has_room(0) && !unstored.has_room(1) && !unstored.is_full());
+        unstored.push(0, delivered("a"), Millis(10));
+        assert_eq!(unstored.next(), Some(Millis(10 + GATHER_MS)));
+        assert_eq!(ids(unstored.batches(Millis(10 + GATHER_MS), false)), ["a"]);
+        unstored.stored(0);
+        unstored.refused(1, Millis(20));
+        unstored.push(0, delivered("b"), Millis(30));
+        assert_eq!(
+            ids(unstored.batches(Millis(30 + GATHER_MS), false)),
+            ["b"],
+            "the refused one waits for its own time"
+        );
+        assert_eq!(unstored.len(), 1 + LIMIT / 2 + 1);
     }
 }

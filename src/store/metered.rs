@@ -103,6 +103,9 @@ impl Store for Metered {
     fn discard_ledger(&self, epoch: Epoch) -> Reply<u64> {
         self.write(self.store.discard_ledger(epoch))
     }
+    fn partitions(&self) -> usize {
+        self.store.partitions()
+    }
     fn partition_of(&self, key: &Key) -> usize {
         self.store.partition_of(key)
     }

@@ -107,15 +107,23 @@ pub struct Pending {
     pub not_before: Millis,
 }
 
-/// What became of an attempt to deliver.
+/// What became of an attempt to deliver an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delivery {
+pub struct Delivery {
+    pub id: EventId,
+    /// The event's: it says in which partition the event lies.
+    pub key: Key,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
     /// A 2xx: remove it from the outbox.
-    Delivered { id: EventId, at: Millis },
+    Delivered { at: Millis },
     /// It failed and is to be tried again.
-    Retry { id: EventId, attempts: u32, first_attempt: Millis, not_before: Millis },
+    Retry { attempts: u32, first_attempt: Millis, not_before: Millis },
     /// It is parked, out of the outbox.
-    DeadLetter { id: EventId, attempts: u32, reason: String, at: Millis },
+    DeadLetter { attempts: u32, reason: String, at: Millis },
 }
 
 /// A parked event.
@@ -232,6 +240,10 @@ pub trait Store: Send + Sync + 'static {
     /// Drops the whole ledger and the node states, but not the outbox and the dead letters; says how many entries.
     fn discard_ledger(&self, epoch: Epoch) -> Reply<u64>;
 
+    /// How many partitions there are.
+    fn partitions(&self) -> usize {
+        1
+    }
     /// Changes of keys of one partition, counted from 0, are done or fail together; a call that concerns one partition alone
     /// does not wait for another.
     fn partition_of(&self, _key: &Key) -> usize {

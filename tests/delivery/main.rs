@@ -529,6 +529,24 @@ async fn outcomes_that_the_store_does_not_take_are_kept_and_stored_later() {
 }
 
 #[tokio::test]
+async fn a_partition_that_takes_no_outcomes_holds_back_only_its_own_events() {
+    let receiver = Receiver::start(|_| answer(200)).await;
+    let outbox =
+        Outbox::over(Refusing::partition("away", StoreError::Unavailable("its shard is down".to_owned()))).await;
+    let delivery = outbox.deliver(settings(&receiver.url()));
+    // More than are kept of one partition.
+    outbox.settle_and_offer(&delivery, events("away", 9_000)).await;
+    let held = &outbox.meters.delivery.unstored;
+    eventually("as many are held as may be", async || held.get() >= 8_192).await;
+    outbox.settle_and_offer(&delivery, events("here", 300)).await;
+    eventually("the others are delivered and stored", async || outbox.pending().await.len() == 9_000).await;
+    assert!(held.get() < 8_192 + 64, "{} outcomes are held", held.get());
+    outbox.store.relent();
+    outbox.becomes_empty().await;
+    assert_eq!(receiver.count(), 9_300, "each was sent once");
+}
+
+#[tokio::test]
 async fn a_fenced_delivery_stops_and_says_so() {
     let receiver = Receiver::start(|_| answer(200)).await;
     let outbox = Outbox::empty().await;

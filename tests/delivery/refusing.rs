@@ -1,4 +1,4 @@
-//! A store that takes no outcomes while it is told so, and says how it was asked.
+//! A store that takes no outcomes while it is told so, of all events or of those in one of its two partitions.
 
 use std::sync::Mutex;
 
@@ -13,11 +13,17 @@ use redis_expiry_operator::{
 pub struct Refusing {
     pub inner: MemoryStore,
     refusal: Mutex<Option<StoreError>>,
+    /// The keys of the partition that refuses begin with this; `None`: there is but one.
+    away: Option<&'static str>,
 }
 
 impl Refusing {
     pub fn with(error: StoreError) -> Self {
-        Self { inner: MemoryStore::new(), refusal: Mutex::new(Some(error)) }
+        Self { inner: MemoryStore::new(), refusal: Mutex::new(Some(error)), away: None }
+    }
+    /// Only of keys that begin with `prefix`, which are a partition.
+    pub fn partition(prefix: &'static str, error: StoreError) -> Self {
+        Self { away: Some(prefix), ..Self::with(error) }
     }
     pub fn relent(&self) {
         *self.refusal.lock().unwrap() = None;
@@ -26,10 +32,18 @@ impl Refusing {
 
 impl Store for Refusing {
     fn delivered(&self, epoch: Epoch, outcomes: Vec<Delivery>) -> Reply<()> {
-        match self.refusal.lock().unwrap().clone() {
+        let concerned = self.away.is_none() || outcomes.iter().any(|delivery| self.partition_of(&delivery.key) == 1);
+        match self.refusal.lock().unwrap().clone().filter(|_| concerned) {
             Some(error) => Box::pin(std::future::ready(Err(error))),
             None => self.inner.delivered(epoch, outcomes),
         }
+    }
+
+    fn partitions(&self) -> usize {
+        1 + usize::from(self.away.is_some())
+    }
+    fn partition_of(&self, key: &Key) -> usize {
+        usize::from(self.away.is_some_and(|prefix| key.as_bytes().starts_with(prefix.as_bytes())))
     }
 
     fn take_epoch(&self) -> Reply<Epoch> {

@@ -23,8 +23,7 @@ use redis_expiry_operator::{
 use tempfile::TempDir;
 
 use crate::given::{
-    absent, dead_letter, delivered, entry, forget, holding, id, in_bulk, mark_absent, record, record_over, retry,
-    settle,
+    absent, dead_letter, delivered, entry, forget, holding, in_bulk, mark_absent, record, record_over, retry, settle,
 };
 
 const FILE: &str = "STORE_TEST_CRASH_FILE";
@@ -45,7 +44,6 @@ fn call(store: &impl Store, epoch: Epoch, index: u64) -> Reply<()> {
     let deadline = i64::try_from(round).unwrap();
     let at = deadline;
     let name = |number| key(round, number);
-    let event = |number| id(&key(round, number), deadline);
     let whole = entry(deadline);
     match index % STEPS {
         0 => store.apply(epoch, (0..8).map(|number| record(&name(number), deadline)).collect()).durable,
@@ -59,8 +57,11 @@ fn call(store: &impl Store, epoch: Epoch, index: u64) -> Reply<()> {
             store.apply(epoch, settled.into_iter().chain(others).collect()).durable
         }
         3 => {
-            let outcomes: Vec<Delivery> =
-                vec![delivered(event(3), at), retry(event(4), 1, at), dead_letter(event(5), at)];
+            let outcomes: Vec<Delivery> = vec![
+                delivered(&name(3), deadline, at),
+                retry(&name(4), deadline, 1, at),
+                dead_letter(&name(5), deadline, at),
+            ];
             store.delivered(epoch, outcomes)
         }
         4 if round.is_multiple_of(3) => counted(store.replay(epoch, Selection::All)),

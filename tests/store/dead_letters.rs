@@ -12,7 +12,7 @@ use crate::given::{
 /// Parks `key`, settled with deadline 5, at each of the times.
 async fn given_letters(store: &impl Store, parked: &[(&str, i64)]) {
     given_events(store, &parked.iter().map(|(key, _)| (*key, 5)).collect::<Vec<_>>()).await;
-    store.delivered(FIRST, parked.iter().map(|(key, at)| dead_letter(id(key, 5), *at)).collect()).await.unwrap();
+    store.delivered(FIRST, parked.iter().map(|(key, at)| dead_letter(key, 5, *at)).collect()).await.unwrap();
 }
 
 pub async fn a_dead_letter_is_out_of_the_outbox_and_keeps_its_reason(mut fresh: impl Fresh) {

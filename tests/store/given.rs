@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use redis_expiry_operator::{
     model::{Event, EventId, Evidence, Key, ListenerId, Millis},
     store::{
-        Change, Counts, DeadLetter, Delivery, Entry, Epoch, Known, MEMORY_MS, NodeState, Pending, Seen, Store,
+        Change, Counts, DeadLetter, Delivery, Entry, Epoch, Known, MEMORY_MS, NodeState, Outcome, Pending, Seen, Store,
         memory::MemoryStore,
         sqlite::{Options, SqliteStore},
     },
@@ -143,14 +143,19 @@ pub fn event(key: &str, deadline: i64, settled_at: i64) -> Event {
     }
 }
 
-pub fn delivered(id: EventId, at: i64) -> Delivery {
-    Delivery::Delivered { id, at: Millis(at) }
+fn outcome(key: &str, deadline: i64, outcome: Outcome) -> Delivery {
+    Delivery { id: id(key, deadline), key: key.into(), outcome }
 }
-pub fn retry(id: EventId, attempts: u32, not_before: i64) -> Delivery {
-    Delivery::Retry { id, attempts, first_attempt: Millis(not_before - 10), not_before: Millis(not_before) }
+pub fn delivered(key: &str, deadline: i64, at: i64) -> Delivery {
+    outcome(key, deadline, Outcome::Delivered { at: Millis(at) })
 }
-pub fn dead_letter(id: EventId, at: i64) -> Delivery {
-    Delivery::DeadLetter { id, attempts: 3, reason: format!("answered 422 until {at}"), at: Millis(at) }
+pub fn retry(key: &str, deadline: i64, attempts: u32, not_before: i64) -> Delivery {
+    let (first_attempt, not_before) = (Millis(not_before - 10), Millis(not_before));
+    outcome(key, deadline, Outcome::Retry { attempts, first_attempt, not_before })
+}
+pub fn dead_letter(key: &str, deadline: i64, at: i64) -> Delivery {
+    let reason = format!("answered 422 until {at}");
+    outcome(key, deadline, Outcome::DeadLetter { attempts: 3, reason, at: Millis(at) })
 }
 
 /// Applies and waits until it is durable.

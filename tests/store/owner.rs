@@ -6,8 +6,8 @@ use redis_expiry_operator::{
 };
 
 use crate::given::{
-    FIRST, Fresh, all_due, apply, dead_letter, delivered, entry, holding, id, letters, mark_absent, names, outbox,
-    record, retry, settle,
+    FIRST, Fresh, all_due, apply, dead_letter, delivered, entry, holding, letters, mark_absent, names, outbox, record,
+    retry, settle,
 };
 
 fn node(name: &str, config_epoch: u64) -> NodeState {
@@ -28,7 +28,7 @@ pub async fn an_older_owner_is_refused_and_changes_nothing(mut fresh: impl Fresh
     let store = fresh.store();
     let older = store.take_epoch().await.unwrap();
     store.apply(older, vec![record("a", 5), settle("b", None, 5, 9), settle("c", None, 5, 9)]).durable.await.unwrap();
-    store.delivered(older, vec![dead_letter(id("b", 5), 9)]).await.unwrap();
+    store.delivered(older, vec![dead_letter("b", 5, 9)]).await.unwrap();
     store.remember_node(older, node("n", 1)).await.unwrap();
     store.set_meta(older, meta::PATTERN, "before".to_owned()).await.unwrap();
     let before = holding(store, &keys, Millis(9)).await;
@@ -46,7 +46,7 @@ pub async fn an_older_owner_is_refused_and_changes_nothing(mut fresh: impl Fresh
     refused(applying.done.await.unwrap_err());
     refused(applying.durable.await.unwrap_err());
     let without_answer: [Reply<()>; 4] = [
-        store.delivered(older, vec![delivered(id("c", 5), 9)]),
+        store.delivered(older, vec![delivered("c", 5, 9)]),
         store.remember_node(older, node("n", 2)),
         store.forget_node(older, "n".into()),
         store.set_meta(older, meta::PATTERN, "after".to_owned()),
@@ -101,7 +101,7 @@ pub async fn named_texts_are_kept(mut fresh: impl Fresh) {
 pub async fn a_discarded_ledger_leaves_the_outbox_and_the_dead_letters(mut fresh: impl Fresh) {
     let store = fresh.store();
     apply(store, vec![record("a", 5), record("b", 6), settle("c", None, 5, 9), settle("d", None, 5, 9)]).await;
-    store.delivered(FIRST, vec![dead_letter(id("d", 5), 9)]).await.unwrap();
+    store.delivered(FIRST, vec![dead_letter("d", 5, 9)]).await.unwrap();
     store.remember_node(FIRST, node("n", 1)).await.unwrap();
     assert_eq!(store.discard_ledger(FIRST).await.unwrap(), 2);
     assert_eq!(store.discard_ledger(FIRST).await.unwrap(), 0);
@@ -123,7 +123,7 @@ pub async fn a_destroyed_store_leaves_nothing_and_an_older_owner_cannot_destroy_
     let changes: Vec<_> = many.chain(["a", "b", "c"].map(|key| settle(key, None, 5, 9))).collect();
     store.apply(owner, changes).durable.await.unwrap();
     store.apply(owner, vec![mark_absent("k1", entry(6))]).durable.await.unwrap();
-    store.delivered(owner, vec![retry(id("a", 5), 1, 99), dead_letter(id("b", 5), 9)]).await.unwrap();
+    store.delivered(owner, vec![retry("a", 5, 1, 99), dead_letter("b", 5, 9)]).await.unwrap();
     store.remember_node(owner, node("n", 1)).await.unwrap();
     store.set_meta(owner, meta::PATTERN, "k*".to_owned()).await.unwrap();
     let refused = store.destroy(older).await;

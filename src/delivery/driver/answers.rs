@@ -13,8 +13,8 @@ use crate::{
         queue::Waiting,
     },
     meters::Attempt,
-    model::{Failure, Millis},
-    store::{self, Pending, StoreError},
+    model::{Event, Failure, Millis},
+    store::{Delivery, Outcome, Pending, StoreError},
 };
 
 impl Driver {
@@ -32,21 +32,20 @@ impl Driver {
         self.meters.delivery.attempt_time.observe(began.elapsed());
         self.retries_under_way -= usize::from(waiting.attempts > 0);
         if answer.class() == Class::Delivered {
-            self.delivered(waiting);
+            self.delivered(&waiting);
         } else {
             self.failed(waiting, since, generation, &answer);
         }
     }
 
-    fn delivered(&mut self, waiting: Waiting) {
+    fn delivered(&mut self, waiting: &Waiting) {
         let at = wall();
         // By the clock that the settle was told by, which does not step while we run.
         let settled_at = waiting.event.settled_at.0.saturating_mul(1_000);
         self.meters.delivery.delivery_time.observe_micros(clock::micros().saturating_sub(settled_at));
-        let id = waiting.event.id;
-        self.queue.finished(&id);
-        self.refusals.forget(&id);
-        self.unstored.push(store::Delivery::Delivered { id, at }, self.clock.now());
+        self.queue.finished(&waiting.event.id);
+        self.refusals.forget(&waiting.event.id);
+        self.keep(&waiting.event, Outcome::Delivered { at });
         self.snapshot.delivered += 1;
         self.snapshot.last_delivered = Some(at);
         if self.snapshot.consecutive_failures > 0 {
@@ -79,7 +78,7 @@ impl Driver {
                 warn!(listener = %self.settings.listener, event = %id, %reason, "Gave up an event: it is a dead letter.");
                 self.queue.finished(&id);
                 self.refusals.forget(&id);
-                self.unstored.push(store::Delivery::DeadLetter { id, attempts, reason, at }, now);
+                self.keep(&waiting.event, Outcome::DeadLetter { attempts, reason, at });
                 self.snapshot.dead_lettered += 1;
                 self.meters.delivery.dead_lettered.add(1);
             }
@@ -89,11 +88,17 @@ impl Driver {
                 }
                 let first_attempt = waiting.first_attempt.unwrap_or(since);
                 let not_before = plus(at, after);
-                self.unstored.push(store::Delivery::Retry { id, attempts, first_attempt, not_before }, now);
+                self.keep(&waiting.event, Outcome::Retry { attempts, first_attempt, not_before });
                 let waiting = Waiting { attempts, first_attempt: Some(first_attempt), ..waiting };
                 self.queue.retry(waiting, plus(now, after));
             }
         }
+    }
+
+    /// Until the store has it.
+    fn keep(&mut self, event: &Event, outcome: Outcome) {
+        let delivery = Delivery { id: event.id.clone(), key: event.key.clone(), outcome };
+        self.unstored.push(self.store.partition_of(&event.key), delivery, self.clock.now());
     }
 
     fn count_failure(&mut self, reason: String, failure: Failure) {
@@ -106,13 +111,15 @@ impl Driver {
         self.snapshot.last_failure = Some(failure);
     }
 
-    pub(super) fn stored(&mut self, stored: Result<(), StoreError>) -> Result<(), StoreError> {
-        self.storing = None;
+    pub(super) fn stored(&mut self, partition: usize, stored: Result<(), StoreError>) -> Result<(), StoreError> {
         match stored {
-            Ok(()) => self.unstored.stored(),
+            Ok(()) => self.unstored.stored(partition),
             Err(error) if error.retryable() => {
-                warn!(listener = %self.settings.listener, %error, "Outcomes are not stored; they are kept and stored later.");
-                self.unstored.refused(self.clock.now());
+                // Once, and not for each partition.
+                if !self.unstored.is_refused() {
+                    warn!(listener = %self.settings.listener, %error, "Outcomes are not stored; they are kept and stored later.");
+                }
+                self.unstored.refused(partition, self.clock.now());
             }
             Err(error) => return Err(error),
         }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::Bound};
 use super::state::{Place, State};
 use crate::{
     model::{Event, EventId, Millis},
-    store::{DeadLetter, Delivery, Pending, Selection},
+    store::{DeadLetter, Delivery, Outcome, Pending, Selection},
 };
 
 /// Where an event comes among those that are pending.
@@ -61,20 +61,20 @@ impl State {
         free.next().map(|(not_before, _)| *not_before)
     }
 
-    pub fn delivered(&mut self, outcome: Delivery) {
+    pub fn delivered(&mut self, Delivery { id, outcome, .. }: Delivery) {
         match outcome {
-            Delivery::Delivered { id, at } => {
+            Outcome::Delivered { at } => {
                 if self.take(&id).is_some() {
                     self.last_delivered = self.last_delivered.max(Some(at));
                 }
             }
-            Delivery::Retry { id, attempts, first_attempt, not_before } => {
+            Outcome::Retry { attempts, first_attempt, not_before } => {
                 if let Some((place, pending)) = self.take(&id) {
                     let first_attempt = Some(first_attempt);
                     self.insert(place, Pending { attempts, first_attempt, not_before, ..pending });
                 }
             }
-            Delivery::DeadLetter { id, attempts, reason, at } => {
+            Outcome::DeadLetter { attempts, reason, at } => {
                 if let Some((_, Pending { event, .. })) = self.take(&id) {
                     self.parked_at.insert(id.clone(), at);
                     self.parked.insert((at, id), DeadLetter { event, attempts, reason, at });

@@ -83,9 +83,6 @@ impl Store for RedisStore {
         let mut parts = vec![Args::new(); self.partitions()];
         let homes: Vec<usize> = changes.iter().map(|change| partition_of(change.key(), self.partitions())).collect();
         for (change, home) in changes.iter().zip(&homes) {
-            if let Change::Settle { event, .. } = change {
-                self.whereabouts.learn(&event.id, *home);
-            }
             if let Some(at) = ops::remembered(change) {
                 self.shared.newest.saw(at);
             }
@@ -117,13 +114,11 @@ impl Store for RedisStore {
         let ever = Millis(i64::MAX);
         let untried = Reading::start(&self.shared, self.outbox_query(Kind::Untried, ever, limit), None);
         let tried = Reading::start(&self.shared, self.outbox_query(Kind::Tried, ready, limit), None);
-        let (partitions, whereabouts) = (self.partitions(), Arc::clone(&self.whereabouts));
         Box::pin(async move {
             let but: HashSet<Vec<u8>> = but.iter().map(pack).collect();
             let keep = |row: super::pages::Row| {
                 let id = row.member.get(PLACE..).filter(|id| !but.contains(*id))?;
                 let pending = record::pending(unpack(id)?, &row.other)?;
-                whereabouts.learn(&pending.event.id, partition_of(&pending.event.key, partitions));
                 (pending.not_before <= ready).then_some(pending)
             };
             let mut found = untried?.first(limit, &keep).await?;
@@ -156,10 +151,7 @@ impl Store for RedisStore {
     fn delivered(&self, epoch: Epoch, outcomes: Vec<Delivery>) -> Reply<()> {
         let mut parts = vec![Args::new(); self.partitions()];
         for outcome in &outcomes {
-            let args = ops::outcome(outcome);
-            for home in self.homes(ops::id_of(outcome)) {
-                parts[home].extend_from_slice(&args);
-            }
+            parts[partition_of(&outcome.key, self.partitions())].extend(ops::outcome(outcome));
         }
         self.tell(epoch, parts)
     }
@@ -212,6 +204,9 @@ impl Store for RedisStore {
         self.everywhere(epoch, &vec!["discard_some".into()])
     }
 
+    fn partitions(&self) -> usize {
+        self.shared.queues.partitions()
+    }
     fn partition_of(&self, key: &Key) -> usize {
         partition_of(key, self.partitions())
     }

@@ -25,7 +25,7 @@
 //! - The journals of all stores of a process share a bound. Those of partitions that are away keep their part of it until they are back.
 //! - Deadlines beyond the year 287396 are one.
 //! - While one partition is away, the others record and settle; the store is not opened, [`Store::due`] and [`Store::pending`] read
-//!   none of it, and outcomes of deliveries are kept until it is back (delivery stops where it keeps too many of them).
+//!   none of it, and outcomes of its deliveries are kept until it is back (those deliveries stop where too many are kept).
 //!
 //! # Refused
 //! DESIGN section 5 had a stream with a consumer group as the outbox. It cannot give what [`Store::pending`] promises: a stream
@@ -44,7 +44,7 @@ use self::{
     counting::Counting,
     journal::Journal,
     names::Names,
-    places::{Counter, Newest, Whereabouts},
+    places::{Counter, Newest},
     queues::Queues,
     upkeep::Upkeep,
     worker::{Shared, Worker},
@@ -91,7 +91,6 @@ mod worker;
 pub struct RedisStore {
     shared: Arc<Shared>,
     appended: Counter,
-    whereabouts: Arc<Whereabouts>,
     /// Of the partitions.
     slots: Vec<Slot>,
     /// They end when they are closed, or with the store.
@@ -137,8 +136,7 @@ impl RedisStore {
         for worker in workers {
             tasks.spawn(worker.serve());
         }
-        let (appended, whereabouts) = (Counter::from_clock(), Arc::new(Whereabouts::new()));
-        Ok(Self { shared, appended, whereabouts, slots, _tasks: tasks })
+        Ok(Self { shared, appended: Counter::from_clock(), slots, _tasks: tasks })
     }
 
     /// How many writes a failover had lost and this process has made again.

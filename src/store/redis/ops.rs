@@ -7,8 +7,8 @@ use super::{
     record::{PLACE, appended},
 };
 use crate::{
-    model::{Event, EventId, Key, Millis, NodeId},
-    store::{Change, Delivery, Epoch, NodeState, Seen},
+    model::{Event, Key, Millis, NodeId},
+    store::{Change, Delivery, Epoch, NodeState, Outcome, Seen},
 };
 
 /// What was seen: its deadline, empty for no entry, and whether it was absent.
@@ -55,20 +55,14 @@ pub(super) const fn remembered(change: &Change) -> Option<Millis> {
     }
 }
 
-pub(super) const fn id_of(outcome: &Delivery) -> &EventId {
-    match outcome {
-        Delivery::Delivered { id, .. } | Delivery::Retry { id, .. } | Delivery::DeadLetter { id, .. } => id,
-    }
-}
-
-pub(super) fn outcome(outcome: &Delivery) -> Args {
-    let id = pack(id_of(outcome));
-    match outcome {
-        Delivery::Delivered { at, .. } => vec!["delivered".into(), id, text(at.0)],
-        Delivery::Retry { attempts, first_attempt, not_before, .. } => {
+pub(super) fn outcome(delivery: &Delivery) -> Args {
+    let id = pack(&delivery.id);
+    match &delivery.outcome {
+        Outcome::Delivered { at } => vec!["delivered".into(), id, text(at.0)],
+        Outcome::Retry { attempts, first_attempt, not_before } => {
             vec!["retry".into(), id, text(attempts), text(first_attempt.0), text(not_before.0)]
         }
-        Delivery::DeadLetter { attempts, reason, at, .. } => {
+        Outcome::DeadLetter { attempts, reason, at } => {
             vec!["park".into(), id, text(attempts), text(at.0), reason.clone().into_bytes()]
         }
     }

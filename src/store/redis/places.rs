@@ -1,19 +1,10 @@
-//! Numbers that tell which came first, and where what lies. Pure but for the clock it begins with.
+//! Numbers that tell which came first. Pure but for the clock it begins with.
 
-use std::{
-    collections::HashMap,
-    hash::BuildHasher as _,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
-};
-
-use foldhash::quality::RandomState;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::record::PLACE;
 use crate::{
-    model::{Deadline, EventId, Millis},
+    model::{Deadline, Millis},
     store::{Epoch, MEMORY_MS, Memory},
 };
 
@@ -33,37 +24,6 @@ impl Counter {
         let mut place = [0; PLACE];
         place[..8].copy_from_slice(&self.next());
         place
-    }
-}
-
-/// Where events lie, of those that passed through our hands lately: an outcome names the id alone. Ids by their hash, since a
-/// wrong guess only leads to an event being delivered twice.
-pub struct Whereabouts {
-    hasher: RandomState,
-    maps: Mutex<[HashMap<u64, u16>; 2]>,
-}
-
-/// More than delivery has in its hands.
-const KNOWN: usize = 65_536;
-
-impl Whereabouts {
-    pub fn new() -> Self {
-        Self { hasher: RandomState::default(), maps: Mutex::default() }
-    }
-    pub fn learn(&self, id: &EventId, partition: usize) {
-        let Ok(partition) = u16::try_from(partition) else { return };
-        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
-        if maps[0].len() >= KNOWN {
-            maps.swap(0, 1);
-            maps[0].clear();
-        }
-        maps[0].insert(self.hasher.hash_one(id), partition);
-    }
-    /// `None`: it may be anywhere.
-    pub fn of(&self, id: &EventId) -> Option<usize> {
-        let hash = self.hasher.hash_one(id);
-        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
-        maps.iter().find_map(|map| map.get(&hash)).map(|partition| usize::from(*partition))
     }
 }
 
@@ -122,21 +82,6 @@ mod tests {
             assert!(score < EXACT);
         }
         assert!(memory_score(Millis(7), Epoch(2_047)) < memory_score(Millis(8), Epoch(0)));
-    }
-
-    #[test]
-    fn an_event_is_found_until_many_others_have_come() {
-        let whereabouts = Whereabouts::new();
-        let id = |number: usize| EventId::from(format!("evt_{number}").as_str());
-        for number in 0..KNOWN {
-            whereabouts.learn(&id(number), number % 16);
-        }
-        assert!((0..KNOWN).all(|number| whereabouts.of(&id(number)) == Some(number % 16)));
-        for number in KNOWN..3 * KNOWN + 2 {
-            whereabouts.learn(&id(number), 1);
-        }
-        assert_eq!(whereabouts.of(&id(0)), None);
-        assert!(whereabouts.maps.lock().is_ok_and(|maps| maps.iter().all(|map| map.len() <= KNOWN)));
     }
 
     #[test]

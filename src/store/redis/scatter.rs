@@ -15,14 +15,10 @@ use super::{
 };
 use crate::{
     model::{EventId, Millis},
-    store::{Epoch, Reply, StoreError},
+    store::{Epoch, Reply, Store as _, StoreError},
 };
 
 impl RedisStore {
-    pub(super) fn partitions(&self) -> usize {
-        self.shared.queues.partitions()
-    }
-
     /// Enqueues writes, each of the partition at its place; an empty one of them is left out. Where nothing is to be done at all,
     /// one partition is asked whether the owner still is one.
     pub(super) fn write(&self, epoch: Epoch, parts: Vec<Args>) -> Result<Vec<Option<Part<String>>>, StoreError> {
@@ -76,12 +72,7 @@ impl RedisStore {
         self.shared.queues.put(jobs).map(|()| parts)
     }
 
-    /// Where an event may lie.
-    pub(super) fn homes(&self, id: &EventId) -> std::ops::Range<usize> {
-        self.whereabouts.of(id).map_or(0..self.partitions(), |partition| partition..partition + 1)
-    }
-
-    /// Operations on events, each put where its event may be; counts those that found it.
+    /// Operations on events, each put into all partitions, for an id does not tell its own; counts those that found it.
     pub(super) fn on_events<'a>(
         &self,
         epoch: Epoch,
@@ -91,8 +82,8 @@ impl RedisStore {
         let mut parts = vec![Args::new(); self.partitions()];
         for id in ids {
             let args = args(id);
-            for home in self.homes(id) {
-                parts[home].extend_from_slice(&args);
+            for part in &mut parts {
+                part.extend_from_slice(&args);
             }
         }
         let parts = self.write(epoch, parts);

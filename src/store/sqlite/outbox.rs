@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{Event, EventId, Evidence, Key, Millis},
-    store::{Delivery, Epoch, Pending},
+    store::{Delivery, Epoch, Outcome, Pending},
 };
 
 pub(super) const fn evidence_number(evidence: Evidence) -> i64 {
@@ -121,9 +121,9 @@ impl Database {
 
     pub fn delivered(&mut self, epoch: Epoch, outcomes: &[Delivery]) -> Result<(), Failure> {
         self.fence(epoch)?;
-        outcomes.iter().try_for_each(|outcome| match outcome {
-            Delivery::Delivered { id, at } => self.remove_delivered(id, *at),
-            Delivery::Retry { id, attempts, first_attempt, not_before } => {
+        outcomes.iter().try_for_each(|Delivery { id, outcome, .. }| match outcome {
+            Outcome::Delivered { at } => self.remove_delivered(id, *at),
+            Outcome::Retry { attempts, first_attempt, not_before } => {
                 self.connection
                     .prepare_cached(
                         "UPDATE outbox SET attempts = ?2, first_attempt = ?3, not_before = ?4 WHERE id = ?1",
@@ -131,7 +131,7 @@ impl Database {
                     .execute(params![id.as_str(), attempts, first_attempt.0, not_before.0])?;
                 Ok(())
             }
-            Delivery::DeadLetter { id, attempts, reason, at } => self.park(id, *attempts, reason, *at),
+            Outcome::DeadLetter { attempts, reason, at } => self.park(id, *attempts, reason, *at),
         })
     }
 

@@ -14,7 +14,7 @@ use redis_expiry_operator::{
 
 use super::setup::{Redis, cluster, settings, shared, wait};
 use crate::given::{
-    FIRST, Fresh, Memory, absent, dead_letter, delivered, entry, forget, holding, id, mark_absent, record, record_over,
+    FIRST, Fresh, Memory, absent, dead_letter, delivered, entry, forget, holding, mark_absent, record, record_over,
     retry, settle,
 };
 
@@ -36,9 +36,9 @@ async fn write(store: &RedisStore, maps: &Memory, round: i64) {
         assert_eq!(store.apply(EPOCH, changes).done.await, expected);
     }
     let outcomes = vec![
-        delivered(id(&key(round, 3), round), round),
-        retry(id(&key(round, 4), round), 2, round + 50),
-        dead_letter(id(&key(round, 5), round), round),
+        delivered(&key(round, 3), round, round),
+        retry(&key(round, 4), round, 2, round + 50),
+        dead_letter(&key(round, 5), round, round),
     ];
     maps.store().delivered(EPOCH, outcomes.clone()).await.unwrap();
     store.delivered(EPOCH, outcomes).await.unwrap();

@@ -11,7 +11,7 @@ use redis_expiry_operator::{
 };
 
 use super::setup::{Redis, cluster, listener, settings, shared};
-use crate::given::{FIRST, Fresh, apply, delivered, entry, given_events, id, names, outbox, record, settle};
+use crate::given::{FIRST, Fresh, apply, delivered, entry, given_events, names, outbox, record, settle};
 use crate::rights::RIGHTS;
 
 pub async fn given_user(cluster: &Cluster, rights: &[impl AsRef<str>]) -> Settings {
@@ -32,7 +32,7 @@ async fn the_rights_that_errors_name_are_enough_and_each_of_them_is_needed_at_on
     let store = redis.store();
     let epoch = store.take_epoch().await.unwrap();
     store.apply(epoch, vec![record("a", 5), settle("b", None, 5, 9)]).durable.await.unwrap();
-    store.delivered(epoch, vec![delivered(id("b", 5), 9)]).await.unwrap();
+    store.delivered(epoch, vec![delivered("b", 5, 9)]).await.unwrap();
     store.discard_ledger(epoch).await.unwrap();
     for missing in ["~rx:*", "+evalsha", "+@hash", "+@sortedset", "+@set", "+pexpire", "+cluster|slots"] {
         let rest: Vec<&str> = RIGHTS.into_iter().filter(|right| *right != missing).collect();
@@ -84,7 +84,7 @@ async fn without_memory_nothing_is_recorded_by_half_and_what_is_delivered_goes()
     assert_eq!(store.counts().await.unwrap().tracked, 64);
     // Together with what is refused: what frees memory is done.
     let refused = store.apply(FIRST, (0..64).map(|number| record(&format!("more{number}"), 5)).collect());
-    let going = store.delivered(FIRST, vec![delivered(id("a", 5), 9), delivered(id("c", 7), 9)]);
+    let going = store.delivered(FIRST, vec![delivered("a", 5, 9), delivered("c", 7, 9)]);
     assert!(refused.done.await.is_err());
     going.await.unwrap();
     assert_eq!(names(&outbox(store).await), ["b"]);
