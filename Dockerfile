@@ -34,7 +34,8 @@ RUN touch src/main.rs src/lib.rs \
 FROM scratch AS outside
 COPY target/image/redis-expiry-operator target/image/ca-certificates.crt /out/
 
-FROM ${BINARY} AS binary
+# The default once more: an older buildah (1.28) does not see by the first that a stage is meant.
+FROM ${BINARY:-build} AS binary
 
 FROM scratch
 COPY --from=binary /out/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
