@@ -1,4 +1,4 @@
-//! One file a command; each is a composition root.
+//! One file a command; each is a composition root. Here they are told apart.
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     task::{self, JoinError, JoinSet},
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -36,8 +36,6 @@ const PUBLISH_MS: i64 = 100;
 const READ_AGAIN_MS: i64 = 1_000;
 /// The outbox is read this often though nobody said that it had changed: nothing is to lie there for want of a word.
 const LOOK_AGAIN_MS: i64 = 60_000;
-/// An event whose partition takes no outcomes waits for this long.
-const PARTITION_AGAIN_MS: i64 = 1_000;
 /// At the end: how long a store that refuses is asked again.
 const LAST_STORING: Duration = Duration::from_secs(5);
 
@@ -114,6 +112,8 @@ pub struct Driver {
     hold: Millis,
     /// The receiver answered 410.
     gone: bool,
+    /// Why outcomes are not stored: the last error's category.
+    trouble: Option<&'static str>,
     read_again: Millis,
     look_again: Millis,
     snapshot: Snapshot,
@@ -155,6 +155,7 @@ impl Driver {
             reading: None,
             hold: now,
             gone: false,
+            trouble: None,
             read_again: now,
             look_again: now.plus(LOOK_AGAIN_MS),
             snapshot: Snapshot::default(),
@@ -172,11 +173,12 @@ impl Driver {
                 break patience;
             }
             self.told(letters);
-            self.start_attempts();
-            self.start_storing(false);
-            self.start_reading();
+            let now = self.clock.now();
+            self.start_attempts(now);
+            self.start_storing(now, false);
+            self.start_reading(now);
             self.publish(false);
-            let happened = self.happens().await;
+            let happened = self.happens(now).await;
             if let Err(error) = self.handle(happened) {
                 return self.stopped_by(&error);
             }
@@ -187,8 +189,8 @@ impl Driver {
         self.publish(true);
     }
 
-    async fn happens(&mut self) -> Happened {
-        let wake = self.wake();
+    async fn happens(&mut self, now: Millis) -> Happened {
+        let wake = self.wake(now);
         tokio::select! {
             () = self.inbox.arrived() => Happened::Told,
             Some(ended) = self.attempts.join_next_with_id() => Happened::Ended(ended),
@@ -198,9 +200,8 @@ impl Driver {
         }
     }
 
-    /// The moment at which there is something to do though nothing happened.
-    fn wake(&self) -> Instant {
-        let now = self.clock.now();
+    /// The moment at which there is something to do though nothing happened. What was due at `now` has been seen to.
+    fn wake(&self, now: Millis) -> Instant {
         let next = [
             self.unstored.next(),
             // One that is due already waits for a place, not for time.
@@ -256,14 +257,14 @@ impl Driver {
         self.endpoint.clone().filter(|_| !held)
     }
 
-    fn start_attempts(&mut self) {
-        let now = self.clock.now();
+    fn start_attempts(&mut self, now: Millis) {
         let Some(endpoint) = self.ready(now) else { return };
         let places = self.settings.delivery.max_in_flight;
-        while self.attempts.len() < places && !self.unstored.is_full() {
+        while self.attempts.len() < places {
             let Some(waiting) = self.queue.next(now, self.retries_under_way, places) else { return };
-            if !self.unstored.has_room(self.store.partition_of(&waiting.event.key)) {
-                self.queue.retry(waiting, now.plus(PARTITION_AGAIN_MS));
+            let partition = self.store.partition_of(&waiting.event.key);
+            if !self.unstored.has_room(partition) {
+                self.queue.park(partition, waiting);
                 continue;
             }
             let since = wall();
@@ -275,15 +276,14 @@ impl Driver {
         }
     }
 
-    fn start_storing(&mut self, hurry: bool) {
-        for (partition, batch) in self.unstored.batches(self.clock.now(), hurry) {
+    fn start_storing(&mut self, now: Millis, hurry: bool) {
+        for (partition, batch) in self.unstored.batches(now, hurry) {
             let stored = self.store.delivered(self.epoch, batch);
             self.storing.push(Box::pin(async move { (partition, stored.await) }));
         }
     }
 
-    fn start_reading(&mut self) {
-        let now = self.clock.now();
+    fn start_reading(&mut self, now: Millis) {
         if self.read_again > now || self.ready(now).is_none() {
             return;
         }
@@ -319,9 +319,10 @@ impl Driver {
         let until = Instant::now() + patience;
         while !self.attempts.is_empty() {
             self.told(Letters::default());
-            self.start_storing(false);
+            let now = self.clock.now();
+            self.start_storing(now, false);
             self.publish(false);
-            match timeout_at(until, self.happens()).await {
+            match timeout_at(until, self.happens(now)).await {
                 Ok(happened) => self.handle(happened)?,
                 Err(_) => break,
             }
@@ -332,15 +333,16 @@ impl Driver {
         }
         let until = Instant::now() + LAST_STORING;
         while !self.unstored.is_empty() {
-            self.start_storing(true);
-            let Ok(Some((partition, stored))) = timeout_at(until, self.storing.next()).await else {
-                warn!(listener = %self.settings.listener, "The store takes no outcomes: some events will be delivered again.");
-                break;
-            };
-            if stored.is_err() {
-                sleep(Duration::from_millis(100)).await;
+            self.start_storing(self.clock.now(), true);
+            let again = self.unstored.next().map_or(until, |again| self.clock.instant(again).min(until));
+            tokio::select! {
+                Some((partition, stored)) = self.storing.next() => self.stored(partition, stored)?,
+                () = sleep_until(again) => {}
             }
-            self.stored(partition, stored)?;
+            if Instant::now() >= until {
+                warn!(listener = %self.settings.listener, "The store does not take all outcomes: some events will be delivered again.");
+                break;
+            }
         }
         Ok(())
     }
@@ -357,10 +359,16 @@ impl Driver {
     fn paused(&self) -> Option<String> {
         if self.gone {
             Some("the receiver answered 410".to_owned())
-        } else if self.unstored.is_full() {
-            Some("the store takes no outcomes".to_owned())
+        } else if let Some(why) = self.unusable.clone() {
+            Some(why)
         } else {
-            self.unusable.clone()
+            match self.unstored.full() {
+                (0, _) => None,
+                (full, all) if full == all => Some("the store takes no outcomes".to_owned()),
+                (full, all) => {
+                    Some(format!("{full} of {all} partitions of the store take no outcomes: their events wait"))
+                }
+            }
         }
     }
 

@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub last_error: Option<String>,
     /// The same for programs.
     pub last_failure: Option<Failure>,
-    /// Why nothing is sent though it could be: "the receiver answered 410".
+    /// Why nothing is sent though it could be, or only part of it: "the receiver answered 410".
     pub paused: Option<String>,
     pub last_delivered: Option<Millis>,
     /// Delivery has ended, because the store will have nothing more from it.

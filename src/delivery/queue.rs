@@ -1,6 +1,9 @@
 //! What is to be attempted next. Pure: `now` is an argument, in milliseconds of a clock that never goes back.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    mem,
+};
 
 use crate::model::{Event, EventId, Millis};
 
@@ -43,12 +46,16 @@ pub enum ReadBack {
 /// - Retries have at most three quarters of the places, so that first attempts always find one free soon.
 /// - An id is held or under way at most once.
 /// - Retries and first attempts have room of their own: no backlog of the one keeps out the other.
+/// - What is parked is out of both. While half of the first attempts' room is parked, no more is read back; while all of it is, what
+///   comes waits in the outbox.
 pub struct Queue {
     capacity: Capacity,
     fresh: VecDeque<Waiting>,
     /// By when they are due; the number tells apart what is due at once.
     retries: BTreeMap<(Millis, u64), Waiting>,
     number: u64,
+    /// What nothing can be written down of: by the store's partition, in the order in which it came.
+    parked: BTreeMap<usize, VecDeque<Waiting>>,
     /// The ids of all that is held or under way.
     known: HashSet<EventId>,
     /// While the outbox is being read: the ids that left `known` since, which the answer may still name.
@@ -68,6 +75,7 @@ impl Queue {
             fresh: VecDeque::new(),
             retries: BTreeMap::new(),
             number: 0,
+            parked: BTreeMap::new(),
             known: HashSet::new(),
             left: None,
             more_fresh: true,
@@ -78,8 +86,9 @@ impl Queue {
 
     /// Events that were settled just now.
     pub fn offer(&mut self, events: impl IntoIterator<Item = Event>) {
+        let parked = self.parked();
         for event in events {
-            if self.behind || self.fresh.len() >= self.capacity.fresh {
+            if self.behind || self.fresh.len() + parked >= self.capacity.fresh {
                 self.behind = true;
                 self.more_fresh = true;
             } else if self.known.insert(event.id.clone()) {
@@ -146,11 +155,34 @@ impl Queue {
         }
     }
 
+    /// What was under way was not attempted, and waits for its partition.
+    pub fn park(&mut self, partition: usize, waiting: Waiting) {
+        self.parked.entry(partition).or_default().push_back(waiting);
+    }
+
+    /// The partition's events go on, ahead of those that came later.
+    pub fn unpark(&mut self, partition: usize, now: Millis) {
+        let Some(parked) = self.parked.remove(&partition) else { return };
+        let later = mem::take(&mut self.fresh);
+        for waiting in parked {
+            if waiting.attempts == 0 {
+                self.fresh.push_back(waiting);
+            } else {
+                self.retry(waiting, now);
+            }
+        }
+        self.fresh.extend(later);
+    }
+
+    fn parked(&self) -> usize {
+        self.parked.values().map(VecDeque::len).sum()
+    }
+
     /// Whether the outbox should be read, and for what. From an answer `yes` on, [`Self::read`] or
     /// [`Self::read_failed`] must follow before it is asked again. A half must be free first, since each reading has to
     /// name all that is held.
     pub fn start_reading(&mut self) -> Option<ReadBack> {
-        if self.left.is_some() {
+        if self.left.is_some() || self.parked() > self.capacity.fresh / 2 {
             return None;
         }
         let room = |held: usize, capacity: usize| (held <= capacity / 2).then(|| capacity - held);
@@ -386,6 +418,40 @@ mod tests {
         let asked = queue.start_reading().unwrap();
         queue.read_failed(asked);
         assert_eq!(queue.start_reading(), Some(asked));
+    }
+
+    #[test]
+    fn what_was_parked_goes_on_ahead_of_what_came_later() {
+        let mut queue = queue(SMALL);
+        queue.offer(["a", "b"].map(event));
+        fill_with_retries(&mut queue, &[("r1", 1)]);
+        for _ in ["a", "b", "r1"] {
+            let waiting = queue.next(Millis(5), 0, 64).unwrap();
+            queue.park(usize::from(waiting.event.id.as_str() == "b"), waiting);
+        }
+        queue.offer(["d", "a"].map(event));
+        queue.unpark(0, Millis(5));
+        let taken: Vec<_> = std::iter::from_fn(|| take(&mut queue, 5)).collect();
+        assert_eq!(taken, ["a", "d", "r1"], "a was known, and b waits for its own partition");
+        queue.unpark(1, Millis(5));
+        assert_eq!(take(&mut queue, 5).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn while_much_is_parked_no_more_is_read() {
+        let mut queue = queue(SMALL);
+        queue.offer(["a", "b", "c"].map(event));
+        for _ in 0..3 {
+            let waiting = queue.next(Millis(0), 0, 64).unwrap();
+            queue.park(7, waiting);
+        }
+        queue.look_again();
+        assert_eq!(queue.start_reading(), None);
+        queue.offer([event("d")]);
+        assert_eq!(take(&mut queue, 0).as_deref(), Some("d"), "others go on");
+        queue.unpark(7, Millis(0));
+        take(&mut queue, 0);
+        assert_eq!(queue.start_reading(), Some(ReadBack::Fresh(2)));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use crate::{
     store::{Delivery, Outcome},
 };
 
-/// A batch goes to the store when it is this large ..
+/// Batches go to the store when so much has gathered in all lanes ..
 const BATCH: usize = 512;
-/// .. or this old. One write of many costs the store little more than one write of one; a crash meanwhile repeats these
+/// .. or one when it is this old. One write of many costs the store little more than one write of one; a crash meanwhile repeats these
 /// deliveries, with the same ids.
 const GATHER_MS: i64 = 5;
 /// Where so many have gathered by then, they come fast: it waits for [`BATCH`] of them, but no longer than this.
@@ -19,8 +19,8 @@ const GATHER_BUSY_MS: i64 = 30;
 const GATHER_FAILED_MS: i64 = 50;
 /// After the store refused a batch.
 const AGAIN_MS: i64 = 500;
-/// At this many, over all lanes, no more attempts are made: what cannot be written down is not to grow without end. A lane has its
-/// share of it.
+/// What cannot be written down is not to grow without end. Each lane has its share of this; where it is used up, no more attempts
+/// are made of events of that partition.
 const LIMIT: usize = 16_384;
 
 /// A lane's batch is with the store one at a time; what comes meanwhile makes the next.
@@ -70,9 +70,9 @@ impl Unstored {
         self.lanes[partition].len() < LIMIT / self.lanes.len()
     }
 
-    /// No partition has room.
-    pub fn is_full(&self) -> bool {
-        (0..self.lanes.len()).all(|partition| !self.has_room(partition))
+    /// How many partitions have no room, of how many.
+    pub fn full(&self) -> (usize, usize) {
+        (self.lanes.iter().enumerate().filter(|(partition, _)| !self.has_room(*partition)).count(), self.lanes.len())
     }
 
     /// The store refused a batch, and has not taken it since.
@@ -92,11 +92,11 @@ impl Unstored {
     }
 
     /// The batches to send now, each with its partition; they are with the store until [`Self::stored`] or [`Self::refused`].
-    /// `hurry` waits for no more.
+    /// `hurry` waits for no more, except where the store has refused.
     pub fn batches(&mut self, now: Millis, hurry: bool) -> Vec<(usize, Vec<Delivery>)> {
         let gathered = self.gathered();
         let batch = |(partition, lane): (usize, &mut Lane)| {
-            let ripe = lane.ripe(gathered)? <= now || (gathered >= BATCH && lane.is_free()) || hurry;
+            let ripe = lane.ripe(gathered)? <= now || (lane.is_free() && (gathered >= BATCH || hurry));
             (ripe && lane.sent.is_empty()).then(|| (partition, lane.send()))
         };
         self.lanes.iter_mut().enumerate().filter_map(batch).collect()
@@ -105,9 +105,7 @@ impl Unstored {
     pub fn stored(&mut self, partition: usize) {
         let lane = &mut self.lanes[partition];
         lane.refused = false;
-        lane.sent.clear();
-        // What a burst needed is given back.
-        lane.sent.shrink_to(BATCH);
+        lane.sent = Vec::new();
     }
 
     /// The batch is to be sent again, before anything newer.
@@ -224,7 +222,7 @@ mod tests {
         unstored.push(0, delivered("b"), Millis(11));
         unstored.refused(0, Millis(20));
         assert_eq!(unstored.next(), Some(Millis(20 + AGAIN_MS)));
-        assert_eq!(unstored.batches(Millis(20), false), []);
+        assert_eq!(unstored.batches(Millis(20), true), []);
         assert_eq!(ids(unstored.batches(Millis(20 + AGAIN_MS), false)), ["a", "b"]);
     }
 
@@ -232,10 +230,10 @@ mod tests {
     fn what_the_store_does_not_take_stops_attempts_at_the_limit() {
         let mut unstored = one_lane();
         (0..LIMIT - 1).for_each(|_| unstored.push(0, delivered("a"), Millis(0)));
-        assert!(unstored.has_room(0) && !unstored.is_full());
+        assert_eq!(unstored.full(), (0, 1));
         assert_eq!(unstored.batches(Millis(0), true).len(), 1);
         unstored.push(0, delivered("b"), Millis(0));
-        assert!(!unstored.has_room(0) && unstored.is_full());
+        assert_eq!(unstored.full(), (1, 1));
     }
 
     #[test]
@@ -245,7 +243,7 @@ mod tests {
         assert_eq!(unstored.batches(Millis(GATHER_MS), false).len(), 1);
         // It does not answer, and what gathers behind it makes nobody wait.
         (0..LIMIT / 2).for_each(|_| unstored.push(1, delivered("away"), Millis(6)));
-        assert!(unstored.has_room(0) && !unstored.has_room(1) && !unstored.is_full());
+        assert_eq!((unstored.has_room(0), unstored.has_room(1), unstored.full()), (true, false, (1, 2)));
         unstored.push(0, delivered("a"), Millis(10));
         assert_eq!(unstored.next(), Some(Millis(10 + GATHER_MS)));
         assert_eq!(ids(unstored.batches(Millis(10 + GATHER_MS), false)), ["a"]);

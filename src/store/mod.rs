@@ -111,11 +111,12 @@ pub struct Pending {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     pub id: EventId,
-    /// The event's: it says in which partition the event lies.
+    /// The event's own: it says in which partition the event lies. With another's, nothing is done.
     pub key: Key,
     pub outcome: Outcome,
 }
 
+/// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A 2xx: remove it from the outbox.

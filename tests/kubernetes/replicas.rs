@@ -163,8 +163,9 @@ impl<'a> Run<'a> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_inside_a_burst_and_terminated() {
     let mut run = Run::start(Kubernetes::shared().await, "killed").await;
-    run.generator.burst(800, Duration::from_millis(300)).await;
-    tokio::time::sleep(Duration::from_millis(1_150)).await;
+    // Long enough before that all of them are set and recorded, on a slow machine too.
+    run.generator.burst_after(Duration::from_secs(2), 800, Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(2_150)).await;
     let (old, from) = (run.owner().await, now());
     run.operators[old].kill();
     run.taken_over(old, from, 12_000).await;

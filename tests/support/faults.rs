@@ -22,15 +22,19 @@ pub async fn killed_and_restarted_five_times_once_inside_a_burst(setup: Setup) {
     let mut run = Scenario::start("killed five times", setup).await;
     for round in 0..5 {
         if round == 2 {
-            run.generator.burst(800, Duration::from_millis(300)).await;
-            wait(1_150).await;
+            // Long enough before that all of them are set and recorded, on a slow machine too: what is not is promised nothing, and
+            // nobody could tell which those are.
+            run.generator.burst_after(Duration::from_secs(2), 800, Duration::from_millis(300)).await;
+            wait(2_150).await;
         }
         let from = now();
         run.listener.kill().await;
         wait(300).await;
         run.listener.start_again();
         let ready = run.listener.wait_ready(from).await;
-        run.window(from, ready, &SlotSet::all(), Kind::Gap);
+        // In the middle of 800 expiries it is some time behind with what is set, on a slow machine half a second.
+        let recorded = if round == 2 { from.plus(-750) } else { from };
+        run.window(recorded, ready, &SlotSet::all(), Kind::Gap);
         run.counts(from, ready);
         wait(900).await;
     }

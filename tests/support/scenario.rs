@@ -29,6 +29,8 @@ const LEAST_MS: i64 = 10_000;
 
 /// How long what is owed may take to come after the last deadline.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// How long after the store is back it takes at most until nothing waits for it any more, on a slow machine.
+const CAUGHT_UP_MS: i64 = 2_500;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -167,10 +169,11 @@ impl Scenario {
         self.faults.windows.push(Window { from, to, slots: slots.clone(), kind });
     }
 
-    /// The store may have taken nothing between the two: what lies in the watched cluster fails with it.
+    /// The store may have taken nothing between the two: what lies in the watched cluster fails with it. It is over once all that
+    /// waited for it has been seen to, which nobody tells.
     pub fn store_held(&mut self, from: Millis, to: Millis) {
         if self.store != Store::Local {
-            self.window(from, to, &SlotSet::all(), Kind::Held);
+            self.window(from, to.plus(CAUGHT_UP_MS), &SlotSet::all(), Kind::Held);
         }
     }
 

@@ -113,10 +113,21 @@ impl Driver {
 
     pub(super) fn stored(&mut self, partition: usize, stored: Result<(), StoreError>) -> Result<(), StoreError> {
         match stored {
-            Ok(()) => self.unstored.stored(partition),
+            Ok(()) => {
+                self.unstored.stored(partition);
+                if self.unstored.has_room(partition) {
+                    self.queue.unpark(partition, self.clock.now());
+                }
+                if self.trouble.is_some() && !self.unstored.is_refused() {
+                    info!(listener = %self.settings.listener, "Outcomes are stored again.");
+                    self.trouble = None;
+                    // A reading has left out what lay here, be it held or not.
+                    self.queue.look_again();
+                }
+            }
             Err(error) if error.retryable() => {
-                // Once, and not for each partition.
-                if !self.unstored.is_refused() {
+                // Not for each partition, nor each time.
+                if self.trouble.replace(error.category()) != Some(error.category()) {
                     warn!(listener = %self.settings.listener, %error, "Outcomes are not stored; they are kept and stored later.");
                 }
                 self.unstored.refused(partition, self.clock.now());

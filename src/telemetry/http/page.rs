@@ -100,7 +100,7 @@ fn problems(snapshot: &Snapshot) -> Vec<(&'static str, String)> {
         ("Holds:", hold),
         ("Topology:", snapshot.topology_error.as_ref().map(ToString::to_string)),
         ("Store:", snapshot.store_error.clone()),
-        ("Nothing is sent:", delivery.paused.clone()),
+        ("Not sent:", delivery.paused.clone()),
         ("Webhook:", failing),
     ]
     .into_iter()

@@ -183,7 +183,7 @@ pub const CONSECUTIVE_FAILURES: Family =
     gauge("redis_expiry_consecutive_failures", "Failed attempts since the last 2xx");
 pub const DELIVERY_PAUSED: Family = gauge(
     "redis_expiry_delivery_paused",
-    "1 if nothing is sent though it could be: the receiver answered 410, the webhook cannot be used, or the store is full",
+    "1 if something is not sent though it could be: the receiver answered 410, the webhook cannot be used, or the store takes no outcomes",
 );
 pub const LAST_DELIVERED: Family =
     gauge("redis_expiry_last_delivered_timestamp_seconds", "When the last event was delivered; absent if none was");
