@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 mod fault;
+mod info;
 mod slot;
 
 pub use fault::{Failure, Fault, FaultCategory, NotificationFault, of_node};
+pub use info::info_field;
 pub use slot::{SLOTS, Slot, SlotSet, slot_of};
 
 /// A Redis key: any bytes, cheap to clone.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Dial;
 use crate::{
     dial::Dialler,
-    model::{Fault, FaultCategory, Key, NodeId, NotificationFault},
+    model::{Fault, FaultCategory, Key, NodeId, NotificationFault, info_field},
     plan::{KeyspaceEvents, RedisPlan},
     topology::{connect, explain},
 };
@@ -58,11 +58,8 @@ impl Control {
     pub async fn data(&self) -> Result<NodeData, Fault> {
         let server: String = self.call(redis::cmd("INFO").arg("server")).await?;
         let calls: String = self.call(redis::cmd("INFO").arg("commandstats")).await?;
-        let run_id = server
-            .lines()
-            .find_map(|line| line.strip_prefix("run_id:"))
+        let run_id = info_field(&server, "run_id")
             .ok_or_else(|| FaultCategory::Other.fault("INFO server has no run_id; grant +info"))?
-            .trim()
             .to_owned();
         let flushes = ["flushall", "flushdb", "swapdb"].iter().map(|command| calls_of(&calls, command)).sum();
         Ok(NodeData { run_id, flushes })

@@ -14,7 +14,7 @@ use tokio::{
 use super::{Node, Topology, View, merge, parse_nodes, parse_shards, parse_slots};
 use crate::{
     dial::{self, Dialler},
-    model::{Address, Fault, FaultCategory, NodeId},
+    model::{Address, Fault, FaultCategory, NodeId, info_field},
     plan::RedisPlan,
 };
 
@@ -217,10 +217,7 @@ async fn read(connection: &mut MultiplexedConnection, asked: &Address) -> Result
 
 async fn current_epoch(connection: &mut MultiplexedConnection) -> u64 {
     let info = redis::cmd("CLUSTER").arg("INFO").query_async::<String>(connection).await.unwrap_or_default();
-    info.lines()
-        .find_map(|line| line.strip_prefix("cluster_current_epoch:"))
-        .and_then(|epoch| epoch.trim().parse().ok())
-        .unwrap_or(0)
+    info_field(&info, "cluster_current_epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0)
 }
 
 /// Redis's error with the fix, where it is plain.

@@ -1,6 +1,6 @@
 //! What a server says of itself outside of a cluster, read. Pure.
 
-use crate::model::{Address, NodeId};
+use crate::model::{Address, NodeId, info_field};
 
 /// A server, going by its INFO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +36,7 @@ impl Server {
 /// # Errors
 /// What is missing, or that it is no plain server, for people.
 pub fn parse_info(text: &str) -> Result<Server, String> {
-    let field = |name: &str| {
-        text.lines()
-            .find_map(|line| line.trim_end().split_once(':').filter(|(field, _)| *field == name))
-            .map(|(_, it)| it)
-    };
+    let field = |name: &str| info_field(text, name);
     let needed = |name: &str| field(name).filter(|it| !it.is_empty()).ok_or_else(|| format!("INFO has no {name}"));
     match field("redis_mode").or_else(|| field("server_mode")) {
         Some("cluster") => return Err("this server is a node of a Redis Cluster; use mode Cluster".to_owned()),

@@ -57,8 +57,18 @@ struct Process {
     server: Server,
     /// When it last answered or was named.
     seen: Instant,
-    /// It answered the last look.
-    answers: bool,
+    /// When it was asked, if it answered the last look.
+    asked_at: Option<Instant>,
+}
+
+impl Process {
+    fn answers(&self) -> bool {
+        self.asked_at.is_some()
+    }
+    /// It says that it is a master.
+    fn claims(&self) -> bool {
+        self.answers() && self.server.is_master()
+    }
 }
 
 /// What a look came to.
@@ -79,7 +89,7 @@ impl Memory {
 
     /// Takes down what all that were asked have answered.
     pub fn settle(&mut self, now: Instant, answers: &[Answer], address_map: &[(Address, Address)]) -> Settled {
-        let asked_at = self.take(now, answers);
+        self.take(now, answers);
         let problem = self.choose();
         self.forget(now);
         let view = self.view();
@@ -87,14 +97,12 @@ impl Memory {
         if let Some(problem) = problem {
             topology.error = Some(FaultCategory::Other.fault(problem));
         }
-        Settled { topology, confirmed: self.confirmed(now, &asked_at) }
+        Settled { topology, confirmed: self.confirmed(now) }
     }
 
-    /// When those that answered were asked.
-    fn take(&mut self, now: Instant, answers: &[Answer]) -> BTreeMap<NodeId, Instant> {
-        let mut asked_at = BTreeMap::new();
-        self.processes.values_mut().for_each(|process| process.answers = false);
-        for Answer { address, asked_at: at, server } in answers {
+    fn take(&mut self, now: Instant, answers: &[Answer]) {
+        self.processes.values_mut().for_each(|process| process.asked_at = None);
+        for Answer { address, asked_at, server } in answers {
             let Some(server) = server else {
                 if !self.processes.values().any(|process| process.addresses.contains(address)) {
                     self.unanswered.entry(address.clone()).or_insert(now);
@@ -110,16 +118,13 @@ impl Memory {
                 addresses: Vec::new(),
                 server: server.clone(),
                 seen: now,
-                answers: true,
+                asked_at: None,
             });
             if !process.addresses.contains(address) {
                 process.addresses.insert(0, address.clone());
             }
-            (process.server, process.seen, process.answers) = (server.clone(), now, true);
-            asked_at
-                .entry(server.process.clone())
-                .and_modify(|first: &mut Instant| *first = (*first).min(*at))
-                .or_insert(*at);
+            (process.server, process.seen) = (server.clone(), now);
+            process.asked_at = Some(process.asked_at.map_or(*asked_at, |first| first.min(*asked_at)));
         }
         for named in answers.iter().filter_map(|answer| answer.server.as_ref()).flat_map(named) {
             match self.processes.values_mut().find(|process| process.addresses.contains(&named)) {
@@ -129,25 +134,29 @@ impl Memory {
         }
         // One whose addresses are all another's by now.
         for process in self.processes.values_mut().filter(|process| process.addresses.is_empty()) {
-            process.answers = false;
+            process.asked_at = None;
         }
         let replicas = self.answering().any(|(_, process)| !process.server.is_master());
         self.replica_heard = self.replica_heard.filter(|_| !replicas).or(Some(now));
-        asked_at
     }
 
     fn answering(&self) -> impl Iterator<Item = (&NodeId, &Process)> {
-        self.processes.iter().filter(|(_, process)| process.answers)
+        self.processes.iter().filter(|(_, process)| process.answers())
+    }
+
+    /// The master, and what is known of it.
+    fn held(&self) -> Option<(&NodeId, &Process)> {
+        self.processes.get_key_value(self.master.as_ref()?)
     }
 
     /// Chooses the master; says what is wrong where that cannot be told.
     fn choose(&mut self) -> Option<String> {
         let claimants: Vec<&NodeId> =
-            self.answering().filter(|(_, process)| process.server.is_master()).map(|(id, _)| id).collect();
+            self.processes.iter().filter(|(_, process)| process.claims()).map(|(id, _)| id).collect();
         let follows = |id: &NodeId, names: &BTreeSet<String>| {
             self.processes[id].server.before.as_ref().is_some_and(|before| names.contains(before))
         };
-        let held = self.master.as_ref().and_then(|id| self.processes.get(id).map(|process| (id, process)));
+        let held = self.held();
         // What the replicas that follow it say counts as well: its name may have changed since it last answered.
         let mut names = self.names.clone();
         for (_, process) in self.answering() {
@@ -158,23 +167,24 @@ impl Memory {
             }
         }
         let of = |id: &NodeId| self.processes[id].server.lineage.clone();
-        let candidates: Vec<&NodeId> = match held {
-            // It goes on, unless somebody was promoted from it.
-            Some((id, process)) if process.answers && process.server.is_master() => {
-                let promoted: Vec<&NodeId> = claimants.iter().copied().filter(|other| follows(other, &names)).collect();
-                if promoted.is_empty() { vec![id] } else { promoted }
-            }
-            // Else whoever was promoted from it, or is what it says that it replicates, or answers in its place: a restart.
-            Some((_, process)) => {
-                let those = |instead: &dyn Fn(&NodeId) -> bool| -> Vec<&NodeId> {
-                    claimants.iter().copied().filter(|id| instead(id)).collect()
-                };
-                let promoted = those(&|id| follows(id, &names));
-                let followed = those(&|id| process.answers && self.leads_to(&process.server.role, id));
-                let there = those(&|id| self.processes[id].addresses.iter().any(|address| self.home.contains(address)));
-                [promoted, followed, there].into_iter().find(|found| !found.is_empty()).unwrap_or_default()
-            }
+        let those = |are: &dyn Fn(&NodeId) -> bool| -> Vec<&NodeId> {
+            claimants.iter().copied().filter(|id| are(id)).collect()
+        };
+        let promoted = those(&|id| follows(id, &names));
+        let candidates = match held {
             None => claimants.clone(),
+            Some(_) if !promoted.is_empty() => promoted,
+            // It goes on, for nobody was promoted from it.
+            Some((id, process)) if process.claims() => vec![id],
+            // Else what it says that it replicates, or what answers in its place: a restart.
+            Some((_, process)) => {
+                let followed = those(&|id| process.answers() && self.leads_to(&process.server.role, id));
+                if followed.is_empty() {
+                    those(&|id| self.processes[id].addresses.iter().any(|address| self.home.contains(address)))
+                } else {
+                    followed
+                }
+            }
         };
         let last =
             |id: &&NodeId| candidates.iter().all(|other| other == id || follows(id, &BTreeSet::from([of(other)])));
@@ -237,13 +247,11 @@ impl Memory {
     /// As a cluster's node would tell it: the master owns all slots.
     fn view(&self) -> View {
         // One that says it is a replica owns nothing, though no other is known.
-        let master = self
-            .master
-            .as_ref()
-            .filter(|id| self.processes.get(id).is_some_and(|process| !process.answers || process.server.is_master()));
+        let master = self.held().filter(|(_, process)| !process.answers() || process.claims());
+        let epoch = master.map_or(0, |(_, process)| epoch(&process.server.lineage));
+        let master = master.map(|(id, _)| id);
         // Ids that nobody has do no harm: whoever replicates it owns nothing.
         let nobody = NodeId::from("?");
-        let epoch = master.map_or(0, |id| epoch(&self.processes[id].server.lineage));
         let row = |id: NodeId, announced: Vec<Address>, failed: bool| {
             let owner = Some(&id) == master;
             Row {
@@ -258,7 +266,7 @@ impl Memory {
         };
         let there = self.processes.iter().filter(|(_, process)| !process.addresses.is_empty());
         let mut rows: Vec<Row> =
-            there.map(|(id, process)| row(id.clone(), process.addresses.clone(), !process.answers)).collect();
+            there.map(|(id, process)| row(id.clone(), process.addresses.clone(), !process.answers())).collect();
         // Somebody is there, or nobody is: in any case not one node fewer.
         for address in self.unanswered.keys() {
             rows.push(row(NodeId::from(address.to_string().as_str()), vec![address.clone()], false));
@@ -266,25 +274,23 @@ impl Memory {
         View { myself: None, rows }
     }
 
-    fn confirmed(&self, now: Instant, asked_at: &BTreeMap<NodeId, Instant>) -> Vec<(NodeId, Instant)> {
-        let mut confirmed = Vec::new();
-        for (id, _) in self.answering().filter(|(_, process)| !process.server.is_master()) {
-            confirmed.extend(asked_at.get(id).map(|at| (id.clone(), *at)));
-        }
-        let master = self.master.as_ref().and_then(|id| self.processes.get(id).map(|process| (id, process)));
-        let Some((id, master)) = master.filter(|(_, it)| it.answers && it.server.is_master()) else { return confirmed };
-        let Some(at) = asked_at.get(id) else { return confirmed };
-        let witness = |(other, process): (&NodeId, &Process)| {
+    fn confirmed(&self, now: Instant) -> Vec<(NodeId, Instant)> {
+        let replicas = self.processes.iter().filter(|(_, process)| !process.server.is_master());
+        let mut confirmed: Vec<(NodeId, Instant)> =
+            replicas.filter_map(|(id, process)| Some((id.clone(), process.asked_at?))).collect();
+        let Some((id, master)) = self.held().filter(|(_, process)| process.claims()) else { return confirmed };
+        let Some(asked_at) = master.asked_at else { return confirmed };
+        let witness = |(_, process): (&NodeId, &Process)| {
             let Replicates::Master { linked, .. } = &process.server.role else { return None };
             let same = *linked && process.server.lineage == master.server.lineage;
-            (same || self.leads_to(&process.server.role, id)).then(|| asked_at.get(other).copied()).flatten()
+            process.asked_at.filter(|_| same || self.leads_to(&process.server.role, id))
         };
         let alone = self.processes.len() == 1 && self.unanswered.is_empty();
         let silent = || self.replica_heard.is_none_or(|heard| now.saturating_duration_since(heard) >= ALONE_AFTER);
         if let Some(witnessed) = self.answering().filter_map(witness).max() {
-            confirmed.push((id.clone(), witnessed.min(*at)));
+            confirmed.push((id.clone(), witnessed.min(asked_at)));
         } else if alone || silent() {
-            confirmed.push((id.clone(), *at));
+            confirmed.push((id.clone(), asked_at));
         }
         confirmed
     }
@@ -542,7 +548,7 @@ mod tests {
                     prop_assert!(said.is_some_and(|said| said.is_master() == (owner.as_ref() == Some(id))));
                 }
                 // A master that goes on saying so gives way only to one that was promoted from it.
-                let claims = |id: &NodeId| memory.memory.processes.get(id).is_some_and(|it| it.answers && it.server.is_master());
+                let claims = |id: &NodeId| memory.memory.processes.get(id).is_some_and(Process::claims);
                 if let (Some(held), Some(owner)) = (held, owner)
                     && held != owner
                     && claims(&held)

@@ -32,7 +32,7 @@ pub async fn killed_and_restarted_five_times_once_inside_a_burst(setup: Setup) {
         wait(300).await;
         run.listener.start_again();
         let ready = run.listener.wait_ready(from).await;
-        // In the middle of 800 expiries it is some time behind with what is set, on a slow machine half a second.
+        // In the middle of 800 expiries it is some time behind with what is set, on a slow machine 0.4 s.
         let recorded = if round == 2 { from.plus(-750) } else { from };
         run.window(recorded, ready, &SlotSet::all(), Kind::Gap);
         run.counts(from, ready);

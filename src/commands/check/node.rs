@@ -3,7 +3,12 @@
 use redis::{Cmd, RedisResult, Value, aio::MultiplexedConnection};
 
 use super::{finding::Finding, permissions, settings};
-use crate::{clock, model::Address, plan::Plan, topology::Node};
+use crate::{
+    clock,
+    model::{Address, info_field},
+    plan::Plan,
+    topology::Node,
+};
 
 /// A connection to a node, and what its findings are filed under.
 pub(super) struct Asked {
@@ -57,8 +62,7 @@ fn described(subject: &str, node: &Node, version: Option<Version>) -> Finding {
 }
 
 fn version(info: &str) -> Option<Version> {
-    let text = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
-    let mut parts = text.trim().split('.');
+    let mut parts = info_field(info, "redis_version")?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 

@@ -1,7 +1,10 @@
 //! What a server says of itself that a store must know: whether it evicts, and whether it forgets. Pure.
 
 use super::upkeep::Policy;
-use crate::{model::Address, store::Durability};
+use crate::{
+    model::{Address, info_field},
+    store::Durability,
+};
 
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +20,10 @@ pub struct Facts {
 impl Facts {
     /// Reads the sections memory, persistence and replication of INFO, and the answer to `CONFIG GET save` if there is one.
     pub fn read(info: &str, saves: Option<&[String]>) -> Self {
-        let field =
-            |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
         let online = |line: &&str| line.starts_with("slave") && line.contains("state=online");
         Self {
             policy: Policy::read(info),
-            aof: field("aof_enabled") == Some("1"),
+            aof: info_field(info, "aof_enabled") == Some("1"),
             rdb: saves.and_then(|saves| Some(!saves.get(1)?.trim().is_empty())),
             replicas: info.lines().filter(online).count(),
         }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{jobs::text, script, worker::Worker};
-use crate::{model::Address, store::StoreError};
+use crate::{
+    model::{Address, info_field},
+    store::StoreError,
+};
 
 /// How long our keys live without us.
 const LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -26,8 +29,7 @@ pub enum Policy {
 impl Policy {
     /// Reads `INFO memory`.
     pub fn read(info: &str) -> Self {
-        let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::trim);
-        match policy {
+        match info_field(info, "maxmemory_policy") {
             Some("noeviction") => Self::Nothing,
             Some(policy) if policy.starts_with("volatile-") => Self::EvictsVolatile,
             Some(policy) if policy.starts_with("allkeys-") => Self::EvictsAll(policy.to_owned()),

@@ -17,7 +17,7 @@ use redis::{
 use tokio::time::{Instant, sleep};
 
 use super::{Options, view};
-use crate::commands::demo::watchdog::Watchdog;
+use crate::{commands::demo::watchdog::Watchdog, model::info_field};
 
 /// A redis-server of the cluster; clones name the same one.
 #[derive(Clone)]
@@ -125,9 +125,7 @@ impl Node {
     /// One field of `INFO`.
     pub async fn info(&self, section: &str, field: &str) -> anyhow::Result<String> {
         let text: String = self.query(redis::cmd("INFO").arg(section)).await?;
-        text.lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned))
-            .with_context(|| format!("INFO {section} of {self} has no {field}"))
+        info_field(&text, field).map(str::to_owned).with_context(|| format!("INFO {section} of {self} has no {field}"))
     }
 
     /// SIGKILL; a paused one dies too. Nothing if it is dead already.
