@@ -16,7 +16,7 @@ use super::{
     events::Counted,
     membership::{self, Member, Roster},
     references::References,
-    status::Shown,
+    status::{Shown, Start},
     turns::Turns,
 };
 use crate::{api::RedisExpiryListenerStatus, listener::Supervisor, meters::Operator, model::ListenerId, plan::Plan};
@@ -77,9 +77,9 @@ pub struct Remembered {
 /// time.
 const WRITTEN_AT_ONCE: usize = 16;
 
-/// A listener whose store was opened so long ago is expected to be up.
+/// From its start, and from the opening of its store, for which hundreds may have to wait, a listener may be late for so long.
 pub const STARTING: Duration = Duration::from_secs(15);
-/// One that has waited for its store for so long is not heard by anybody.
+/// And so long where nothing is wrong with it: it may be this machine that has much to do.
 const OVERDUE: Duration = Duration::from_secs(60);
 /// Counts are taken anew, and what has not changed is said in other words, so often at most.
 pub const SAMPLE: Duration = Duration::from_secs(30);
@@ -119,11 +119,13 @@ impl Context {
 
 impl Remembered {
     /// `opened`: when its store was.
-    pub fn is_starting(&self, opened: Option<Instant>, now: Instant) -> bool {
-        self.started.max(opened).is_none_or(|started| now.saturating_duration_since(started) < STARTING)
-    }
-    pub fn is_overdue(&self, now: Instant) -> bool {
-        self.started.is_some_and(|started| now.saturating_duration_since(started) >= OVERDUE)
+    pub fn start(&self, opened: Option<Instant>, now: Instant) -> Start {
+        let Some(started) = self.started.max(opened) else { return Start::Fresh };
+        match now.saturating_duration_since(started) {
+            age if age < STARTING => Start::Fresh,
+            age if age < OVERDUE => Start::Late,
+            _ => Start::Over,
+        }
     }
     pub fn may_sample(&self, now: Instant) -> bool {
         self.sampled.is_none_or(|sampled| now.duration_since(sampled) >= SAMPLE)
@@ -152,11 +154,13 @@ mod tests {
     fn a_listener_is_expected_to_be_up_after_a_while() {
         let now = Instant::now();
         let mut mine = Remembered::default();
-        assert!(mine.is_starting(None, now), "it has not been started yet");
+        assert_eq!(mine.start(None, now), Start::Fresh, "it has not been started yet");
         mine.started = Some(now);
-        assert!(mine.is_starting(None, now + STARTING / 2) && !mine.is_starting(None, now + STARTING));
-        assert!(!mine.is_overdue(now + OVERDUE / 2) && mine.is_overdue(now + OVERDUE));
-        let opened = Some(now + STARTING / 2);
-        assert!(mine.is_starting(opened, now + STARTING) && !mine.is_starting(opened, now + STARTING * 3 / 2));
+        let after = |age| mine.start(None, now + age);
+        assert_eq!([after(STARTING / 2), after(STARTING)], [Start::Fresh, Start::Late]);
+        assert_eq!([after(OVERDUE - STARTING), after(OVERDUE)], [Start::Late, Start::Over]);
+        let half = STARTING / 2;
+        let after = |age| mine.start(Some(now + half), now + half + age);
+        assert_eq!([after(STARTING - half), after(STARTING), after(OVERDUE)], [Start::Fresh, Start::Late, Start::Over]);
     }
 }

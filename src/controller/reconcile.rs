@@ -17,7 +17,7 @@ use super::{
     context::{Remembered, SAMPLE, STARTING},
     events::{self, Counted},
     references::ReferenceError,
-    status::{self, Facts},
+    status::{self, Facts, Start},
     turns::Turn,
     validate::validate,
 };
@@ -50,8 +50,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// How a reconciliation went.
 enum Done {
-    /// The status says what is, of a listener that may be starting.
-    Told { starting: bool },
+    /// The status says what is, of a listener that has got so far.
+    Told { start: Start },
     /// The status is not ours to write, as far as we know, or the object is another than we saw: to be looked at again.
     Again,
     /// The listener has become another replica's.
@@ -83,7 +83,8 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         mine.failures = 0;
     }
     Ok(match done? {
-        Done::Told { starting } => Action::requeue(if starting { STARTING } else { SAMPLE }),
+        Done::Told { start: Start::Over } => Action::requeue(SAMPLE),
+        Done::Told { .. } => Action::requeue(STARTING),
         Done::Again => Action::requeue(AGAIN.0),
         Done::Lost => {
             handed_over(&context, &id, &mut turn).await;
@@ -161,7 +162,7 @@ async fn report(
     }
     let snapshot = context.supervisor.snapshots().borrow().get(id).cloned();
     let (before, version) = standing(object, mine, &context.settings.me);
-    let starting = mine.is_starting(snapshot.as_ref().and_then(|snapshot| snapshot.opened), now);
+    let start = mine.start(snapshot.as_ref().and_then(|snapshot| snapshot.opened), now);
     let facts = Facts {
         listener: id,
         generation: object.meta().generation,
@@ -169,8 +170,7 @@ async fn report(
         suspend: object.0.as_ref().is_ok_and(|listener| listener.spec.suspend),
         webhook: object.0.as_ref().ok().and_then(|listener| listener.spec.webhook.shown(id.namespace())),
         snapshot: snapshot.as_deref(),
-        overdue: snapshot.is_none() && mine.is_overdue(now),
-        starting,
+        start,
         sample: mine.may_sample(now),
         reword: mine.may_reword(now),
         owner: &context.settings.me,
@@ -196,7 +196,7 @@ async fn report(
     }
     (mine.status, mine.counted) = (Some(after), counted);
     events::publish(context, object, happened).await;
-    Ok(Done::Told { starting })
+    Ok(Done::Told { start })
 }
 
 /// What the status says, and of which version of the object that is so. The watch may be behind our own last writing; what it

@@ -14,7 +14,7 @@ use crate::{
         DeliveryStatus, NodeRole, NodeStatus, Problem, RedisExpiryListenerStatus as Status, condition, reason,
         status::{LONGEST_ERROR, LONGEST_MESSAGE, LONGEST_WEBHOOK, MOST_NODES},
     },
-    listener::{NodeSnapshot, Role, Snapshot},
+    listener::{Hold, NodeSnapshot, Role, Snapshot},
     meters::Said,
     model::{FaultCategory, ListenerId, Millis, NodeId},
 };
@@ -24,7 +24,6 @@ mod conditions;
 use conditions::Verdict;
 
 /// What a status is made of.
-#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Facts<'a> {
     pub listener: &'a ListenerId,
     /// Of the spec that `refused` and `suspend` are about.
@@ -36,10 +35,7 @@ pub struct Facts<'a> {
     pub webhook: Option<String>,
     /// `None`: it does not run, or has not said anything yet.
     pub snapshot: Option<&'a Snapshot>,
-    /// It was started, or its store was opened, a moment ago: what it does not know yet is no news.
-    pub starting: bool,
-    /// It was started so long ago that it must have said something by now.
-    pub overdue: bool,
+    pub start: Start,
     /// Whether the counts may be taken anew.
     pub sample: bool,
     /// Whether what has not changed may be said in other words: a message may hold a number that counts, or name another node
@@ -50,6 +46,17 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
+/// How long ago it was started, or its store was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A moment: what it does not know yet is no news, nor what does not answer it yet.
+    Fresh,
+    /// A while: what is wrong is news. That it takes its time is none of one that was well.
+    Late,
+    /// So long that it must be up.
+    Over,
+}
+
 /// Since when each node was shown to be subscribed: by the time at which its connection was opened.
 #[derive(Debug, Default)]
 pub struct Shown(BTreeMap<NodeId, (Millis, Time)>);
@@ -58,10 +65,13 @@ pub struct Shown(BTreeMap<NodeId, (Millis, Time)>);
 pub fn next(before: &Status, facts: &Facts<'_>, shown: &mut Shown) -> Status {
     let mut status = Status { observed_generation: facts.generation, ..Status::default() };
     // A restart is not news, and neither is how a start gets on: what was said of the same spec stands until more is known.
-    let known = facts.snapshot.is_some_and(|snapshot| snapshot.ready || snapshot.hold.is_some() || !facts.starting);
-    let stands = match readiness(before, facts.generation) {
-        Some(("True", _)) => !facts.overdue && !facts.snapshot.is_some_and(is_refused),
-        Some((_, reason::PENDING)) => facts.snapshot.is_some_and(|snapshot| !is_troubled(snapshot)),
+    let known =
+        facts.snapshot.is_some_and(|snapshot| snapshot.ready || snapshot.hold.as_ref().is_some_and(needs_somebody));
+    let (refused, troubled) = (facts.snapshot.is_some_and(is_refused), facts.snapshot.is_some_and(is_troubled));
+    let stands = match (readiness(before, facts.generation), facts.start) {
+        (Some(("True", _)), Start::Fresh) => !refused,
+        (Some(("True", _)), Start::Late) => !troubled,
+        (Some((_, reason::PENDING)), Start::Fresh) => facts.snapshot.is_some() && !troubled,
         _ => false,
     };
     let resumes = !known && facts.refused.is_empty() && stands;
@@ -109,9 +119,15 @@ fn is_refused(snapshot: &Snapshot) -> bool {
     faults.any(|fault| matches!(fault.category, FaultCategory::Authentication | FaultCategory::Permission))
 }
 
+/// One whose store does not answer tries by itself, and in a crowd it may just be late.
+fn needs_somebody(hold: &Hold) -> bool {
+    !matches!(hold, Hold::Store { category: "Unavailable", .. })
+}
+
 /// It is more than a start that takes its time.
 fn is_troubled(snapshot: &Snapshot) -> bool {
     snapshot.topology_error.is_some()
+        || snapshot.hold.is_some()
         || snapshot.store_error.is_some()
         || snapshot.nodes.iter().any(|node| node.last_error.is_some())
 }

@@ -3,7 +3,7 @@ use std::sync::{Arc, LazyLock};
 use super::*;
 use crate::{
     api::reason,
-    listener::{Counts, Durability, Hold},
+    listener::{Counts, Durability},
     model::{Address, Failure, FaultCategory, NotificationFault},
 };
 
@@ -50,8 +50,7 @@ fn facts(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
         suspend: false,
         webhook: Some("http://orders.shop.svc:80/hook".into()),
         snapshot,
-        starting: false,
-        overdue: false,
+        start: Start::Over,
         sample: false,
         reword: true,
         owner: "operator-a",
@@ -104,7 +103,7 @@ fn a_healthy_listener_is_ready_and_says_nothing_new_later() {
 fn a_restarted_operator_changes_only_the_owner_of_what_is_well() {
     let snapshot = healthy();
     let before = step(&Status::default(), &facts(Some(&snapshot), 0));
-    let starting = Facts { starting: true, owner: "operator-b", ..facts(None, 100) };
+    let starting = Facts { start: Start::Fresh, owner: "operator-b", ..facts(None, 100) };
     let after = step(&before, &starting);
     assert_eq!(after, Status { owner: Some("operator-b".into()), ..before.clone() });
     let connecting = Snapshot { nodes: Vec::new(), masters: 0, ready: false, ..healthy() };
@@ -114,28 +113,36 @@ fn a_restarted_operator_changes_only_the_owner_of_what_is_well() {
     for node in &mut anew.nodes {
         node.since = Some(Millis(1_795_328_999_000));
     }
-    let done = Facts { starting: true, owner: "operator-b", ..facts(Some(&anew), 101) };
+    let done = Facts { start: Start::Fresh, owner: "operator-b", ..facts(Some(&anew), 101) };
     assert_eq!(step(&after, &done), after);
     // That it does not come up is said when it has had its time.
-    let down =
-        Snapshot { topology_error: Some(FaultCategory::Unreachable.fault("no node tells the topology")), ..connecting };
-    let late = Facts { owner: "operator-b", ..facts(Some(&down), 120) };
+    let down = Snapshot {
+        topology_error: Some(FaultCategory::Unreachable.fault("no node tells the topology")),
+        ..connecting.clone()
+    };
+    let late = Facts { start: Start::Late, owner: "operator-b", ..facts(Some(&down), 120) };
     assert_eq!(says(&step(&after, &late), condition::READY), "False ConnectionFailed");
+    // That it is not up yet, though nothing is wrong, later: it may be one of hundreds.
+    let slow = Facts { start: Start::Late, snapshot: Some(&connecting), ..late };
+    assert_eq!(step(&after, &slow), after);
+    let over = Facts { start: Start::Over, ..slow };
+    assert_eq!(says(&step(&after, &over), condition::READY), "Unknown Pending");
     // Another spec is another matter.
-    let changed = Facts { generation: Some(4), starting: true, owner: "operator-b", ..facts(None, 100) };
+    let changed = Facts { generation: Some(4), start: Start::Fresh, owner: "operator-b", ..facts(None, 100) };
     assert_eq!(says(&step(&before, &changed), condition::READY), "Unknown Pending");
 }
 
 #[test]
 fn how_a_start_gets_on_is_told_when_it_has_had_its_time_and_what_is_wrong_at_once() {
     fn starting(snapshot: Option<&Snapshot>, now: i64) -> Facts<'_> {
-        Facts { starting: true, ..facts(snapshot, now) }
+        Facts { start: Start::Fresh, ..facts(snapshot, now) }
     }
     let pending = step(&Status::default(), &starting(None, 0));
     let mut scanning = Snapshot { ready: false, subscribed_masters: 0, ..healthy() };
     scanning.nodes[0].scanned = false;
     assert_eq!(step(&pending, &starting(Some(&scanning), 1)), pending);
-    assert_eq!(says(&step(&pending, &facts(Some(&scanning), 16)), condition::READY), "False Scanning");
+    let late = Facts { start: Start::Late, ..facts(Some(&scanning), 16) };
+    assert_eq!(says(&step(&pending, &late), condition::READY), "False Scanning");
     let mut denied = scanning.clone();
     denied.nodes[0].last_error = Some(FaultCategory::Permission.fault("it may not subscribe"));
     denied.nodes[0].subscribed = false;
@@ -154,19 +161,31 @@ fn how_a_start_gets_on_is_told_when_it_has_had_its_time_and_what_is_wrong_at_onc
 #[test]
 fn what_was_well_does_not_stand_for_ever_nor_where_somebody_has_to_do_something() {
     let well = step(&Status::default(), &facts(Some(&healthy()), 0));
-    let waits = Facts { starting: true, ..facts(None, 20) };
+    let waits = Facts { start: Start::Fresh, ..facts(None, 20) };
     assert_eq!(says(&step(&well, &waits), condition::READY), "True Listening");
-    let overdue = Facts { starting: true, overdue: true, ..facts(None, 61) };
+    let overdue = facts(None, 61);
     assert_eq!(says(&step(&well, &overdue), condition::READY), "Unknown Pending");
     let mut away = Snapshot { ready: false, ..healthy() };
     away.nodes[0].last_error = Some(FaultCategory::Unreachable.fault("it is down"));
     away.nodes[0].subscribed = false;
-    let starts = Facts { starting: true, ..facts(Some(&away), 1) };
+    let starts = Facts { start: Start::Fresh, ..facts(Some(&away), 1) };
     assert_eq!(says(&step(&well, &starts), condition::READY), "True Listening");
     let mut denied = away.clone();
     denied.nodes[0].last_error = Some(FaultCategory::Authentication.fault("wrong password"));
-    let starts = Facts { starting: true, ..facts(Some(&denied), 1) };
+    let starts = Facts { start: Start::Fresh, ..facts(Some(&denied), 1) };
     assert_eq!(says(&step(&well, &starts), condition::READY), "False AuthenticationFailed");
+    // A store that does not answer is tried again by itself; of one that refuses, that is said at once.
+    let held = |category| {
+        let hold = Some(Hold::Store { category, message: "no".into() });
+        Snapshot { ready: false, hold, ..Snapshot::default() }
+    };
+    let says_of = |category, start| {
+        let held = held(category);
+        says(&step(&well, &Facts { start, ..facts(Some(&held), 1) }), condition::DURABLE)
+    };
+    assert_eq!(says_of("Unavailable", Start::Fresh), "True Stored");
+    assert_eq!(says_of("Unavailable", Start::Late), "False StoreUnavailable");
+    assert_eq!(says_of("Evicts", Start::Fresh), "False StoreEvicts");
 }
 
 #[test]

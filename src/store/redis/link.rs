@@ -81,7 +81,7 @@ pub struct Link {
 
 /// So many stores of one Redis are opened at once: each has a script under way in every partition, and on a slow machine more of
 /// them only time each other out.
-const OPENED_AT_ONCE: usize = 8;
+const OPENED_AT_ONCE: usize = 4;
 
 /// What is shared of a node.
 #[derive(Default)]
