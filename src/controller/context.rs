@@ -158,9 +158,9 @@ mod tests {
         mine.started = Some(now);
         let after = |age| mine.start(None, now + age);
         assert_eq!([after(STARTING / 2), after(STARTING)], [Start::Fresh, Start::Late]);
-        assert_eq!([after(OVERDUE - STARTING), after(OVERDUE)], [Start::Late, Start::Over]);
+        assert_eq!([after(OVERDUE / 2), after(OVERDUE)], [Start::Late, Start::Over]);
         let half = STARTING / 2;
         let after = |age| mine.start(Some(now + half), now + half + age);
-        assert_eq!([after(STARTING - half), after(STARTING), after(OVERDUE)], [Start::Fresh, Start::Late, Start::Over]);
+        assert_eq!([after(half), after(STARTING), after(OVERDUE)], [Start::Fresh, Start::Late, Start::Over]);
     }
 }
