@@ -262,7 +262,7 @@ fn urls_and_headers_come_from_secrets_and_config_maps() {
     assert_eq!(plans[0].webhook.headers, [("Z".to_owned(), Secret(b"z1".to_vec()))]);
     folder.write("secrets/orders-api/url", "ftp://orders.example/?token=t0ken\n");
     let error = folder.load(&["listener.yaml"]).unwrap_err().to_string();
-    assert!(error.contains("spec.webhook.urlSecretRef refers to a URL whose scheme is ftp"), "{error}");
+    assert!(error.contains("spec.webhook.urlSecretRef refers to a value whose scheme is ftp"), "{error}");
     assert!(!error.contains("t0ken"), "{error}");
 }
 
@@ -378,11 +378,11 @@ const INVALID: [(&str, &str, &str); 91] = [
     ("spec.resync.interval", "500ms", "spec.resync.interval is 500ms; choose 1s to 168h"),
     ("spec.webhook", "{}", "spec.webhook does not say whom to tell; set url or urlSecretRef"),
     ("spec.webhook.urlSecretRef", "{name: orders-api, key: token}", "spec.webhook has more than one of url, "),
-    ("spec.webhook", "{serviceRef: {name: orders}}", "spec.webhook.serviceRef needs Kubernetes to find the Service"),
+    ("spec.webhook", "{serviceRef: {name: orders}}", "spec.webhook.serviceRef is for listeners that the operator runs"),
     (
         "spec.webhook",
         "{urlSecretRef: {name: orders-api, key: token}}",
-        "urlSecretRef refers to a URL which is not a URL",
+        "urlSecretRef refers to a value which is not a URL",
     ),
     ("spec.webhook.url", "orders.example/x", "which is not a URL (relative URL without a base)"),
     ("spec.webhook.url", "\"http://\"", "which is not a URL (empty host)"),

@@ -176,7 +176,7 @@ fn dead_letters_say_when_nobody_runs_and_answer_when_somebody_does() {
     let nobody = folder.dead_letters(&["list"]);
     assert_eq!(nobody.status.code(), Some(1));
     let said = String::from_utf8(nobody.stderr).unwrap();
-    assert!(said.contains("no `run` runs there: nobody answers at"), "{said}");
+    assert!(said.contains("neither `run` nor `controller` answers at"), "{said}");
 
     let running = folder.run();
     running.wait("listening");

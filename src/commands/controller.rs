@@ -72,7 +72,7 @@ const DEAD: Duration = Duration::from_secs(30);
 /// Attempts under way have so long before the others are told to take over.
 const HAND_OVER: Duration = Duration::from_secs(1);
 const NOT_SYNCED: &str =
-    "the RedisExpiryListeners have not been listed yet: is the CRD installed, and may the operator list them?";
+    "the RedisExpiryListeners have not been listed yet: is the CRD installed, may the operator list them, and is --watch-label-selector a label selector?";
 
 /// Runs until SIGTERM or SIGINT, then hands over and drains; a second signal ends it at once.
 pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -177,7 +177,7 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
 async fn connect(arguments: &Arguments) -> anyhow::Result<(Client, String)> {
     let mut config = Config::infer()
         .await
-        .context("finding the API server: there is neither a pod's ServiceAccount nor a kubeconfig")?;
+        .context("finding the API server by the kubeconfig (KUBECONFIG, else ~/.kube/config) or the pod's ServiceAccount; set KUBECONFIG")?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
     // A connection that is dead though nobody has closed it; the watches are ended before (see `controller::watching`).

@@ -144,7 +144,11 @@ fn done(place: &Place, request: &Request, settled: Settled, what: &str) -> anyho
     if let Some(ids) = &request.ids
         && settled.count < ids.len() as u64
     {
-        bail!("{} of the {} ids are no dead letters", ids.len() as u64 - settled.count, ids.len());
+        bail!(
+            "{} of {} ids: no such dead letters of a listener that runs here; see `dead-letters list`",
+            ids.len() as u64 - settled.count,
+            ids.len()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -31,6 +31,8 @@ mod answers;
 /// An event is some 250 bytes: this is 10 MB at the very most, and only while a burst lasts.
 pub const CAPACITY: Capacity = Capacity { fresh: 32_768, retries: 8_192 };
 /// Whoever watches the snapshot is woken this often at most.
+/// What is told after a 410. The same settings would meet the same answer; others may not.
+const GONE: &str = "the receiver answered 410 Gone; correct spec.webhook.url, or, if the receiver is back there, change another field of spec.webhook, such as timeouts.request; everything is kept";
 const PUBLISH_MS: i64 = 100;
 /// After the outbox could not be read.
 const READ_AGAIN_MS: i64 = 1_000;
@@ -358,15 +360,15 @@ impl Driver {
 
     fn paused(&self) -> Option<String> {
         if self.gone {
-            Some("the receiver answered 410".to_owned())
+            Some(GONE.to_owned())
         } else if let Some(why) = self.unusable.clone() {
             Some(why)
         } else {
             match self.unstored.full() {
                 (0, _) => None,
-                (full, all) if full == all => Some("the store takes no outcomes".to_owned()),
+                (full, all) if full == all => Some("the store takes no outcomes: see the condition Durable".to_owned()),
                 (full, all) => {
-                    Some(format!("{full} of {all} partitions of the store take no outcomes: their events wait"))
+                    Some(format!("{full} of {all} partitions of the store take no outcomes, and their events wait: see the condition Durable"))
                 }
             }
         }

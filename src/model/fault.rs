@@ -91,7 +91,7 @@ impl fmt::Display for Fault {
 /// Why pushes of a node may not come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotificationFault {
-    /// Flags are missing. `command` adds them and keeps those there: `CONFIG SET notify-keyspace-events Kg$xe`.
+    /// Flags are missing. `command` adds them and keeps those there: `CONFIG SET notify-keyspace-events Kgxe$`.
     Disabled { command: String, message: Arc<str> },
     /// The flags cannot be read, so nobody can tell.
     CannotInspect { message: Arc<str> },

@@ -193,7 +193,11 @@ async fn check(control: &Control, wanted: KeyspaceEvents, address: &str) -> Foun
         Ok(pair) => pair.get(1).cloned().unwrap_or_default(),
         // Some that are run for others do not know CONFIG.
         Err(error) if error.category == FaultCategory::Permission || error.message.contains("unknown command") => {
-            let message = format!("notify-keyspace-events of {address} cannot be read ({error}); grant +config|get");
+            let fix = match error.category {
+                FaultCategory::Permission => "grant +config|get",
+                _ => "see that your provider's parameter group has Kgxe$",
+            };
+            let message = format!("notify-keyspace-events of {address} cannot be read ({error}); {fix}");
             return Found::Unknown(NotificationFault::CannotInspect { message: message.into() });
         }
         Err(_) => return Found::Nothing,
@@ -202,7 +206,7 @@ async fn check(control: &Control, wanted: KeyspaceEvents, address: &str) -> Foun
     if lacking.is_empty() {
         return Found::Flags { flags, repaired: false, fault: None };
     }
-    let complete = union(&flags, &lacking);
+    let complete = complete_flags(&flags);
     let command = format!("CONFIG SET notify-keyspace-events {complete}");
     let fix = format!("run {command} on {address}");
     let disabled = |flags, message: String| {
@@ -233,11 +237,14 @@ async fn check(control: &Control, wanted: KeyspaceEvents, address: &str) -> Foun
 
 /// The flags that are needed and are not there (DESIGN rule 5).
 pub fn missing(flags: &str) -> String {
-    "Kg$xe".chars().filter(|flag| !(flags.contains(*flag) || (*flag != 'K' && flags.contains('A')))).collect()
+    "Kgxe$".chars().filter(|flag| !(flags.contains(*flag) || (*flag != 'K' && flags.contains('A')))).collect()
 }
 
-fn union(flags: &str, lacking: &str) -> String {
-    format!("{flags}{lacking}")
+/// These flags and those that are lacking. `$` comes last: anywhere else a shell takes it and what follows for a variable.
+pub fn complete_flags(flags: &str) -> String {
+    let all = format!("{flags}{}", missing(flags));
+    let (dollar, rest): (String, String) = all.chars().partition(|flag| *flag == '$');
+    rest + &dollar
 }
 
 #[cfg(test)]
@@ -246,11 +253,13 @@ mod tests {
 
     #[test]
     fn the_missing_flags_are_named_and_those_there_are_kept() {
-        assert_eq!(missing(""), "Kg$xe");
+        assert_eq!(missing(""), "Kgxe$");
         assert_eq!(missing("AK"), "");
         assert_eq!(missing("AE"), "K");
         assert_eq!(missing("gxE$"), "Ke");
-        assert_eq!(union("gxE$", "Ke"), "gxE$Ke");
+        for (flags, complete) in [("", "Kgxe$"), ("gxE$", "gxEKe$"), ("K$", "Kgxe$"), ("AE", "AEK")] {
+            assert_eq!(complete_flags(flags), complete, "{flags}");
+        }
     }
 
     #[test]

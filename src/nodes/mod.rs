@@ -33,7 +33,7 @@ mod session;
 mod watch;
 mod wire;
 
-pub use clerk::{Clerk, Control, NodeData, Notifications, missing as missing_flags};
+pub use clerk::{Clerk, Control, NodeData, Notifications, complete_flags, missing as missing_flags};
 pub use driver::{Connection, Driver};
 pub use evidence::{Answering, Evidence, Full, Heard, Sort, Standing, Used};
 pub use offset::Offsets;

@@ -120,7 +120,7 @@ fn check_names(parts: &[Part]) -> Result<(), TemplateError> {
             return invalid(format!("has the name {name:?}, which is a field of the payload: take another"));
         }
         if names.contains(&name.as_str()) {
-            return invalid(format!("has the name {name:?} twice"));
+            return invalid(format!("has the name {name:?} twice: give one of them another"));
         }
         names.push(name);
     }

@@ -7,7 +7,7 @@ use super::Epoch;
 /// Why a call did nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    #[error("another owner took the store: epoch {} is older than {}", mine.0, newest.0)]
+    #[error("another process has taken the store over: its epoch is {}, ours {}", newest.0, mine.0)]
     Fenced { mine: Epoch, newest: Epoch },
     #[error("{} is in use by another process; give each process a --state-dir of its own, and let nothing else write there", path.display())]
     Locked { path: PathBuf },
@@ -41,7 +41,7 @@ pub enum StoreError {
     Unsynced { path: PathBuf, detail: String },
     #[error("the store does not answer: {0}")]
     Unavailable(String),
-    #[error("the store was closed")]
+    #[error("the store was closed, as where its process ends; if it stays so, see the log")]
     Closed,
 }
 

@@ -48,7 +48,6 @@ fn of_the_operator() -> BTreeSet<String> {
         "get configmaps.",
         "list configmaps.",
         "watch configmaps.",
-        "get services.",
         "create events.events.k8s.io",
         "patch events.events.k8s.io",
     ])

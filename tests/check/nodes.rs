@@ -6,7 +6,7 @@ use super::setup::{CHANNEL, Fixture, RULES, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_all_is_well_nothing_is_wrong_and_the_exit_code_is_0() {
-    let fixture = Fixture::start("Kg$xe").await;
+    let fixture = Fixture::start("Kgxe$").await;
     fixture.grant(&RULES).await;
     let checked = fixture.check(&fixture.document()).await;
     assert_eq!((checked.of("fail"), checked.of("warn")), (vec![], vec![]), "{:#?}", checked.findings);
@@ -21,7 +21,7 @@ async fn where_all_is_well_nothing_is_wrong_and_the_exit_code_is_0() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_permission_that_is_missing_is_named_with_the_rule_that_grants_it() {
-    let fixture = Fixture::start("Kg$xe").await;
+    let fixture = Fixture::start("Kgxe$").await;
     // The rule that is left out, and how that is told. HELLO and AUTH are never denied (CMD_NO_AUTH).
     let missing = [
         ("+ping", "fail", "PING is denied"),
@@ -62,7 +62,7 @@ async fn settings_that_cannot_be_read_or_set_are_told() {
     fixture.grant(&RULES).await;
     let address = fixture.cluster.nodes()[0].address();
     let checked = fixture.check(&fixture.document()).await;
-    checked.fails_with(&format!("run CONFIG SET notify-keyspace-events Kg$xe on {address}"));
+    checked.fails_with(&format!("run CONFIG SET notify-keyspace-events Kgxe$ on {address}"));
 
     let enable = fixture.document().replace("  keyPattern", "    keyspaceEvents: Enable\n  keyPattern");
     fixture.check(&enable).await.fails_with("-> ACL SETUSER rx +config|set");
@@ -88,7 +88,7 @@ async fn settings_that_cannot_be_read_or_set_are_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_a_dead_seed_and_a_refused_webhook_are_told() {
-    let fixture = Fixture::start("Kg$xe").await;
+    let fixture = Fixture::start("Kgxe$").await;
     fixture.grant(&RULES).await;
     let document = fixture.document();
     let wrong = document.replace("key: password", "key: wrong");
@@ -119,7 +119,7 @@ async fn a_wrong_password_a_dead_seed_and_a_refused_webhook_are_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_file_is_exit_code_2_and_a_table_is_for_people() {
-    let fixture = Fixture::start("Kg$xe").await;
+    let fixture = Fixture::start("Kgxe$").await;
     fixture.grant(&RULES).await;
     let checked = fixture.check(&fixture.document().replace("keyPattern", "keyPatern")).await;
     assert_eq!(checked.code, 2);

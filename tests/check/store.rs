@@ -24,7 +24,7 @@ fn all() -> Vec<&'static str> {
 
 /// A listener whose store is in the watched Redis, which keeps what it is told.
 async fn given_kept() -> Fixture {
-    let fixture = Fixture::start("Kg$xe").await;
+    let fixture = Fixture::start("Kgxe$").await;
     let node = &fixture.cluster.nodes()[0];
     fixture.cluster.config_set(node, "appendonly", "yes").await.unwrap();
     fixture.grant(&all()).await;
@@ -211,7 +211,7 @@ async fn where_redis_was_not_reached_its_failure_is_told_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_open_elsewhere_and_memory_are_warned_of() {
-    let fixture = Fixture::start("Kg$xe").await;
+    let fixture = Fixture::start("Kgxe$").await;
     fixture.grant(&RULES).await;
     fs::create_dir(fixture.state_dir()).unwrap();
     let path = fixture.state_dir().join("shop.orders.db");

@@ -9,7 +9,7 @@ use super::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_believed_once_its_authority_is_and_for_its_name() {
-    let fixture = Fixture::start("Kg$xe").await;
+    let fixture = Fixture::start("Kgxe$").await;
     fixture.grant(&RULES).await;
     let server = Certified::start("localhost").await;
     let webhook = fixture.webhook.local_addr().unwrap();

@@ -229,7 +229,7 @@ async fn gone_stops_everything_until_the_webhook_changes_and_parks_nothing() {
     let delivery = outbox.deliver(settings.clone());
     outbox.settle_and_offer(&delivery, events("order", 50)).await;
     let told = snapshot(&delivery, "it is paused", |now| now.paused.is_some() && now.in_flight == 0).await;
-    assert_eq!(told.paused.as_deref(), Some("the receiver answered 410"));
+    assert!(told.paused.as_deref().is_some_and(|why| why.starts_with("the receiver answered 410")));
     let before = receiver.count();
     assert!(before <= 8, "{before} were sent before the pause");
     receiver.answer_with(|_| answer(200));

@@ -99,7 +99,7 @@ async fn missing_flags_come_with_the_command_that_adds_them() {
     let Some(NotificationFault::Disabled { command: fix, message }) = &snapshot.nodes[0].notification_fault else {
         panic!("{:?}", snapshot.nodes[0])
     };
-    assert_eq!(fix, "CONFIG SET notify-keyspace-events gK$xe");
+    assert_eq!(fix, "CONFIG SET notify-keyspace-events gKxe$");
     assert!(message.contains(&format!("{fix} on 127.0.0.1:{}", master.port())), "{message}");
     let () = master.query(&command(&fix.split(' ').collect::<Vec<_>>())).await.unwrap();
     let mended = |now: &Snapshot| now.ready && now.nodes.iter().all(|node| node.notification_fault.is_none());

@@ -73,7 +73,7 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     on_all(&cluster, "notify-keyspace-events", "").await;
     let message = says(&seen, "Ready", "False", "NotificationsDisabled").await;
     assert!(message.contains("CONFIG SET notify-keyspace-events"), "{message}");
-    on_all(&cluster, "notify-keyspace-events", "Kg$xe").await;
+    on_all(&cluster, "notify-keyspace-events", "Kgxe$").await;
     seen.wait_ready().await;
 
     the_store_refuses(&cluster, &mut operator, &seen).await;

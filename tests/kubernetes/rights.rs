@@ -83,12 +83,11 @@ fn rights(of: &[(&str, &str)]) -> BTreeSet<String> {
     of.iter().flat_map(each).collect()
 }
 
-const LISTENERS: [(&str, &str); 6] = [
+const LISTENERS: [(&str, &str); 5] = [
     ("redisexpiry.io/redisexpirylisteners", "get list watch"),
     ("redisexpiry.io/redisexpirylisteners/status", "patch"),
     ("/secrets", "get list watch"),
     ("/configmaps", "get list watch"),
-    ("/services", "get"),
     ("events.k8s.io/events", "create patch"),
 ];
 const LEASES: [(&str, &str); 1] = [("coordination.k8s.io/leases", "get list watch create update patch delete")];

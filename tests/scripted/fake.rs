@@ -98,7 +98,7 @@ impl Fake {
     pub async fn start(id: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::new("127.0.0.1", listener.local_addr().unwrap().port());
-        let state = State { flags: "Kg$xe".into(), ..State::default() };
+        let state = State { flags: "Kgxe$".into(), ..State::default() };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             gate: watch::Sender::new(true),

@@ -64,12 +64,12 @@ fn url(check: &mut Check<'_>, spec: &WebhookSpec) -> Option<String> {
             let field = "spec.webhook.urlSecretRef";
             let url = check.secret_text(field, reference)?;
             // It is not shown: a URL that lies in a Secret carries a token.
-            valid_url(check, reason::SECRET_INVALID, field, "refers to a URL ", &url)
+            valid_url(check, reason::SECRET_INVALID, field, "refers to a value ", &url)
         }
         (None, None, Some(service)) => match check.around.platform {
             Platform::Kubernetes => service_url(check, service),
             Platform::Process => {
-                check.problem("spec.webhook.serviceRef", "needs Kubernetes to find the Service", "use url");
+                check.problem("spec.webhook.serviceRef", "is for listeners that the operator runs", "use url");
                 None
             }
         },

@@ -21,7 +21,7 @@ async fn notifications(plan: &Plan, asked: &mut Asked) -> Finding {
             return Finding::warn(
                 asked.subject.as_str(),
                 format!("notify-keyspace-events cannot be read: {error}"),
-                "make sure that it has Kg$xe, or grant +config|get",
+                "make sure that it has Kgxe$, or grant +config|get",
             );
         }
     };
@@ -38,8 +38,9 @@ async fn notifications(plan: &Plan, asked: &mut Asked) -> Finding {
             subject,
             what,
             format!(
-                "run CONFIG SET notify-keyspace-events {flags}{lacking} on {subject} and put it into its redis.conf, or \
-                 set spec.redis.keyspaceEvents: Enable"
+                "run CONFIG SET notify-keyspace-events {} on {subject} and put it into its redis.conf, or \
+                 set spec.redis.keyspaceEvents: Enable",
+                complete_flags(&flags)
             ),
         ),
     }

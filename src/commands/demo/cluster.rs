@@ -39,7 +39,7 @@ impl Default for Options {
         Self {
             masters: 3,
             replicas: 1,
-            notify_keyspace_events: "Kg$xe".into(),
+            notify_keyspace_events: "Kgxe$".into(),
             node_timeout: Duration::from_secs(2),
             password: None,
             directives: Vec::new(),

@@ -62,7 +62,7 @@ pub struct Arguments {
     /// What to do with a ledger that belongs to another Redis than the one named now.
     #[arg(long, value_enum, default_value_t = OnChange::Hold, value_name = "WHAT")]
     on_deployment_change: OnChange,
-    /// Serves /livez, /readyz, /metrics and a status page there by HTTP, such as 127.0.0.1:8080. Default: nowhere.
+    /// Serves /livez, /readyz, /metrics and a status page there by HTTP, such as 127.0.0.1:9121. Default: nowhere.
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_address: Option<SocketAddr>,
 }

@@ -93,7 +93,7 @@ fn ready(
     if suspend {
         return no(
             reason::SUSPENDED,
-            "Delivery is suspended; expiries are detected and kept. Set suspend: false to go on.",
+            "Delivery is suspended; expiries are detected and kept. Set spec.suspend to false to go on.",
         );
     }
     must.into_iter().find(|verdict| verdict.status == State::Unknown).map_or_else(
@@ -196,7 +196,7 @@ fn delivering(snapshot: &Snapshot, suspend: bool) -> Verdict {
     let delivery = &snapshot.delivery;
     let error = delivery.last_error.as_deref().unwrap_or("no reason is known");
     if suspend {
-        no(reason::SUSPENDED, "Set suspend: false to go on.")
+        no(reason::SUSPENDED, "Set spec.suspend to false to go on.")
     } else if let Some(why) = delivery.paused.as_deref() {
         no(reason::PAUSED, why)
     } else if delivery.consecutive_failures >= FAILING_FROM {
@@ -206,7 +206,7 @@ fn delivering(snapshot: &Snapshot, suspend: bool) -> Verdict {
             Some(Failure::Unreachable | Failure::Tls | Failure::Other) | None => reason::SINK_UNREACHABLE,
         };
         let failures = delivery.consecutive_failures;
-        let fix = "see that the receiver runs and takes it, or correct spec.webhook; nothing is lost meanwhile";
+        let fix = "see that the receiver runs and answers 2xx, or correct spec.webhook; nothing is lost meanwhile";
         no(why, format!("{failures} attempts in a row have failed, the last one: {error}; {fix}"))
     } else if delivery.last_delivered.is_some() || snapshot.counts.last_delivered.is_some() {
         yes(reason::DELIVERED, "The webhook takes what is sent.")

@@ -18,7 +18,7 @@ fn node(id: &str, role: Role) -> NodeSnapshot {
         subscribed: true,
         scanned: true,
         since: Some(Millis(1_795_000_000_999)),
-        notify_keyspace_events: Some("Kg$xe".into()),
+        notify_keyspace_events: Some("Kgxe$".into()),
         notifications: true,
         notification_fault: None,
         clock_offset_ms: Some(0),
@@ -257,14 +257,14 @@ fn each_trouble_has_its_reason_and_its_fix() {
         let node = &mut snapshot.nodes[0];
         (node.notifications, node.notify_keyspace_events) = (false, Some(String::new()));
         node.notification_fault = Some(NotificationFault::Disabled {
-            command: "CONFIG SET notify-keyspace-events Kg$xe".into(),
-            message: Arc::from("run CONFIG SET notify-keyspace-events Kg$xe on 10.0.3.7:6379"),
+            command: "CONFIG SET notify-keyspace-events Kgxe$".into(),
+            message: Arc::from("run CONFIG SET notify-keyspace-events Kgxe$ on 10.0.3.7:6379"),
         });
         (snapshot.subscribed_masters, snapshot.ready) = (0, false);
     });
     assert_eq!(says(&off, condition::READY), "False NotificationsDisabled");
     assert_eq!(says(&off, condition::CONNECTED), "True AllNodesSubscribed");
-    assert!(find(&off, condition::READY).unwrap().message.contains("CONFIG SET notify-keyspace-events Kg$xe"));
+    assert!(find(&off, condition::READY).unwrap().message.contains("CONFIG SET notify-keyspace-events Kgxe$"));
     let blind = with(&|snapshot| {
         for node in &mut snapshot.nodes {
             node.notification_fault = Some(NotificationFault::CannotInspect { message: Arc::from("no") });

@@ -16,7 +16,7 @@ pub struct Client {
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("no `run` runs there: nobody answers at {} ({source}); start it, or name its directory by --state-dir", path.display())]
+    #[error("neither `run` nor `controller` answers at {} ({source}); start it, or name its directory by --state-dir", path.display())]
     Nobody { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Refused(String),

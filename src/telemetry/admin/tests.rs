@@ -106,7 +106,7 @@ async fn what_is_refused_is_told_in_words() {
         let error = client.list(&Scope { listener: held, limit: None }).await.unwrap_err().to_string();
         assert!(error.contains("shop/held has no store at the moment"), "{error}");
         let error = client.purge(&Request { listener: Some(orders()), ids: None }).await.unwrap_err().to_string();
-        assert_eq!(error, "listener shop/orders: the store was closed");
+        assert_eq!(error, "listener shop/orders: the store was closed, as where its process ends; if it stays so, see the log");
     })
     .await;
 }
@@ -138,5 +138,5 @@ async fn a_dead_process_s_socket_is_replaced_and_a_live_one_s_is_not() {
 async fn where_no_process_runs_the_client_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let error = Client::connect(socket(folder.path())).await.err().unwrap().to_string();
-    assert!(error.starts_with("no `run` runs there: nobody answers at "), "{error}");
+    assert!(error.starts_with("neither `run` nor `controller` answers at "), "{error}");
 }

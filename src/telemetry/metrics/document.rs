@@ -14,7 +14,7 @@ const HEAD: &str = "\
 
 # Metrics
 
-`/metrics` of the operator's admin port, or of `run --admin-address 127.0.0.1:8080`, in Prometheus' text format, or in
+`/metrics` of the operator's admin port, or of `run --admin-address 127.0.0.1:9121`, in Prometheus' text format, or in
 OpenMetrics where that is asked for. No label holds a key, a URL or a message. `namespace` and `name` are the listener's
 (`honorLabels: true` keeps them so). A listener's series are shown by the replica that owns it and leave with it; its counters
 begin again where it is taken over.

@@ -71,7 +71,7 @@ fn settings(report: &mut Report<'_>, before: Option<&NodeSnapshot>, node: &NodeS
                 _ => {
                     let found = node.notify_keyspace_events.as_deref().unwrap_or_default();
                     format!(
-                        "notify-keyspace-events is {found:?}: run CONFIG SET notify-keyspace-events Kg$xe on {}, or set \
+                        "notify-keyspace-events is {found:?}: run CONFIG SET notify-keyspace-events Kgxe$ on {}, or set \
                          spec.redis.keyspaceEvents: Enable",
                         node.address
                     )

@@ -131,7 +131,7 @@ fn missing_notifications_come_with_the_command_that_sets_them() {
         now.nodes[0].notifications = false;
     });
     assert_eq!(missing.len(), 1);
-    assert!(missing[0].contains("run CONFIG SET notify-keyspace-events Kg$xe on 10.0.0.1:6379"), "{}", missing[0]);
+    assert!(missing[0].contains("run CONFIG SET notify-keyspace-events Kgxe$ on 10.0.0.1:6379"), "{}", missing[0]);
     assert_eq!(back, ["node: master 10.0.0.1:6379: keyspace notifications are on"]);
     let [unreadable, _] = there_and_back(|now| now.nodes[0].notify_keyspace_events = None);
     assert_eq!(unreadable, [""; 0]);
