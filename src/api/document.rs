@@ -132,7 +132,9 @@ fn expect(field: &str, found: Option<&serde_norway::Value>, wanted: &str) -> Res
     match found {
         None => Err(format!("{field} is missing: write `{field}: {wanted}`")),
         Some(serde_norway::Value::String(text)) if text == wanted => Ok(()),
-        Some(serde_norway::Value::String(text)) => Err(format!("{field} is {text:?}: only {wanted} is known here; take this document out, or write `{field}: {wanted}`")),
+        Some(serde_norway::Value::String(text)) => Err(format!(
+            "{field} is {text:?}: only {wanted} is known here; take this document out, or write `{field}: {wanted}`"
+        )),
         Some(_) => Err(format!("{field} is not text: write `{field}: {wanted}`")),
     }
 }

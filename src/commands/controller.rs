@@ -71,8 +71,7 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const DEAD: Duration = Duration::from_secs(30);
 /// Attempts under way have so long before the others are told to take over.
 const HAND_OVER: Duration = Duration::from_secs(1);
-const NOT_SYNCED: &str =
-    "the RedisExpiryListeners have not been listed yet: is the CRD installed, may the operator list them, and is --watch-label-selector a label selector?";
+const NOT_SYNCED: &str = "the RedisExpiryListeners have not been listed yet: is the CRD installed, may the operator list them, and is --watch-label-selector a label selector?";
 
 /// Runs until SIGTERM or SIGINT, then hands over and drains; a second signal ends it at once.
 pub async fn controller(arguments: Arguments) -> anyhow::Result<ExitCode> {

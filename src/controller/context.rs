@@ -59,6 +59,8 @@ pub struct Remembered {
     pub plan: Option<Plan>,
     /// When that was begun.
     pub started: Option<Instant>,
+    /// When the store was opened that it has been ready with since.
+    pub up: Option<Instant>,
     /// What was written last, and the `resourceVersion` that the object has had since.
     pub status: Option<RedisExpiryListenerStatus>,
     pub version: Option<String>,
@@ -118,8 +120,11 @@ impl Context {
 }
 
 impl Remembered {
-    /// `opened`: when its store was.
+    /// `opened`: when its store was; `None` while it is not. Who was ready once has been started.
     pub fn start(&self, opened: Option<Instant>, now: Instant) -> Start {
+        if self.up.is_some_and(|up| opened.is_none_or(|opened| opened == up)) {
+            return Start::Over;
+        }
         let Some(started) = self.started.max(opened) else { return Start::Fresh };
         match now.saturating_duration_since(started) {
             age if age < STARTING => Start::Fresh,
@@ -162,5 +167,9 @@ mod tests {
         let half = STARTING / 2;
         let after = |age| mine.start(Some(now + half), now + half + age);
         assert_eq!([after(half), after(STARTING), after(OVERDUE)], [Start::Fresh, Start::Late, Start::Over]);
+        // It was ready: what comes then is news.
+        mine.up = Some(now + half);
+        assert_eq!([mine.start(Some(now + half), now + half), mine.start(None, now + half)], [Start::Over; 2]);
+        assert_eq!(mine.start(Some(now + STARTING), now + STARTING), Start::Fresh, "another run");
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A note has at most 1 kB.
+/// A note has at most so many bytes.
 const LONGEST: usize = 1000;
 
 /// One event to tell.
@@ -101,9 +101,9 @@ pub fn between(before: &Status, after: &Status, new: Counted) -> Vec<Happening> 
         happened.push(warning("GapDetected", "Resync", note));
     }
     if new.store_losses > 0 {
-        let note = "The store has lost what it had acknowledged (a node of it came back with what it held a while ago). Every \
-                    master is scanned, and what is known is written anew; what was settled longer ago than 30 s and not delivered \
-                    may be lost, unless its key is found. Give each master of the store's Redis a replica, or appendonly yes.";
+        let note = "The store has lost what it had acknowledged: a node of it came back with what it held a while ago. Give each \
+                    master of the store's Redis a replica, or appendonly yes. Every master is scanned, and what is known is \
+                    written anew; what was settled longer ago than 30 s and not delivered may be lost, unless its key is found.";
         happened.push(warning("StoreLossDetected", "Resync", note));
     }
     happened
@@ -123,7 +123,7 @@ pub async fn publish(context: &Context, object: &Guarded, happened: Vec<Happenin
     let about = object.object_ref(&());
     for Happening { warning, reason, action, note } in happened {
         let type_ = if warning { EventType::Warning } else { EventType::Normal };
-        let note = note.chars().take(LONGEST / 4).collect();
+        let note = shortened(&note).to_owned();
         let event =
             Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
         let _turn = context.writing.acquire().await;
@@ -133,6 +133,12 @@ pub async fn publish(context: &Context, object: &Guarded, happened: Vec<Happenin
             Err(_) => tracing::debug!(reason, "An event was not published in time."),
         }
     }
+}
+
+/// As much of it as a note may have.
+fn shortened(note: &str) -> &str {
+    let end = (0..=LONGEST.min(note.len())).rev().find(|end| note.is_char_boundary(*end));
+    &note[..end.unwrap_or_default()]
 }
 
 #[cfg(test)]
@@ -184,6 +190,15 @@ mod tests {
         let told: Vec<_> = between(&good, &good, counted).iter().map(|happening| happening.reason).collect();
         assert_eq!(told, ["GapDetected", "StoreLossDetected"]);
         assert_eq!(counted.since(Counted { gaps: 1, store_losses: 5 }), Counted { gaps: 1, store_losses: 0 });
+    }
+
+    #[test]
+    fn a_note_is_as_long_as_it_may_be_and_advice_of_ours_is_whole() {
+        let long = format!("{}é", "x".repeat(LONGEST - 1));
+        assert_eq!(shortened(&long).len(), LONGEST - 1, "no half of a character");
+        assert_eq!(shortened("é"), "é");
+        let all = between(&Status::default(), &Status::default(), Counted { gaps: 1, store_losses: 1 });
+        assert!(all.iter().all(|happening| shortened(&happening.note) == happening.note), "{all:?}");
     }
 
     #[test]

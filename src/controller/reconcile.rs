@@ -117,7 +117,7 @@ async fn own(
             if mine.plan.as_ref() != Some(&plan) {
                 let now = Instant::now();
                 if context.supervisor.ensure(plan.clone()).await {
-                    mine.started = Some(now);
+                    (mine.started, mine.up) = (Some(now), None);
                 }
                 mine.plan = Some(plan);
             }
@@ -162,7 +162,11 @@ async fn report(
     }
     let snapshot = context.supervisor.snapshots().borrow().get(id).cloned();
     let (before, version) = standing(object, mine, &context.settings.me);
-    let start = mine.start(snapshot.as_ref().and_then(|snapshot| snapshot.opened), now);
+    let opened = snapshot.as_ref().and_then(|snapshot| snapshot.opened);
+    let start = mine.start(opened, now);
+    if snapshot.as_ref().is_some_and(|snapshot| snapshot.ready) {
+        mine.up = opened;
+    }
     let facts = Facts {
         listener: id,
         generation: object.meta().generation,

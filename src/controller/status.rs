@@ -16,7 +16,7 @@ use crate::{
     },
     listener::{Hold, NodeSnapshot, Role, Snapshot},
     meters::Said,
-    model::{FaultCategory, ListenerId, Millis, NodeId},
+    model::{Fault, FaultCategory, ListenerId, Millis, NodeId, NotificationFault},
 };
 
 mod conditions;
@@ -114,9 +114,15 @@ fn readiness(status: &Status, generation: Option<i64>) -> Option<(&str, &str)> {
 
 /// Somebody has to do something about it.
 fn is_refused(snapshot: &Snapshot) -> bool {
-    let of_nodes = snapshot.nodes.iter().filter_map(|node| node.last_error.as_ref());
-    let mut faults = snapshot.topology_error.iter().chain(of_nodes);
+    let mut faults = snapshot.topology_error.iter().chain(of_masters(snapshot));
     faults.any(|fault| matches!(fault.category, FaultCategory::Authentication | FaultCategory::Permission))
+}
+
+/// What is wrong with the masters' connections: what is wrong with a replica's keeps no listener from being ready, nor that
+/// settings cannot be read.
+fn of_masters(snapshot: &Snapshot) -> impl Iterator<Item = &Fault> {
+    let masters = snapshot.nodes.iter().filter(|node| node.role == Role::Master);
+    masters.filter_map(NodeSnapshot::connection_error)
 }
 
 /// One whose store does not answer tries by itself, and in a crowd it may just be late.
@@ -129,7 +135,8 @@ fn is_troubled(snapshot: &Snapshot) -> bool {
     snapshot.topology_error.is_some()
         || snapshot.hold.is_some()
         || snapshot.store_error.is_some()
-        || snapshot.nodes.iter().any(|node| node.last_error.is_some())
+        || of_masters(snapshot).next().is_some()
+        || snapshot.nodes.iter().any(|node| matches!(node.notification_fault, Some(NotificationFault::Disabled { .. })))
 }
 
 fn condition_of(before: &Status, kind: &str, verdict: &Verdict, facts: &Facts<'_>) -> Condition {

@@ -367,9 +367,9 @@ impl Driver {
             match self.unstored.full() {
                 (0, _) => None,
                 (full, all) if full == all => Some("the store takes no outcomes: see the condition Durable".to_owned()),
-                (full, all) => {
-                    Some(format!("{full} of {all} partitions of the store take no outcomes, and their events wait: see the condition Durable"))
-                }
+                (full, all) => Some(format!(
+                    "{full} of {all} partitions of the store take no outcomes, and their events wait: see the condition Durable"
+                )),
             }
         }
     }

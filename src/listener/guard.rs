@@ -66,7 +66,10 @@ pub(super) async fn keep_running(make: impl Fn() -> Pipeline, mut end: watch::Re
             // It was to end, and has. What a deleted one leaves in its store is not worth another fault.
             return;
         }
-        failing.hold(Hold::Store { category: "Failed", message: format!("a fault of this program, which begins again: {why}; report it with the log") });
+        failing.hold(Hold::Store {
+            category: "Failed",
+            message: format!("a fault of this program, which begins again: {why}; report it with the log"),
+        });
         tokio::select! {
             () = sleep(wait) => {}
             // The next one is told so at once, and ends as it is to.

@@ -173,6 +173,14 @@ pub struct NodeSnapshot {
     pub last_error: Option<Fault>,
 }
 
+impl NodeSnapshot {
+    /// What is wrong with its connection; `None` where it is its notifications that [`Self::last_error`] is about.
+    pub fn connection_error(&self) -> Option<&Fault> {
+        let of_notifications = self.notification_fault.as_ref().map(NotificationFault::fault);
+        self.last_error.as_ref().filter(|error| of_notifications.as_ref() != Some(error))
+    }
+}
+
 /// Puts the stages' own snapshots together.
 pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::Snapshot, counts: Counts) -> Snapshot {
     let nodes: Vec<NodeSnapshot> = view.nodes.iter().filter_map(|(id, node)| node_of(plan, id, node, stats)).collect();

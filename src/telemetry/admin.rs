@@ -55,11 +55,9 @@ pub fn socket(state_dir: &Path) -> PathBuf {
 /// # Errors
 /// Another process listens there, or the directory cannot be written.
 pub async fn bind(state_dir: &Path) -> anyhow::Result<UnixListener> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)
-        .with_context(|| format!("creating --state-dir {}: give another directory if this user may not write there", state_dir.display()))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir).with_context(|| {
+        format!("creating --state-dir {}: give another directory if this user may not write there", state_dir.display())
+    })?;
     let path = socket(state_dir);
     let shown = path.display();
     match timeout(Duration::from_secs(2), UnixStream::connect(&path)).await {

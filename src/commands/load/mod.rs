@@ -127,7 +127,9 @@ fn read(
     let file = file.display();
     let (listeners, errors) = document::parse(text);
     if listeners.is_empty() && errors.is_empty() {
-        problems.push(format!("{file}: has no document: put a RedisExpiryListener into it (to stop all listeners, stop `run`)"));
+        problems.push(format!(
+            "{file}: has no document: put a RedisExpiryListener into it (to stop all listeners, stop `run`)"
+        ));
     }
     problems.extend(errors.into_iter().map(|error| format!("{file}: {error}")));
     for (number, listener) in listeners {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     api::reason,
     listener::{Counts, Durability},
-    model::{Address, Failure, FaultCategory, NotificationFault},
+    model::{Address, Failure, FaultCategory},
 };
 
 static LISTENER: LazyLock<ListenerId> = LazyLock::new(|| ListenerId::new("shop", "orders"));
@@ -122,6 +122,16 @@ fn a_restarted_operator_changes_only_the_owner_of_what_is_well() {
     };
     let late = Facts { start: Start::Late, owner: "operator-b", ..facts(Some(&down), 120) };
     assert_eq!(says(&step(&after, &late), condition::READY), "False ConnectionFailed");
+    // Nor what is wrong with a replica, or that the settings cannot be read, which keep it from nothing.
+    let blind = NotificationFault::CannotInspect { message: "grant +config|get".into() };
+    for start in [Start::Fresh, Start::Late] {
+        let mut anew = Snapshot { ready: false, subscribed_masters: 0, ..healthy() };
+        anew.nodes[0].scanned = false;
+        anew.nodes[1].last_error = Some(FaultCategory::Permission.fault("it may not subscribe"));
+        anew.nodes[0].last_error = Some(blind.fault());
+        anew.nodes[0].notification_fault = Some(blind.clone());
+        assert_eq!(step(&after, &Facts { start, snapshot: Some(&anew), ..late }), after, "{start:?}");
+    }
     // That it is not up yet, though nothing is wrong, later: it may be one of hundreds.
     let slow = Facts { start: Start::Late, snapshot: Some(&connecting), ..late };
     assert_eq!(step(&after, &slow), after);

@@ -106,7 +106,10 @@ async fn what_is_refused_is_told_in_words() {
         let error = client.list(&Scope { listener: held, limit: None }).await.unwrap_err().to_string();
         assert!(error.contains("shop/held has no store at the moment"), "{error}");
         let error = client.purge(&Request { listener: Some(orders()), ids: None }).await.unwrap_err().to_string();
-        assert_eq!(error, "listener shop/orders: the store was closed, as where its process ends; if it stays so, see the log");
+        assert_eq!(
+            error,
+            "listener shop/orders: the store was closed, as where its process ends; if it stays so, see the log"
+        );
     })
     .await;
 }
