@@ -6,7 +6,7 @@ use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
 
 use crate::{
     bed::{
-        given::{KEY, account, listener, operator},
+        given::{KEY, account, listener, operator, order},
         kubernetes::Kubernetes,
         observed::Observed,
         operator::Operator,
@@ -15,19 +15,8 @@ use crate::{
     support::receiver::{Mode, Receiver},
 };
 
-/// What runs asks the store every 10 s whether it may still write.
+/// What is deleted is emptied within.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn says(seen: &Observed, kind: &str, status: &str, reason: &str) -> String {
-    let what = format!("{kind} {status} {reason}");
-    let stood = seen
-        .wait(&what, PATIENCE, |stood| {
-            crate::bed::observed::condition(&stood.status, kind)
-                .is_some_and(|(is, why, _)| (is.as_str(), why.as_str()) == (status, reason))
-        })
-        .await;
-    crate::bed::observed::condition(&stood.status, kind).unwrap().2
-}
 
 async fn on_all(cluster: &Cluster, name: &str, value: &str) {
     for node in cluster.nodes() {
@@ -50,28 +39,28 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     operator.wait_ready().await;
     let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");
 
-    let message = says(&seen, "Accepted", "False", "SecretNotFound").await;
+    let message = seen.says("Accepted", "False", "SecretNotFound").await;
     assert!(message.contains("redis-auth") && message.contains("spec.redis.passwordSecretRef"), "{message}");
     space.secret("redis-auth", &[("pasword", "x")]).await;
-    let message = says(&seen, "Accepted", "False", "SecretKeyMissing").await;
+    let message = seen.says("Accepted", "False", "SecretKeyMissing").await;
     assert!(message.contains("which has only pasword"), "{message}");
     let set = async |value: &str| {
         let patch = format!(r#"{{"stringData":{{"password":{value:?}}}}}"#);
         space.kubectl(&["patch", "secret", "redis-auth", "--type=merge", "-p", &patch]).await.ok();
     };
     set("wrong").await;
-    let message = says(&seen, "Ready", "False", "AuthenticationFailed").await;
+    let message = seen.says("Ready", "False", "AuthenticationFailed").await;
     assert!(message.contains("passwordSecretRef"), "{message}");
     set("sesame-canary").await;
     // These servers have neither replicas nor a disk.
-    let message = says(&seen, "Ready", "False", "StoreVolatile").await;
+    let message = seen.says("Ready", "False", "StoreVolatile").await;
     assert!(message.contains("CONFIG SET appendonly yes"), "{message}");
     on_all(&cluster, "appendonly", "yes").await;
     // The servers' settings are looked at once a minute.
     seen.wait("Ready", Duration::from_secs(90), |stood| stood.ready).await;
 
     on_all(&cluster, "notify-keyspace-events", "").await;
-    let message = says(&seen, "Ready", "False", "NotificationsDisabled").await;
+    let message = seen.says("Ready", "False", "NotificationsDisabled").await;
     assert!(message.contains("CONFIG SET notify-keyspace-events"), "{message}");
     on_all(&cluster, "notify-keyspace-events", "Kgxe$").await;
     seen.wait_ready().await;
@@ -86,20 +75,21 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
         let _: Result<(), _> =
             redis::cmd("SET").arg(key).arg("x").arg("PX").arg(300).query_async(&mut connection).await;
     }
-    let message = says(&seen, "Delivering", "False", "SinkUnreachable").await;
+    let message = seen.says("Delivering", "False", "SinkUnreachable").await;
     assert!(message.contains("correct spec.webhook"), "{message}");
     assert_eq!(seen.condition("Ready").unwrap().0, "True", "the receiver's mood is not ours");
     receiver.up().await;
     receiver.behave(Mode::Answers(200));
-    says(&seen, "Delivering", "True", "Delivered").await;
+    seen.says("Delivering", "True", "Delivered").await;
 
     let patch = |suspend: bool| format!(r#"{{"spec":{{"suspend":{suspend}}}}}"#);
     space.kubectl(&["patch", "rel", "order-timeouts", "--type=merge", "-p", &patch(true)]).await.ok();
-    says(&seen, "Ready", "False", "Suspended").await;
+    seen.says("Ready", "False", "Suspended").await;
     space.kubectl(&["patch", "rel", "order-timeouts", "--type=merge", "-p", &patch(false)]).await.ok();
     seen.wait_ready().await;
 
-    others(&space, &cluster, auth).await;
+    not_dialled(&space, &cluster, auth).await;
+    others(&space, &cluster, auth, &seen).await;
 
     let events = space.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]).await.ok();
     for reason in
@@ -109,9 +99,12 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     }
     let wide = space.kubectl(&["get", "rel", "-o", "wide"]).await.ok();
     assert!(wide.contains("READY") && wide.contains("3/3") && wide.contains("operator-a"), "{wide}");
+    // All of them whole, while they are there; and what their statuses said meanwhile.
+    let objects = space.kubectl(&["get", "events,rel", "-o", "json"]).await.ok();
+    let statuses: String = seen.seen().iter().map(|stood| stood.status.to_string()).collect();
     deleted(&space, &cluster, &operator).await;
-    let all = format!("{}{events}{}{wide}", operator.logged(), seen.story());
-    assert!(!all.contains("canary"), "a secret is shown: {all}");
+    let all = [operator.logged(), objects, statuses, wide].concat();
+    assert!(!all.contains("canary") && !all.contains(KEY), "a secret is shown: {all}");
     operator.terminate().await;
 }
 
@@ -121,7 +114,7 @@ async fn the_store_refuses(cluster: &Cluster, operator: &mut Operator, seen: &Ob
     // What runs looks at the policy once a minute; what starts looks at once.
     operator.kill();
     operator.start_again();
-    let message = says(seen, "Ready", "False", "StoreEvicts").await;
+    let message = seen.says("Ready", "False", "StoreEvicts").await;
     assert!(message.contains("maxmemory-policy noeviction"), "{message}");
     on_all(cluster, "maxmemory-policy", "noeviction").await;
     seen.wait_ready().await;
@@ -130,7 +123,7 @@ async fn the_store_refuses(cluster: &Cluster, operator: &mut Operator, seen: &Ob
     for node in cluster.nodes() {
         node.query::<()>(redis::cmd("ACL").arg("SETUSER").arg("default").arg("-evalsha")).await.unwrap();
     }
-    let message = says(seen, "Ready", "False", "StoreDenied").await;
+    let message = seen.says("Ready", "False", "StoreDenied").await;
     assert!(message.contains("evalsha"), "{message}");
     for node in cluster.nodes() {
         node.query::<()>(redis::cmd("ACL").arg("SETUSER").arg("default").arg("+@all")).await.unwrap();
@@ -138,11 +131,33 @@ async fn the_store_refuses(cluster: &Cluster, operator: &mut Operator, seen: &Ob
     seen.wait_ready().await;
 }
 
+/// A webhook at an address that the operator does not dial.
+async fn not_dialled(space: &Space<'_>, cluster: &Cluster, auth: &str) {
+    let inward = listener(cluster, "http://169.254.169.254/", auth).replace("order-timeouts", "inward");
+    space.apply(&format!("{inward}  store: {{type: Local}}\n")).await.ok();
+    let seen = Observed::start(space.client.clone(), &space.name, "inward");
+    seen.wait_ready().await;
+    order(cluster, "order:pay:inward", Duration::from_millis(300)).await;
+    let message = seen.says("Delivering", "False", "EgressRefused").await;
+    assert!(message.contains("169.254.169.254 is not dialled"), "{message}");
+    assert!(message.contains("--allow-egress 169.254.169.254/32") && message.contains("egress.allow"), "{message}");
+    assert_eq!(seen.condition("Ready").unwrap().0, "True", "what expires is heard and kept");
+}
+
 /// Other listeners with other troubles.
-async fn others(space: &Space<'_>, cluster: &Cluster, auth: &str) {
-    // A second that cannot be carried out disturbs nobody; and it says why.
+async fn others(space: &Space<'_>, cluster: &Cluster, auth: &str, seen: &Observed) {
+    // A second that cannot be carried out disturbs nobody; it says why, and is accepted when that is mended.
+    space.secret("empty-key", &[("secret", "")]).await;
     let other = listener(cluster, "http://127.0.0.1:9/", auth).replace("order-timeouts", "other");
+    let other = other.replace("webhook-key", "empty-key");
     space.apply(&format!("{other}  store: {{type: Local}}\n")).await.ok();
+    let refused = Observed::start(space.client.clone(), &space.name, "other");
+    let message = refused.says("Accepted", "False", "SecretInvalid").await;
+    let found = "spec.webhook.signing.secretKeyRefs[0] refers to key secret of Secret empty-key, which is empty";
+    assert!(message.contains(found) && message.contains("put a value there"), "{message}");
+    assert_eq!(seen.condition("Ready").unwrap().0, "True", "it is nobody else's trouble");
+    let patch = format!(r#"{{"stringData":{{"secret":{KEY:?}}}}}"#);
+    space.kubectl(&["patch", "secret", "empty-key", "--type=merge", "-p", &patch]).await.ok();
     space.kubectl(&["wait", "--for=condition=Accepted", "rel/other", "--timeout=20s"]).await.ok();
 
     // Seeds that nobody answers at, mended.
@@ -150,7 +165,7 @@ async fn others(space: &Space<'_>, cluster: &Cluster, auth: &str) {
     let seeds = cluster.seeds().iter().fold(nowhere.clone(), |text, seed| text.replace(seed.as_str(), "127.0.0.1:1"));
     space.apply(&seeds.replace(r#""127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1""#, r#""127.0.0.1:1""#)).await.ok();
     let lost = Observed::start(space.client.clone(), &space.name, "nowhere");
-    let message = says(&lost, "Ready", "False", "StoreUnavailable").await;
+    let message = lost.says("Ready", "False", "StoreUnavailable").await;
     assert!(message.contains("127.0.0.1:1") && message.contains("correct the addresses"), "{message}");
     space.apply(&nowhere).await.ok();
     lost.wait_ready().await;

@@ -6,7 +6,7 @@ use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
 
 use crate::{
     bed::{
-        given::{KEY, account, listener, operator},
+        given::{KEY, account, listener, operator, order},
         kubernetes::Kubernetes,
         observed::{Observed, condition},
         space::Space,
@@ -15,20 +15,11 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(40);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn cluster() -> Cluster {
     let options = Options { replicas: 0, notify_keyspace_events: "KA".into(), ..Options::default() };
     Cluster::start(options).await.unwrap()
-}
-
-/// A key that expires in an hour, on the master that has its slot.
-async fn order(cluster: &Cluster, key: &str) {
-    let mut set = 0;
-    for (master, _) in cluster.masters().await.unwrap() {
-        let done: Result<String, _> = master.query(redis::cmd("SET").arg(key).arg("x").arg("EX").arg(3_600)).await;
-        set += usize::from(done.is_ok());
-    }
-    assert_eq!(set, 1, "{key} is on one of them");
 }
 
 async fn holds(seen: &Observed) -> String {
@@ -59,8 +50,8 @@ async fn it_holds_and_goes_on_as_it_is_told() {
     let space = kubernetes.namespace("moved").await;
     let kubeconfig = space.token_kubeconfig(&account(&space).await).await;
     let (old, new) = tokio::join!(cluster(), cluster());
-    order(&old, "order:pay:old").await;
-    order(&new, "order:pay:new").await;
+    order(&old, "order:pay:old", HOUR).await;
+    order(&new, "order:pay:new", HOUR).await;
     let receiver = Receiver::start(KEY, &format!("{}/order-timeouts", space.name)).await;
     space.secret("webhook-key", &[("secret", KEY)]).await;
     // Its ledger stays where it is while it is pointed elsewhere.

@@ -15,10 +15,13 @@ mod lifecycle;
 #[path = "../support/paths.rs"]
 mod paths;
 mod probing;
+mod refusing;
 mod replicas;
 mod resource;
 mod rights;
+mod scoping;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "the fault suite uses all of it")]
 mod support;
+mod unreadable;
 mod watching;

@@ -242,7 +242,15 @@ async fn the_api_server_is_down_for_a_while() {
     let before = run.owner().await;
     let from = now();
     kubernetes.stop_api_server();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    // Longer than a task may go without coming round (30 s): the API server's absence is no illness of theirs.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    for operator in &run.operators {
+        for probe in ["/livez", "/readyz"] {
+            let (status, text) = operator.get(probe).await.unwrap();
+            assert_eq!(status, 200, "{probe} of {}: {text}", operator.pod_name);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(15)).await;
     // Nobody stopped, nobody took anything: orders were told of all the while, on time.
     let late = run
         .receiver

@@ -1,6 +1,6 @@
 //! What tests begin with: the chart installed, an operator with its rights, a listener.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use redis_expiry_operator::commands::demo::cluster::Cluster;
 
@@ -55,4 +55,15 @@ spec:
 "#,
         addresses.join(", ")
     )
+}
+
+/// A key that expires after `lifetime`, on the master that has its slot.
+pub async fn order(cluster: &Cluster, key: &str, lifetime: Duration) {
+    let lifetime = lifetime.as_millis().to_string();
+    let mut set = 0;
+    for (master, _) in cluster.masters().await.unwrap() {
+        let done: Result<String, _> = master.query(redis::cmd("SET").arg(key).arg("x").arg("PX").arg(&lifetime)).await;
+        set += usize::from(done.is_ok());
+    }
+    assert_eq!(set, 1, "{key} is on one of them");
 }

@@ -5,7 +5,7 @@
 //!    everything, `space.apply(yaml)`, `space.kubectl(&[..])`, `space.helm(&[..])`, `space.secret(..)`, `space.service_account(..)`.
 //! 2. `let kubeconfig = space.token_kubeconfig("sa").await;`, `Operator::start(Settings { kubeconfig, pod_name, pod_namespace, arguments })`,
 //!    `.wait_ready()`, `.get("/metrics")`, `.metric(name, labels)`, `.kill()`, `.terminate()`, `.stop()`, `.cont()`, `.start_again()`.
-//! 3. `let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");`: `.wait_ready()`, `.wait_owner(&pods, ..)`, `.condition("Ready")`.
+//! 3. `let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");`: `.wait_ready()`, `.wait_owner(&pods, ..)`, `.says("Accepted", "False", "InvalidSpec")`, `.condition("Ready")`.
 //! 4. Outages: `Kubernetes::own()` has `.stop_api_server()`, `.start_api_server()`; to cut one operator only, `Proxy::start(kubernetes.address())`, a
 //!    `kubernetes.token_kubeconfig(.., proxy.address())`, and `proxy.set(Line::Hangs | Line::Refuses | Line::Passes)`;
 //!    from Redis, `Cut::before(nodes)` and an `addressMap` that leads through it.

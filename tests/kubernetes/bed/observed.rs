@@ -33,6 +33,9 @@ pub struct Observed {
     _reading: JoinSet<()>,
 }
 
+/// How long a condition may take. What runs asks the store every 10 s whether it may still write.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 pub fn listeners(client: Client, namespace: &str) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("redisexpiry.io", "v1alpha1", "RedisExpiryListener");
     Api::namespaced_with(client, namespace, &ApiResource::from_gvk(&kind))
@@ -89,6 +92,15 @@ impl Observed {
     pub async fn wait_owner(&self, pods: &[&str], patience: Duration) -> Stood {
         let owned = |stood: &Stood| stood.ready && stood.owner.as_deref().is_some_and(|owner| pods.contains(&owner));
         self.wait(&format!("Ready and owned by one of {pods:?}"), patience, owned).await
+    }
+
+    /// Waits until the condition has this status and reason; its message.
+    pub async fn says(&self, kind: &str, status: &str, reason: &str) -> String {
+        let said = |stood: &Stood| {
+            condition(&stood.status, kind).filter(|(is, why, _)| (is.as_str(), why.as_str()) == (status, reason))
+        };
+        let stood = self.wait(&format!("{kind} {status} {reason}"), PATIENCE, |stood| said(stood).is_some()).await;
+        said(&stood).unwrap().2
     }
 
     /// The condition as it is now: (status, reason, message).
