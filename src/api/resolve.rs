@@ -179,7 +179,7 @@ impl Check<'_> {
         if !names::reference(self, field, reference) {
             return None;
         }
-        match self.around.secrets.read(kind, self.namespace, reference) {
+        match self.around.secrets.read(kind, self.namespace, reference).map(stripped) {
             Ok(value) if value.is_empty() => {
                 let what = kind.as_str();
                 self.problem_of(
@@ -208,5 +208,28 @@ impl Check<'_> {
             self.problem_of(reason::SECRET_INVALID, field, found, "put text there");
         }
         text
+    }
+}
+
+/// Without the line break that editors and `echo` leave at the end.
+fn stripped(mut value: Vec<u8>) -> Vec<u8> {
+    if value.last() == Some(&b'\n') {
+        value.pop();
+        if value.last() == Some(&b'\r') {
+            value.pop();
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_break_at_the_end_is_taken_off_and_no_more() {
+        for (value, left) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), ("\n", ""), ("", "")] {
+            assert_eq!(stripped(value.into()), left.as_bytes(), "{value:?}");
+        }
     }
 }

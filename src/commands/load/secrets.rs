@@ -46,7 +46,7 @@ impl Secrets for FileSecrets {
         }
         let variable = variable(kind, reference);
         if let Some(value) = self.environment.get(&variable) {
-            return Ok(stripped(value.clone()));
+            return Ok(value.clone());
         }
         let files = match &self.directory {
             Some(directory) => format!("neither in {}", directory.join(name).join(key).display()),
@@ -85,18 +85,7 @@ fn file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if metadata.len() > LONGEST {
         return Err(io::Error::other(format!("it is {} bytes long, more than a Secret can be", metadata.len())));
     }
-    fs::read(path).map(stripped).map(Some)
-}
-
-/// Without the line break that editors and `echo` leave at the end.
-fn stripped(mut value: Vec<u8>) -> Vec<u8> {
-    if value.last() == Some(&b'\n') {
-        value.pop();
-        if value.last() == Some(&b'\r') {
-            value.pop();
-        }
-    }
-    value
+    fs::read(path).map(Some)
 }
 
 #[cfg(test)]
@@ -118,15 +107,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let reference = reference("redis-auth", "password");
         let secrets =
-            secrets(Some(folder.path()), &[("REDIS_EXPIRY_SECRET_REDIS_AUTH_PASSWORD", "from the environment\n")]);
+            secrets(Some(folder.path()), &[("REDIS_EXPIRY_SECRET_REDIS_AUTH_PASSWORD", "from the environment")]);
         let read = || secrets.read(RefKind::Secret, "shop", &reference);
         assert_eq!(read(), Ok(b"from the environment".to_vec()));
         fs::create_dir_all(folder.path().join("shop/redis-auth")).unwrap();
-        fs::write(folder.path().join("shop/redis-auth/password"), "from the namespace\r\n").unwrap();
+        fs::write(folder.path().join("shop/redis-auth/password"), "from the namespace").unwrap();
         assert_eq!(read(), Ok(b"from the namespace".to_vec()));
         fs::create_dir(folder.path().join("redis-auth")).unwrap();
-        fs::write(folder.path().join("redis-auth/password"), "from the file\n\n").unwrap();
-        assert_eq!(read(), Ok(b"from the file\n".to_vec()), "only one line break is taken off");
+        fs::write(folder.path().join("redis-auth/password"), "from the file\n").unwrap();
+        assert_eq!(read(), Ok(b"from the file\n".to_vec()));
     }
 
     #[test]
