@@ -183,7 +183,6 @@ spec:
     mode: Cluster
     addresses: ["redis-0:6379", "[::1]:6380"]
     addressMap: [{announced: "10.0.3.7:6379", dial: "redis-0.example:6379"}]
-    sentinel: {}
     database: 0
     usernameSecretRef: {name: redis-auth, key: username}
     passwordSecretRef: {name: redis-auth, key: password}
@@ -205,10 +204,8 @@ spec:
     signing: {secretKeyRefs: [{name: webhook-key-2, key: secret}, {name: webhook-key-1, key: secret}]}
   delivery:
     maxInFlight: 1024
-    batch: {maxEvents: 1, maxWait: 0s}
     retry: {initialBackoff: 50ms, maxBackoff: 1h, retryAfterMax: 0s}
     deadline: 168h
-    circuitBreaker: {consecutiveFailures: 10, openFor: 5s, maxOpenFor: 1m}
     onGone: Pause
   store: {type: Memory}
 status: {conditions: []}
@@ -270,10 +267,13 @@ fn urls_and_headers_come_from_secrets_and_config_maps() {
 fn the_example_of_the_design_is_read_and_what_is_not_enforced_yet_is_refused_all_at_once() {
     let problems = problems(DESIGN_EXAMPLE);
     let refused = [
+        "spec.redis.sentinel is not enforced by this version yet; remove it",
         "spec.redis.tls is not enforced by this version yet; remove it",
         "spec.webhook.tls is not enforced by this version yet; ",
+        "spec.delivery.batch is not enforced by this version yet; ",
         "spec.delivery.rateLimit is not enforced by this version yet; ",
         "spec.delivery.responseRules is not enforced by this version yet; ",
+        "spec.delivery.circuitBreaker is not enforced by this version yet; ",
     ];
     for (problem, refused) in problems.iter().zip(refused) {
         assert!(problem.starts_with(&format!("document 1: {refused}")), "{problem}\n{refused}");
@@ -324,7 +324,7 @@ impl Secrets for Nothing {
 }
 
 /// Field, value, and what the message must have.
-const INVALID: [(&str, &str, &str); 91] = [
+const INVALID: [(&str, &str, &str); 94] = [
     ("apiVersion", "redisexpiry.io/v1", "apiVersion is \"redisexpiry.io/v1\": only redisexpiry.io/v1alpha1"),
     ("kind", "Secret", "kind is \"Secret\": only RedisExpiryListener"),
     ("metadata.name", "Order_Timeouts", "metadata.name is \"Order_Timeouts\"; use at most 253 lower-case"),
@@ -340,6 +340,7 @@ const INVALID: [(&str, &str, &str); 91] = [
     ("spec.redis.mode", "Sentinel", "spec.redis.mode Sentinel is not enforced by this version yet; only Cluster is"),
     ("spec.redis.mode", "Standalone", "spec.redis.mode Standalone is not enforced by this version yet"),
     ("spec.redis.sentinel", "{masterName: m}", "spec.redis.sentinel is not enforced by this version yet; remove it"),
+    ("spec.redis.sentinel", "{}", "spec.redis.sentinel is not enforced by this version yet; remove it"),
     ("spec.redis.addresses", "[]", "spec.redis.addresses has 0 addresses; give 1 to 64"),
     ("spec.redis.addresses", "[redis]", "spec.redis.addresses[0] is \"redis\"; write host:port"),
     ("spec.redis.addresses", "[\"redis://a:1\"]", "spec.redis.addresses[0] is \"redis://a:1\"; write host:port"),
@@ -425,7 +426,7 @@ const INVALID: [(&str, &str, &str); 91] = [
     ("spec.webhook.tls", "{}", "spec.webhook.tls is not enforced by this version yet"),
     ("spec.delivery.maxInFlight", "0", "spec.delivery.maxInFlight is 0; choose 1 to 1024"),
     ("spec.delivery.batch", "{maxEvents: 2}", "spec.delivery.batch is not enforced by this version yet"),
-    ("spec.delivery.batch", "{maxWait: 1s}", "spec.delivery.batch is not enforced by this version yet"),
+    ("spec.delivery.batch", "{maxEvents: 1, maxWait: 0s}", "spec.delivery.batch is not enforced by this version yet"),
     (
         "spec.delivery.rateLimit",
         "{requestsPerSecond: 5}",
@@ -440,6 +441,12 @@ const INVALID: [(&str, &str, &str); 91] = [
         "{mode: Disabled}",
         "spec.delivery.circuitBreaker is not enforced by this version",
     ),
+    (
+        "spec.delivery.circuitBreaker",
+        "{mode: Enabled, consecutiveFailures: 10, openFor: 5s, maxOpenFor: 1m}",
+        "spec.delivery.circuitBreaker is not enforced by this version",
+    ),
+    ("spec.delivery.responseRules", "[]", "spec.delivery.responseRules is not enforced by this version yet"),
     ("spec.delivery.onGone", "Retry", "spec.delivery.onGone Retry is not enforced by this version yet; use Pause"),
     ("spec.store", "{}", "spec.store: missing field `type`"),
     (

@@ -36,9 +36,9 @@ pub struct RedisSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["announced".into()]))]
     pub address_map: Vec<AddressMapping>,
     // Not enforced yet: src/api/resolve/unenforced.rs.
-    #[serde(default, skip_serializing_if = "SentinelSpec::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
-    pub sentinel: SentinelSpec,
+    pub sentinel: Option<SentinelSpec>,
     /// The logical database. A cluster has only 0.
     #[serde(default)]
     #[schemars(range(max = 65535))]
@@ -105,13 +105,6 @@ pub struct SentinelSpec {
     pub password_secret_ref: Option<KeyRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
-}
-
-impl SentinelSpec {
-    /// Nothing is set.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// TLS towards Redis or a webhook. Present, even if empty, means TLS.

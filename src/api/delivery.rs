@@ -4,10 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Duration,
-    schema::{is_default, within},
-};
+use super::{Duration, schema::within};
 
 /// How to deliver. The defaults lose nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -18,9 +15,9 @@ pub struct DeliverySpec {
     #[schemars(range(min = 1, max = 1024))]
     pub max_in_flight: u32,
     // Not enforced yet: src/api/resolve/unenforced.rs. Nor is the next.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
-    pub batch: Batch,
+    pub batch: Option<Batch>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub rate_limit: Option<RateLimit>,
@@ -32,12 +29,12 @@ pub struct DeliverySpec {
     #[x_kube(validation = within("1s", "168h"))]
     pub deadline: Duration,
     // Not enforced yet, nor is the next.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
-    pub response_rules: Vec<ResponseRule>,
-    #[serde(default, skip_serializing_if = "is_default")]
+    pub response_rules: Option<Vec<ResponseRule>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
-    pub circuit_breaker: CircuitBreaker,
+    pub circuit_breaker: Option<CircuitBreaker>,
     /// What an answer 410 Gone means. `Pause`: stop sending, keep everything.
     #[serde(default)]
     pub on_gone: OnGone,
@@ -54,12 +51,12 @@ impl Default for DeliverySpec {
     fn default() -> Self {
         Self {
             max_in_flight: max_in_flight(),
-            batch: Batch::default(),
+            batch: None,
             rate_limit: None,
             retry: Retry::default(),
             deadline: deadline(),
-            response_rules: Vec::new(),
-            circuit_breaker: CircuitBreaker::default(),
+            response_rules: None,
+            circuit_breaker: None,
             on_gone: OnGone::default(),
         }
     }

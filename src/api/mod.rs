@@ -3,8 +3,8 @@
 //! secrets come through the [`Secrets`] port.
 //!
 //! A field is enforced or it does not exist: the CustomResourceDefinition has no others. The types have every field of the
-//! design, so that a document can name one; [`resolve`] refuses one that is not enforced yet when it is set to anything but
-//! its default. `#[schemars(skip)]` is what keeps it out of the schema.
+//! design, so that a document can name one; [`resolve`] refuses one that is not enforced yet, and a value that is not, whatever
+//! the default. `#[schemars(skip)]` is what keeps either out of the schema.
 //!
 //! The API server refuses unknown fields, so reading an object of it passes over them: a newer operator's resource can be
 //! read during an update. A document has nobody else to check it, so reading one does not.

@@ -65,7 +65,9 @@ pub fn references(spec: &RedisExpiryListenerSpec) -> Vec<(RefKind, String)> {
     let mut secrets: Vec<&KeyRef> = Vec::new();
     let mut config_maps: Vec<&KeyRef> = Vec::new();
     secrets.extend(redis.username_secret_ref.iter().chain(&redis.password_secret_ref));
-    secrets.extend(redis.sentinel.username_secret_ref.iter().chain(&redis.sentinel.password_secret_ref));
+    if let Some(sentinel) = &redis.sentinel {
+        secrets.extend(sentinel.username_secret_ref.iter().chain(&sentinel.password_secret_ref));
+    }
     if let Some(redis) = spec.store.as_ref().and_then(|store| store.redis.as_ref()) {
         secrets.extend(redis.username_secret_ref.iter().chain(&redis.password_secret_ref));
     }
@@ -80,7 +82,8 @@ pub fn references(spec: &RedisExpiryListenerSpec) -> Vec<(RefKind, String)> {
     let mut found: Vec<(RefKind, String)> = Vec::new();
     found.extend(secrets.into_iter().map(of(RefKind::Secret)));
     found.extend(config_maps.into_iter().map(of(RefKind::ConfigMap)));
-    for tls in redis.tls.iter().chain(&redis.sentinel.tls).chain(&webhook.tls) {
+    let sentinel = redis.sentinel.as_ref().and_then(|sentinel| sentinel.tls.as_ref());
+    for tls in redis.tls.iter().chain(sentinel).chain(&webhook.tls) {
         let ClientTls { ca_ref, client_cert_secret_ref } = tls;
         found.extend(ca_ref.iter().map(|ca| (ca.kind, ca.name.clone())));
         found.extend(client_cert_secret_ref.iter().map(|secret| (RefKind::Secret, secret.name.clone())));

@@ -68,11 +68,6 @@ impl JsonSchema for HostPort {
     }
 }
 
-/// Whether a field that does not exist for Kubernetes is left out of what is written, and so of its defaults too.
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
 /// The store's default in Kubernetes.
 #[expect(clippy::unnecessary_wraps, reason = "it is the default of an optional field")]
 pub(super) fn redis_store() -> Option<StoreSpec> {

@@ -8,8 +8,16 @@ fail() { say "FAILED: $*" >&2; exit 1; }
 
 # In the shop's namespace.
 shop() { kubectl --namespace "$SHOP" "$@"; }
-# A manifest, with the images' names put in.
-apply() { sed "s|OPERATOR_IMAGE|$OPERATOR_IMAGE|; s|REDIS_IMAGE|$REDIS_IMAGE|" "$here/manifests/$1.yaml" | shop apply -f - >/dev/null; }
+# A manifest, with the images' names put in, the namespace of Redis, and for how many seconds an order may be paid at most.
+apply() {
+    sed "s|OPERATOR_IMAGE|$OPERATOR_IMAGE|; s|REDIS_IMAGE|$REDIS_IMAGE|; s|REDIS_NAMESPACE|$redis_in|; s|LONGEST|$longest|" \
+        "$here/manifests/$1.yaml" | shop apply -f - >/dev/null
+}
+# The password of Redis and the key of the webhooks, in another namespace too.
+secret_in() {
+    kubectl --namespace "$redis_in" get secret order-timeouts -o json \
+        | sed "s/\"namespace\": \"$redis_in\"/\"namespace\": \"$1\"/" | kubectl apply -f - >/dev/null
+}
 
 # A new namespace, as it is deleted at the end, into which only restricted pods are let.
 namespace() {
@@ -47,7 +55,9 @@ hold() {
 
 # Everything that may explain a failure.
 dump() {
-    kubectl get all,rel,leases,events -A -o wide || true
+    kubectl get all,leases,events -A -o wide || true
+    # Without the operator there is no such kind.
+    kubectl get rel -A -o wide || true
     kubectl describe rel -A || true
     kubectl get pods -A --no-headers -o custom-columns=:metadata.namespace,:metadata.name | while read -r space pod; do
         echo "--- $space/$pod"

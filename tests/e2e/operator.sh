@@ -15,8 +15,7 @@ listener_up() {
     local said
     namespace "$system"
     # `helm test` checks the listener from there.
-    shop get secret order-timeouts -o json | sed "s/\"namespace\": \"$SHOP\"/\"namespace\": \"$system\"/" \
-        | kubectl apply -f - >/dev/null
+    secret_in "$system"
     helm_here install $release "$chart" --wait --timeout 2m "${values[@]}" >/dev/null
     ! said=$(system exec "$(deployment)" -- /bin/sh -c true 2>&1) || fail "there is a shell in the image"
     [[ $said == *'no such file or directory'* ]] || fail "whether there is a shell in the image was not told: $said"

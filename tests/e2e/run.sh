@@ -3,7 +3,7 @@
 #   KUBECONFIG set      in that cluster (kind, k3s, any); OPERATOR_IMAGE and REDIS_IMAGE name images that it has or can
 #                       pull. What it makes there is gone at the end if all went well.
 #   as root on Linux    in a node of its own, which is made and taken down: see tools/node. NODE is its directory.
-# IMAGES is a directory for the images' archives; LISTENER=alone tests `run` without the operator.
+# IMAGES is a directory for the images' archives; LISTENER=alone does all of it with `run`, and installs no operator.
 # `run.sh can` only says whether it could.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

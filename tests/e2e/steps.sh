@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # The steps, in whatever cluster KUBECONFIG names: steps.sh. Their settings are in the environment:
 #   OPERATOR_IMAGE, REDIS_IMAGE   images that the cluster's nodes have or can pull
-#   LISTENER                      operator (default), or alone: `run` in a pod, without an operator
-#   SHOP                          the namespace, default shop; it is made and, if all went well, deleted
+#   LISTENER                      operator (default), and when that is gone `run` in a pod, shortly; or alone: all of it with `run`
+#   SHOP                          the namespace, default shop; it and what begins so are made and, if all went well, deleted
 #   KILL                          sends SIGKILL to the container whose id is put behind it; unset: nothing is killed so
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${OPERATOR_IMAGE:?}" "${REDIS_IMAGE:?}"
 SHOP=${SHOP:-shop}
+# shellcheck disable=SC2034 # lib.sh reads them
+redis_in=$SHOP longest=30
 # shellcheck disable=SC1091 # each is checked by itself
 . "$here/lib.sh"
 # shellcheck disable=SC1091
@@ -53,5 +55,12 @@ hold 10
 listener_shown
 customers finish
 listener_down
-kubectl delete namespace "$SHOP" --timeout=120s >/dev/null
+made=("$SHOP")
+if [ "$LISTENER" = operator ]; then
+    # shellcheck disable=SC1091
+    . "$here/alone.sh"
+    alone_too
+    made+=("$SHOP-alone")
+fi
+kubectl delete namespace "${made[@]}" --timeout=120s >/dev/null
 say "done"

@@ -16,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::now;
+use super::{acl::Login, now};
 
 /// One line that the binary printed.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Settings<'a> {
     pub keyspace_events: &'a str,
     /// `spec.store`.
     pub store: &'a str,
+    /// Whom it is to the watched Redis, if not the default user.
+    pub login: Option<&'a Login>,
 }
 
 pub struct Listener {
@@ -58,6 +60,15 @@ impl Listener {
         for seed in settings.seeds {
             let _ = write!(addresses, "\n      - \"{seed}\"");
         }
+        let mut credentials = String::new();
+        if let Some(Login { username, password }) = settings.login {
+            let secret = directory.join("secrets/redis-auth");
+            fs::create_dir_all(&secret).unwrap();
+            for (key, value) in [("username", username), ("password", password)] {
+                fs::write(secret.join(key), value).unwrap();
+                let _ = write!(credentials, "\n    {key}SecretRef: {{name: redis-auth, key: {key}}}");
+            }
+        }
         let yaml = format!(
             r#"apiVersion: redisexpiry.io/v1alpha1
 kind: RedisExpiryListener
@@ -66,7 +77,7 @@ spec:
   redis:
     mode: Cluster
     addresses:{addresses}
-    keyspaceEvents: {}
+    keyspaceEvents: {}{credentials}
   keyPattern: "order:pay:*"
   webhook:
     url: {}
@@ -166,6 +177,12 @@ spec:
             assert!(now() < give_up, "the listener never said {words:?}\n{}", self.tail());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether a word is in anything that it has printed or logged.
+    pub fn has_said(&self, word: &str) -> bool {
+        let log = fs::read_to_string(&self.stderr).unwrap();
+        log.contains(word) || self.lines().iter().any(|line| line.text.contains(word))
     }
 
     /// The last of what it printed and logged.

@@ -1,6 +1,7 @@
 //! What the fault suite is made of: a generator that knows the truth, a receiver that writes down what it was told,
 //! and a judge that compares the two. None of it uses the engine's own code for what it checks.
 
+pub mod acl;
 mod clock;
 pub mod faults;
 pub mod generator;

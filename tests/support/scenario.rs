@@ -1,6 +1,6 @@
 //! One run of the fault suite: a cluster, a receiver, the binary between them, and orders all the while.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, fs, time::Duration};
 
 use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, Node, Options},
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
+    acl::{self, Login},
     generator::{Generator, last_deadline},
     judge::judge,
     listener::{Listener, Settings},
@@ -37,6 +38,7 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub struct Scenario {
     name: &'static str,
     store: Store,
+    login: Option<Login>,
     pub cluster: Cluster,
     /// The store's, if that is another.
     pub other: Option<Cluster>,
@@ -56,6 +58,9 @@ pub struct Setup {
     pub cluster: Options,
     pub keyspace_events: &'static str,
     pub store: Store,
+    /// To the watched cluster the listener is a user of manifests/examples/acl.yaml, with its rights and no others. `Enable` needs
+    /// one more.
+    pub least_rights: bool,
 }
 
 /// Where the ledger lies.
@@ -74,7 +79,7 @@ pub enum Store {
 impl Default for Setup {
     fn default() -> Self {
         let cluster = Options { notify_keyspace_events: "KA".into(), ..Options::default() };
-        Self { cluster, keyspace_events: "Observe", store: Store::Local }
+        Self { cluster, keyspace_events: "Observe", store: Store::Local, least_rights: false }
     }
 }
 
@@ -86,10 +91,17 @@ impl Setup {
 
 impl Scenario {
     /// Starts everything; returns when orders have been falling due for a while.
-    pub async fn start(name: &'static str, setup: Setup) -> Self {
+    pub async fn start(name: &'static str, mut setup: Setup) -> Self {
         let turn = AT_ONCE.acquire().await.unwrap();
         let began = tokio::time::Instant::now();
         let directory = tempfile::Builder::new().prefix("faults-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let login = setup.least_rights.then(acl::login);
+        if login.is_some() {
+            // Every server reads it when it starts, those that are added or come back too.
+            let users = directory.path().join("users.acl");
+            fs::write(&users, acl::users()).unwrap();
+            setup.cluster.directives.push(("aclfile".to_owned(), users.display().to_string()));
+        }
         let cluster = Cluster::start(setup.cluster).await.unwrap();
         let other = match setup.store {
             Store::Another | Store::Alone => {
@@ -111,6 +123,7 @@ impl Scenario {
             secret: SECRET,
             keyspace_events: setup.keyspace_events,
             store: &store,
+            login: login.as_ref(),
         };
         let mut listener = Listener::start(directory.path(), &settings);
         listener.wait_ready(Millis(0)).await;
@@ -122,6 +135,7 @@ impl Scenario {
         Self {
             name,
             store: setup.store,
+            login,
             cluster,
             other,
             receiver,
@@ -210,6 +224,10 @@ impl Scenario {
         println!("{}: {:.0?}: {}", self.name, self.began.elapsed(), report.summary());
         let wrong = self.receiver.wrong();
         let complaints = report.complaints(|key| story(key, &histories, &received, &self.faults));
+        if let Some(login) = &self.login {
+            acl::nothing_was_refused(&self.cluster, &login.username).await;
+            assert!(!self.listener.has_said("NOPERM"), "something was refused\n{}", self.listener.tail());
+        }
         self.listener.terminate().await;
         assert!(complaints.is_empty() && wrong.is_empty(), "{}", self.everything(&complaints, &wrong, &report));
         report

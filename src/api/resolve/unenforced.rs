@@ -1,9 +1,8 @@
-//! Fields of the design that this version does not enforce. Ignoring one would be a silent broken promise.
+//! Fields of the design that this version does not enforce. Ignoring one would be a silent broken promise, whatever it is set
+//! to: what the CustomResourceDefinition does not have is refused wherever it stands.
 
 use super::Check;
-use crate::api::{
-    Batch, ChangeSource, CircuitBreaker, Mode, OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme,
-};
+use crate::api::{ChangeSource, Mode, OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme};
 
 pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     let mut refuse = |set: bool, field: &str, found: &str, fix: &str| {
@@ -16,7 +15,7 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     let mode = format!("{:?} ", redis.mode);
     refuse(!is_cluster, "spec.redis.mode", &mode, "only Cluster is; use it or remove the field");
     // With mode Sentinel, the mode is what has to go first.
-    refuse(!redis.sentinel.is_empty(), "spec.redis.sentinel", "", "remove it");
+    refuse(redis.sentinel.is_some(), "spec.redis.sentinel", "", "remove it");
     refuse(redis.tls.is_some(), "spec.redis.tls", "", "remove it");
     let tracking = redis.change_source == ChangeSource::ClientTracking;
     refuse(tracking, "spec.redis.changeSource", "ClientTracking ", "use Auto or KeyspaceEvents");
@@ -26,11 +25,10 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     let ed25519 = webhook.signing.as_ref().is_some_and(|signing| signing.scheme == SigningScheme::Ed25519);
     refuse(ed25519, "spec.webhook.signing.scheme", "Ed25519 ", "use HMACSHA256");
     refuse(webhook.tls.is_some(), "spec.webhook.tls", "", "remove it; the system's roots are trusted");
-    refuse(delivery.batch != Batch::default(), "spec.delivery.batch", "", "remove it; each event has its own request");
+    refuse(delivery.batch.is_some(), "spec.delivery.batch", "", "remove it; each event has its own request");
     refuse(delivery.rate_limit.is_some(), "spec.delivery.rateLimit", "", "remove it; maxInFlight bounds the load");
-    refuse(!delivery.response_rules.is_empty(), "spec.delivery.responseRules", "", "remove it");
-    let breaker = delivery.circuit_breaker != CircuitBreaker::default();
-    refuse(breaker, "spec.delivery.circuitBreaker", "", "remove it");
+    refuse(delivery.response_rules.is_some(), "spec.delivery.responseRules", "", "remove it");
+    refuse(delivery.circuit_breaker.is_some(), "spec.delivery.circuitBreaker", "", "remove it");
     let gone = format!("{:?} ", delivery.on_gone);
     refuse(delivery.on_gone != OnGone::Pause, "spec.delivery.onGone", &gone, "use Pause");
     if let Some(store) = spec.store.as_ref().and_then(|store| store.redis.as_ref()) {
