@@ -133,14 +133,13 @@ impl Driver {
         inbox: Arc<Inbox>,
         publisher: watch::Sender<Snapshot>,
         meters: Shared,
-    ) -> anyhow::Result<Self> {
-        let endpoint = Some(Arc::new(Endpoint::new(settings.clone(), &dialler, None)?));
+    ) -> Self {
         let clock = Clock::start();
         let (now, unstored) = (clock.now(), Unstored::new(store.partitions()));
-        Ok(Self {
+        let mut driver = Self {
             settings,
             dialler,
-            endpoint,
+            endpoint: None,
             unusable: None,
             generation: 0,
             store,
@@ -164,7 +163,9 @@ impl Driver {
             published: now,
             publisher,
             meters,
-        })
+        };
+        driver.set_up();
+        driver
     }
 
     /// Until it is told to drain, or the store will have nothing more from us.
@@ -222,6 +223,10 @@ impl Driver {
         if letters.look_again || self.look_again <= now {
             self.look_again = now.plus(LOOK_AGAIN_MS);
             self.queue.look_again();
+            if self.endpoint.is_none() {
+                // It may be a file that was not there yet.
+                self.set_up();
+            }
         }
         if let Some(settings) = letters.settings {
             self.change(settings);
@@ -239,18 +244,23 @@ impl Driver {
                 info!(listener = %settings.listener, "The webhook has changed: delivery goes on.");
             }
         }
-        match Endpoint::new(settings.clone(), &self.dialler, self.endpoint.as_deref()) {
+        self.settings = settings;
+        self.set_up();
+    }
+
+    /// Makes of the settings what sends by them.
+    fn set_up(&mut self) {
+        match Endpoint::new(self.settings.clone(), &self.dialler, self.endpoint.as_deref()) {
             Ok(endpoint) => {
                 self.endpoint = Some(Arc::new(endpoint));
                 self.unusable = None;
             }
             Err(error) => {
-                warn!(listener = %settings.listener, error = %format!("{error:#}"), "The webhook cannot be used.");
+                warn!(listener = %self.settings.listener, error = %format!("{error:#}"), "The webhook cannot be used.");
                 self.endpoint = None;
                 self.unusable = Some(format!("{error:#}"));
             }
         }
-        self.settings = settings;
     }
 
     /// The endpoint, if anything may be sent to it now.

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
 use tokio::{sync::watch, task::JoinSet};
 use tracing::error;
 
@@ -68,22 +67,14 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Starts with what lies in the outbox. Needs a tokio runtime.
-    pub fn start(
-        settings: Settings,
-        dialler: Dialler,
-        store: Arc<dyn Store>,
-        epoch: Epoch,
-        meters: Shared,
-    ) -> anyhow::Result<Self> {
+    /// Starts with what lies in the outbox. A webhook that cannot be used is told in [`Snapshot::paused`]. Needs a tokio runtime.
+    pub fn start(settings: Settings, dialler: Dialler, store: Arc<dyn Store>, epoch: Epoch, meters: Shared) -> Self {
         let inbox = Arc::new(Inbox::new(driver::CAPACITY.fresh));
         let (publisher, snapshot) = watch::channel(Snapshot::default());
-        let listener = settings.listener.clone();
-        let driver = Driver::new(settings, dialler, store, epoch, inbox.clone(), publisher, meters)
-            .with_context(|| format!("setting up the webhook of {listener}"))?;
+        let driver = Driver::new(settings, dialler, store, epoch, inbox.clone(), publisher, meters);
         let mut task = JoinSet::new();
         task.spawn(driver.run());
-        Ok(Self { inbox, snapshot, task })
+        Self { inbox, snapshot, task }
     }
 
     /// Events that were settled just now and lie in the outbox: their first attempts are due. Never waits; what it has no

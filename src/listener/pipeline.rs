@@ -171,13 +171,7 @@ impl Pipeline {
         };
         let store: Arc<dyn Store> = Arc::new(Metered::new(store, Arc::clone(&self.meters)));
         let (dialler, meters) = (self.opening.dialler.clone(), Arc::clone(&self.meters));
-        let delivery = match Delivery::start(delivery_settings(&plan), dialler, Arc::clone(&store), epoch, meters) {
-            Ok(delivery) => Arc::new(delivery),
-            Err(error) => {
-                close(&plan, &store).await;
-                return Over::Again(Hold::Store { category: "Webhook", message: format!("{error:#}") });
-            }
-        };
+        let delivery = Arc::new(Delivery::start(delivery_settings(&plan), dialler, Arc::clone(&store), epoch, meters));
         let access = Access { store: Arc::clone(&store), epoch, delivery: Arc::downgrade(&delivery) };
         let granted = Granted::new(Arc::clone(&self.grant), access);
         let over = self.serve(&plan, &store, epoch, &delivery, started).await;

@@ -80,7 +80,7 @@ impl<S: Store> Outbox<S> {
         self.deliver_through(Dialler::everything(), settings)
     }
     pub fn deliver_through(&self, dialler: Dialler, settings: Settings) -> Delivery {
-        Delivery::start(settings, dialler, self.store.clone(), self.epoch, Arc::clone(&self.meters)).unwrap()
+        Delivery::start(settings, dialler, self.store.clone(), self.epoch, Arc::clone(&self.meters))
     }
     pub async fn settle(&self, events: &[Event]) {
         let changes =

@@ -70,7 +70,7 @@ fn labels(text: &mut String) -> fmt::Result {
         ("result", of("redis_expiry_resyncs_total", words::<Ended>())),
         ("call", of("redis_expiry_store_call_seconds", words::<Call>())),
         ("category", of("redis_expiry_store_errors_total", words::<StoreFault>())),
-        ("category", of("redis_expiry_store_error", [words::<StoreFault>(), vec!["Webhook", "Failed"]].concat())),
+        ("category", of("redis_expiry_store_error", [words::<StoreFault>(), vec!["Failed"]].concat())),
         ("outcome", of("redis_expiry_attempts_total", words::<Attempt>())),
         ("role", of("redis_expiry_node_subscribed", vec!["master", "replica"])),
         ("condition", of("redis_expiry_listener_condition", condition::ALL.to_vec())),
