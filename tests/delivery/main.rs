@@ -9,7 +9,6 @@ use std::{
 
 use redis_expiry_operator::{
     delivery::Delivery,
-    dial::Dialler,
     meters::Attempt,
     model::{Failure, Millis},
     plan::{IdTemplate, Secret},
