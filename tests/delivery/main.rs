@@ -8,7 +8,6 @@ use std::{
 };
 
 use redis_expiry_operator::{
-    delivery::Delivery,
     meters::Attempt,
     model::{Failure, Millis},
     plan::{IdTemplate, Secret},
