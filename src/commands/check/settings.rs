@@ -2,7 +2,7 @@
 
 use super::{finding::Finding, node::Asked};
 use crate::{
-    nodes::missing_flags,
+    nodes::{complete_flags, missing_flags},
     plan::{KeyspaceEvents, Plan},
 };
 

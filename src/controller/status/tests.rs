@@ -130,7 +130,7 @@ fn a_restarted_operator_changes_only_the_owner_of_what_is_well() {
         anew.nodes[1].last_error = Some(FaultCategory::Permission.fault("it may not subscribe"));
         anew.nodes[0].last_error = Some(blind.fault());
         anew.nodes[0].notification_fault = Some(blind.clone());
-        assert_eq!(step(&after, &Facts { start, snapshot: Some(&anew), ..late }), after, "{start:?}");
+        assert_eq!(step(&after, &Facts { start, owner: "operator-b", ..facts(Some(&anew), 120) }), after, "{start:?}");
     }
     // That it is not up yet, though nothing is wrong, later: it may be one of hundreds.
     let slow = Facts { start: Start::Late, snapshot: Some(&connecting), ..late };
