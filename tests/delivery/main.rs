@@ -559,7 +559,7 @@ async fn a_fenced_delivery_stops_and_says_so() {
     heir.settle(&sent).await;
     delivery.offer(sent);
     let told = snapshot(&delivery, "it has stopped", |now| now.paused.is_some()).await;
-    assert!(told.paused.is_some_and(|why| why.contains("another owner")));
+    assert!(told.paused.is_some_and(|why| why.contains("another process has taken the store")));
     assert_eq!(outbox.pending().await.len(), 3, "the new owner delivers them");
     delivery.drain(Duration::from_secs(5)).await;
 }
