@@ -18,8 +18,9 @@ demo: tools redis
 	cargo build $(CARGO_FLAGS)
 	cargo run --quiet $(CARGO_FLAGS) -- demo $(ARGS)
 
+# Tests wait more than they work: three at a time on two cores.
 test: tools redis lint kube-tools chart-tools
-	cargo test $(CARGO_FLAGS)
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(n=$$(nproc); echo $$((n > 3 ? n : 3)))} cargo test $(CARGO_FLAGS)
 
 lint: tools chart-tools
 	cargo fmt --check

@@ -26,7 +26,7 @@ use super::{
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// How long orders are created at least: enough for 2,000 deadlines.
-const LEAST_MS: i64 = 10_000;
+const LEAST_MS: i64 = 8_000;
 
 /// How long what is owed may take to come after the last deadline.
 const PATIENCE: Duration = Duration::from_secs(12);
