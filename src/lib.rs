@@ -26,6 +26,7 @@ pub mod meters;
 pub mod model;
 pub mod nodes;
 pub mod plan;
+pub mod servers;
 pub mod store;
 pub mod telemetry;
 pub mod topology;

@@ -53,6 +53,7 @@ pub struct Answer {
 /// Which Redis, and how. Listeners with equal ones share a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RedisPlan {
+    pub mode: Mode,
     pub addresses: Vec<Address>,
     /// Where to dial instead of what a node announces.
     pub address_map: Vec<(Address, Address)>,
@@ -61,6 +62,34 @@ pub struct RedisPlan {
     pub password: Option<Secret>,
     pub keyspace_events: KeyspaceEvents,
     pub topology_refresh: Duration,
+}
+
+/// What kind of deployment it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    Cluster,
+    /// One server, alone or with replicas.
+    Standalone,
+    /// The same, and sentinels say which of them is the master: the addresses are theirs.
+    Sentinel(SentinelPlan),
+}
+
+impl Mode {
+    /// The same but for who we are to the sentinels.
+    pub fn leads_to(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Sentinel(one), Self::Sentinel(other)) => one.master_name == other.master_name,
+            _ => self == other,
+        }
+    }
+}
+
+/// What sentinels are asked, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SentinelPlan {
+    pub master_name: String,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
 }
 
 /// What to do about missing `notify-keyspace-events` flags.

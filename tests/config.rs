@@ -27,7 +27,6 @@ spec:
     mode: Cluster                         # Cluster | Sentinel | Standalone
     addresses: ["redis-cluster.shop.svc:6379"]
     addressMap: []                        # [{announced: "10.0.3.7:6379", dial: "redis-0.example:6379"}]
-    sentinel: {}                          # masterName, usernameSecretRef, passwordSecretRef, tls; mode Sentinel only
     database: 0                           # only 0 in Cluster
     usernameSecretRef: {name: redis-auth, key: username}
     passwordSecretRef: {name: redis-auth, key: password}
@@ -267,7 +266,6 @@ fn urls_and_headers_come_from_secrets_and_config_maps() {
 fn the_example_of_the_design_is_read_and_what_is_not_enforced_yet_is_refused_all_at_once() {
     let problems = problems(DESIGN_EXAMPLE);
     let refused = [
-        "spec.redis.sentinel is not enforced by this version yet; remove it",
         "spec.redis.tls is not enforced by this version yet; remove it",
         "spec.webhook.tls is not enforced by this version yet; ",
         "spec.delivery.batch is not enforced by this version yet; ",
@@ -324,7 +322,7 @@ impl Secrets for Nothing {
 }
 
 /// Field, value, and what the message must have.
-const INVALID: [(&str, &str, &str); 94] = [
+const INVALID: [(&str, &str, &str); 93] = [
     ("apiVersion", "redisexpiry.io/v1", "apiVersion is \"redisexpiry.io/v1\": only redisexpiry.io/v1alpha1"),
     ("kind", "Secret", "kind is \"Secret\": only RedisExpiryListener"),
     ("metadata.name", "Order_Timeouts", "metadata.name is \"Order_Timeouts\"; use at most 253 lower-case"),
@@ -337,10 +335,9 @@ const INVALID: [(&str, &str, &str); 94] = [
     ("spec.webhook.headers", "[{name: A, valu: b}]", "spec.webhook.headers[0].valu: unknown field"),
     ("spec.suspend", "\"yes\"", "spec.suspend: invalid type: string \"yes\", expected a boolean"),
     ("spec.redis.mode", "cluster", "spec.redis.mode: unknown variant `cluster`, expected one of `Cluster`, `Sentinel`"),
-    ("spec.redis.mode", "Sentinel", "spec.redis.mode Sentinel is not enforced by this version yet; only Cluster is"),
-    ("spec.redis.mode", "Standalone", "spec.redis.mode Standalone is not enforced by this version yet"),
-    ("spec.redis.sentinel", "{masterName: m}", "spec.redis.sentinel is not enforced by this version yet; remove it"),
-    ("spec.redis.sentinel", "{}", "spec.redis.sentinel is not enforced by this version yet; remove it"),
+    ("spec.redis.mode", "Sentinel", "spec.redis.sentinel is missing; mode Sentinel needs sentinel.masterName"),
+    ("spec.redis.sentinel", "{masterName: m}", "spec.redis.sentinel is for mode Sentinel only; remove it, or use mode"),
+    ("spec.redis.sentinel", "{}", "spec.redis.sentinel: missing field `masterName`"),
     ("spec.redis.addresses", "[]", "spec.redis.addresses has 0 addresses; give 1 to 64"),
     ("spec.redis.addresses", "[redis]", "spec.redis.addresses[0] is \"redis\"; write host:port"),
     ("spec.redis.addresses", "[\"redis://a:1\"]", "spec.redis.addresses[0] is \"redis://a:1\"; write host:port"),
@@ -462,8 +459,8 @@ const INVALID: [(&str, &str, &str); 94] = [
     ),
     (
         "spec.store",
-        "{type: Redis, redis: {addresses: [\"a:1\"], mode: Standalone}}",
-        "spec.store.redis.mode Standalone is not enforced by this version yet; only Cluster is",
+        "{type: Redis, redis: {addresses: [\"a:1\"], mode: Sentinel}}",
+        "spec.store.redis.sentinel is missing; mode Sentinel needs sentinel.masterName",
     ),
     (
         "spec.store",

@@ -339,6 +339,11 @@ fn every_reference_is_named_once() {
     let listener = object(&with(&[
         ("spec.redis.usernameSecretRef", key("redis")),
         ("spec.redis.passwordSecretRef", key("redis")),
+        ("spec.redis.mode", json!("Sentinel")),
+        (
+            "spec.redis.sentinel",
+            json!({"masterName": "m", "usernameSecretRef": key("sentinel"), "passwordSecretRef": key("sentinel-too")}),
+        ),
         ("spec.webhook.url", Value::Null),
         ("spec.webhook.urlSecretRef", key("url")),
         (
@@ -353,12 +358,29 @@ fn every_reference_is_named_once() {
         ("spec.webhook.signing", json!({"secretKeyRefs": [key("new"), key("old"), key("redis")]})),
         (
             "spec.store",
-            json!({"type": "Redis", "redis": {"addresses": ["a:1"], "usernameSecretRef": key("who"), "passwordSecretRef": key("store")}}),
+            json!({"type": "Redis", "redis": {
+                "mode": "Sentinel", "addresses": ["a:1"], "usernameSecretRef": key("who"), "passwordSecretRef": key("store"),
+                "sentinel": {"masterName": "m", "usernameSecretRef": key("guard"), "passwordSecretRef": key("guard-too")},
+            }}),
         ),
     ]));
     let mut expected = vec![(RefKind::ConfigMap, "header".to_owned())];
     expected.extend(
-        ["auth", "header", "new", "old", "redis", "store", "url", "who"].map(|name| (RefKind::Secret, name.to_owned())),
+        [
+            "auth",
+            "guard",
+            "guard-too",
+            "header",
+            "new",
+            "old",
+            "redis",
+            "sentinel",
+            "sentinel-too",
+            "store",
+            "url",
+            "who",
+        ]
+        .map(|name| (RefKind::Secret, name.to_owned())),
     );
     assert_eq!(references(&listener.spec), expected);
     assert_eq!(references(&object(&minimal()).spec), []);
@@ -368,7 +390,7 @@ fn every_reference_is_named_once() {
         let last = path.rsplit('.').next().unwrap_or_default();
         places += usize::from(last.ends_with("Ref") || last.ends_with("Refs"));
     });
-    assert_eq!(places, 10, "serviceRef, and nine that every_reference_is_named_once has to name");
+    assert_eq!(places, 14, "serviceRef, and thirteen that every_reference_is_named_once has to name");
 }
 
 /// The fields of a spec that a person sets: what is neither an object of fields nor inside a reference or a list.

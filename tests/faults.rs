@@ -12,6 +12,8 @@ mod support;
 
 #[path = "faults/in_redis.rs"]
 mod in_redis;
+#[path = "faults/standalone.rs"]
+mod standalone;
 
 use std::time::Duration;
 

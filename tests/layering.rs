@@ -17,6 +17,7 @@ fn forbidden(module: &str) -> Vec<&'static str> {
             STAGES.iter().copied().chain(["plan", "listener", "dial", "tokio", "redis", "reqwest"]).collect()
         }
 
+        "servers" => STAGES.iter().copied().chain(["plan", "listener", "reqwest"]).collect(),
         "plan" => STAGES.iter().copied().chain(["listener", "dial", "tokio", "redis", "reqwest"]).collect(),
         "dial" => STAGES.iter().copied().chain(["plan", "listener"]).collect(),
         "topology" => vec!["nodes", "deployment", "ledger", "store", "delivery", "listener"],

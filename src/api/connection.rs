@@ -20,13 +20,21 @@ use super::{
     validation = Rule::new("self.mode != 'Cluster' || self.database == 0")
         .message("a cluster has only database 0: use 0")
         .field_path(".database")
-        .reason(Reason::FieldValueInvalid)
+        .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("self.mode != 'Sentinel' || has(self.sentinel)")
+        .message("mode Sentinel needs sentinel.masterName: what the sentinels call the master")
+        .field_path(".sentinel")
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("self.mode == 'Sentinel' || !has(self.sentinel)")
+        .message("sentinel is for mode Sentinel only: remove it, or use mode Sentinel")
+        .field_path(".sentinel")
+        .reason(Reason::FieldValueForbidden)
 )]
 pub struct RedisSpec {
     /// What kind of deployment it is.
     #[serde(default)]
     pub mode: Mode,
-    /// Which nodes to ask first, as `host:port` or `[IPv6]:port`. The other nodes are found from there.
+    /// Which nodes to ask first, as `host:port` or `[IPv6]:port`; in mode Sentinel the sentinels. The others are found from there.
     #[schemars(with = "Vec<HostPort>", length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Vec<String>,
@@ -35,9 +43,8 @@ pub struct RedisSpec {
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["announced".into()]))]
     pub address_map: Vec<AddressMapping>,
-    // Not enforced yet: src/api/resolve/unenforced.rs.
+    /// Mode `Sentinel` only: what to ask the sentinels, whose addresses `addresses` are then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub sentinel: Option<SentinelSpec>,
     /// The logical database. A cluster has only 0.
     #[serde(default)]
@@ -73,12 +80,12 @@ fn one_second() -> Duration {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
+    // A Redis Cluster.
     #[default]
     Cluster,
-    // Not enforced yet, nor is the next.
-    #[schemars(skip)]
+    // A master with replicas; sentinels say which of them is the master, and `addresses` are theirs.
     Sentinel,
-    #[schemars(skip)]
+    // One server, alone or a master with replicas, which are found from there.
     Standalone,
 }
 
@@ -94,16 +101,28 @@ pub struct AddressMapping {
     pub dial: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// What to ask sentinels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.usernameSecretRef) || has(self.passwordSecretRef)")
+        .message("usernameSecretRef is without a password: set passwordSecretRef too")
+        .field_path(".passwordSecretRef")
+        .reason(Reason::FieldValueRequired)
+)]
 pub struct SentinelSpec {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub master_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What the sentinels call the master.
+    #[schemars(length(min = 1, max = 255))]
+    pub master_name: String,
+    /// The sentinels' ACL user, for which `passwordSecretRef` must be set too. Default: the user `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username_secret_ref: Option<KeyRef>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The sentinels' password. A changed Secret is used without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<KeyRef>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Not enforced yet: src/api/resolve/unenforced.rs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub tls: Option<ClientTls>,
 }
 
@@ -173,13 +192,21 @@ pub struct StoreSpec {
     validation = Rule::new("!has(self.usernameSecretRef) || has(self.passwordSecretRef)")
         .message("usernameSecretRef is without a password: set passwordSecretRef too")
         .field_path(".passwordSecretRef")
-        .reason(Reason::FieldValueRequired)
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("self.mode != 'Sentinel' || has(self.sentinel)")
+        .message("mode Sentinel needs sentinel.masterName: what the sentinels call the master")
+        .field_path(".sentinel")
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("self.mode == 'Sentinel' || !has(self.sentinel)")
+        .message("sentinel is for mode Sentinel only: remove it, or use mode Sentinel")
+        .field_path(".sentinel")
+        .reason(Reason::FieldValueForbidden)
 )]
 pub struct StoreRedisSpec {
     /// What kind of deployment it is.
     #[serde(default)]
     pub mode: Mode,
-    /// Which nodes to ask first, as `host:port` or `[IPv6]:port`. The other nodes are found from there.
+    /// Which nodes to ask first, as `host:port` or `[IPv6]:port`; in mode Sentinel the sentinels. The others are found from there.
     #[schemars(with = "Vec<HostPort>", length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Vec<String>,
@@ -188,6 +215,9 @@ pub struct StoreRedisSpec {
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["announced".into()]))]
     pub address_map: Vec<AddressMapping>,
+    /// Mode `Sentinel` only: what to ask the sentinels, whose addresses `addresses` are then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<SentinelSpec>,
     /// The ACL user, for which `passwordSecretRef` must be set too. Default: the user `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username_secret_ref: Option<KeyRef>,

@@ -70,6 +70,9 @@ pub fn references(spec: &RedisExpiryListenerSpec) -> Vec<(RefKind, String)> {
     }
     if let Some(redis) = spec.store.as_ref().and_then(|store| store.redis.as_ref()) {
         secrets.extend(redis.username_secret_ref.iter().chain(&redis.password_secret_ref));
+        if let Some(sentinel) = &redis.sentinel {
+            secrets.extend(sentinel.username_secret_ref.iter().chain(&sentinel.password_secret_ref));
+        }
     }
     secrets.extend(&webhook.url_secret_ref);
     secrets.extend(webhook.auth.iter().map(|auth| &auth.bearer.secret_key_ref));

@@ -144,17 +144,15 @@ impl Main {
     fn sighted(&mut self, sighting: Result<Sighting, Fault>) {
         match sighting {
             Err(error) => self.error = Some(error),
-            Ok(Sighting { topology, answers }) => {
+            Ok(Sighting { topology, confirmed }) => {
                 self.error.clone_from(&topology.error);
                 if !topology.covered() && self.error.is_none() {
                     let what = "some slots have no owner; see CLUSTER NODES, and redis-cli --cluster fix";
                     self.error = Some(FaultCategory::Uncovered.fault(what));
                 }
-                for (asked_at, view) in &answers {
-                    for id in topology.confirmed_by(view) {
-                        let latest = self.confirmed.entry(id).or_insert(*asked_at);
-                        *latest = (*latest).max(*asked_at);
-                    }
+                for (id, asked_at) in confirmed {
+                    let latest = self.confirmed.entry(id).or_insert(asked_at);
+                    *latest = (*latest).max(asked_at);
                 }
                 self.confirmed.retain(|id, _| topology.node(id).is_some());
                 self.topology = topology;

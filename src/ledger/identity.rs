@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use crate::{model::NodeId, plan::Answer};
+use crate::plan::Answer;
 
-/// A deployment, known by the ids of its nodes.
+/// A deployment, by what it is known by: of a cluster the ids of its nodes; else addresses and replication ids, each with the
+/// database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity(BTreeSet<NodeId>);
+pub struct Identity(BTreeSet<String>);
 
 /// The ledger belongs to another deployment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger belongs to another Redis (its nodes were {}; found {})", some(theirs), some(ours))]
+#[error("the ledger belongs to another Redis (it was known by {}; found {})", some(theirs), some(ours))]
 pub struct IdentityError {
     pub theirs: Identity,
     pub ours: Identity,
@@ -55,17 +56,21 @@ impl Foreign {
 }
 
 fn some(identity: &Identity) -> String {
-    let mut names: Vec<&str> =
-        identity.0.iter().map(|id| id.as_str().get(..8).unwrap_or(id.as_str())).take(3).collect();
+    // Ids are long, and their beginnings tell them apart.
+    let short = |mark: &String| match mark.bytes().take_while(u8::is_ascii_hexdigit).count() {
+        40.. => format!("{}{}", &mark[..8], &mark[40..]),
+        _ => mark.clone(),
+    };
+    let mut names: Vec<String> = identity.0.iter().map(short).take(3).collect();
     if identity.0.len() > 3 {
-        names.push("...");
+        names.push("...".to_owned());
     }
     names.join(", ")
 }
 
 impl Identity {
-    pub fn of<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> Self {
-        Self(nodes.into_iter().cloned().collect())
+    pub fn of<T: ToString>(known_by: impl IntoIterator<Item = T>) -> Self {
+        Self(known_by.into_iter().map(|mark| mark.to_string()).collect())
     }
     pub fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok().map(Self)
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_deployment_is_the_same_while_one_of_its_nodes_is_left() {
-        let of = |ids: &[&str]| Identity::of(&ids.iter().map(|id| NodeId::from(*id)).collect::<Vec<_>>());
+        let of = |ids: &[&str]| Identity::of(ids);
         let old = Identity::read(&of(&["a", "b", "c"]).write()).unwrap();
         assert!(old.check(&of(&["c", "d"])).is_ok());
         assert!(Identity::default().check(&of(&["d"])).is_ok());
@@ -97,7 +102,7 @@ mod tests {
     }
     #[test]
     fn an_answer_is_about_the_change_that_it_names_and_no_other() {
-        let of = |ids: &[&str]| Identity::of(&ids.iter().map(|id| NodeId::from(*id)).collect::<Vec<_>>());
+        let of = |ids: &[&str]| Identity::of(ids);
         let change = |theirs: &[&str], ours: &[&str]| IdentityError { theirs: of(theirs), ours: of(ours) };
         let there = change(&["a", "b"], &["c"]);
         assert_eq!(there.name().len(), 8, "{}", there.name());

@@ -249,7 +249,7 @@ impl Keeper {
     async fn open(&mut self) -> Result<(), Stopped> {
         let mut views = self.port.view();
         let view = views.wait_for(|view| !view.nodes.is_empty()).await.map_err(|_| Stopped::Deployment)?.clone();
-        let ours = Identity::of(view.nodes.keys());
+        let ours = Identity::of(&view.topology.known_by);
         let epoch = self.epoch();
         if let Some(theirs) = self.store.meta(meta::DEPLOYMENT).await?.as_deref().and_then(Identity::read)
             && let Err(foreign) = theirs.check(&ours)
@@ -739,7 +739,8 @@ impl Keeper {
                 running.stop.cancel();
             }
         }
-        self.synced.retain(|id, _| view.nodes.contains_key(id));
+        // One that was no master for a while, and is one again, was not heard meanwhile.
+        self.synced.retain(|id, _| view.nodes.get(id).is_some_and(|node| node.drives));
         let moved = before.topology != view.topology;
         let opened = view
             .nodes
@@ -912,7 +913,7 @@ impl Keeper {
 
     /// Nodes come and go one at a time; the ledger must know the last of them.
     fn remember_deployment(&mut self) {
-        let ours = Identity::of(self.view.nodes.keys());
+        let ours = Identity::of(&self.view.topology.known_by);
         if ours != self.identity && !self.view.nodes.is_empty() {
             // Dropping the answer does not take the call back; if it fails, the next change writes it.
             drop(self.store.set_meta(self.epoch(), meta::DEPLOYMENT, ours.write()));

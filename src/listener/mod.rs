@@ -298,7 +298,8 @@ impl From<Removal> for Ending {
 /// is to become of a ledger that is another deployment's.
 fn same_pipeline(old: &Plan, new: &Plan) -> bool {
     let Plan { suspend, redis, id_template, webhook, delivery, answer, .. } = new.clone();
-    let redis = RedisPlan { username: redis.username, password: redis.password, ..old.redis.clone() };
+    let mode = if old.redis.mode.leads_to(&redis.mode) { redis.mode } else { old.redis.mode.clone() };
+    let redis = RedisPlan { mode, username: redis.username, password: redis.password, ..old.redis.clone() };
     Plan { suspend, redis, id_template, webhook, delivery, answer, ..old.clone() } == *new
 }
 

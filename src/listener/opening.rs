@@ -6,7 +6,7 @@ use crate::store::redis::{Links, Mode, RedisStore, Settings};
 use crate::{
     dial::Dialler,
     model::ListenerId,
-    plan::{RedisPlan, StorePlan},
+    plan::{self, RedisPlan, StorePlan},
     store::{
         Epoch, Store, StoreError,
         sqlite::{Options, SqliteStore},
@@ -42,11 +42,21 @@ impl Opening {
 
 /// How the Redis of a store is reached.
 pub fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
+    let text = |secret: &plan::Secret| String::from_utf8_lossy(&secret.0).into_owned();
+    let (mode, sentinel) = match &plan.mode {
+        plan::Mode::Cluster => (Mode::Cluster, None),
+        plan::Mode::Standalone => (Mode::Single, None),
+        plan::Mode::Sentinel(of) => {
+            (Mode::Sentinel, Some((of.master_name.clone(), of.username.clone(), of.password.as_ref().map(text))))
+        }
+    };
     Settings {
         dialler: dialler.clone(),
         address_map: plan.address_map.clone(),
         username: plan.username.clone(),
-        password: plan.password.as_ref().map(|password| String::from_utf8_lossy(&password.0).into_owned()),
-        ..Settings::new(Mode::Cluster, plan.addresses.clone())
+        password: plan.password.as_ref().map(text),
+        sentinel,
+        database: plan.database,
+        ..Settings::new(mode, plan.addresses.clone())
     }
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock, dial,
     model::{Address, Fault, FaultCategory, Key, Millis, NodeId, Slot, SlotSet},
-    plan::{RedisPlan, STORE_PREFIX},
+    plan::{Mode, RedisPlan, STORE_PREFIX},
 };
 
 /// To connect and say HELLO.
@@ -46,6 +46,8 @@ enum Expected {
     /// A subscription to a slot's shard channel.
     SlotChannel,
     Asking,
+    /// Outside of a cluster: what the node is, before and behind the keys of the oldest batch.
+    Role,
     /// A key of the oldest batch.
     Key,
     /// The TIME of the oldest batch, and whether that batch is still to be answered is its own affair.
@@ -63,6 +65,8 @@ struct Batch {
     since: Millis,
     /// A reply, and the mark of the evidence when it was read; for a living key what it may use.
     replies: Vec<(Reply, u64, Option<Used>)>,
+    /// The node has not said that it is no master, nor kept it to itself.
+    master: bool,
     /// It was answered already: too late.
     over: bool,
 }
@@ -106,6 +110,8 @@ struct Core<'a> {
     prefix: Vec<u8>,
     /// `PTTL` in place of `PEXPIRETIME`: before 7.0.
     relative: bool,
+    /// A node of a cluster says by itself whose a key is. Any other server answers whatever it is, so it is asked what.
+    clustered: bool,
     /// When the first subscription was opened, by our clock.
     since: Option<Millis>,
     /// What is subscribed to, and since when, by our clock.
@@ -118,8 +124,15 @@ struct Core<'a> {
     lapses: u64,
     overflow: Option<Overflow>,
     failed: Option<Fault>,
-    /// A look was denied by the ACL.
-    denied: bool,
+    /// A look was denied by the ACL: what of it.
+    denied: Option<Denied>,
+}
+
+/// What a look needs to be allowed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Denied {
+    Key,
+    Role,
 }
 
 impl<'a> Session<'a> {
@@ -157,16 +170,17 @@ impl<'a> Session<'a> {
             batches: VecDeque::new(),
             prefix: format!("__keyspace@{}__:", setting.plan.database).into_bytes(),
             relative,
+            clustered: setting.plan.mode == Mode::Cluster,
             since: None,
             patterns: Vec::new(),
             wanted: Vec::new(),
             slot_channels: SlotSet::default(),
-            sharded: true,
+            sharded: setting.plan.mode == Mode::Cluster,
             told: Vec::new(),
             lapses: 0,
             overflow: None,
             failed: None,
-            denied: false,
+            denied: None,
         };
         let (inbox, codec) = (BytesMut::with_capacity(1 << 16), ValueCodec::default());
         Ok(Self { id: setting.id.clone(), reader, writer, inbox, codec, between_frames: true, core, guidance })
@@ -401,6 +415,7 @@ impl Core<'_> {
                 _ => self.sharded = false,
             },
             Some(Expected::Asking) => {}
+            Some(Expected::Role) => self.role_answered(value),
             Some(Expected::Key) => self.key_answered(value),
             Some(Expected::Barrier) => self.barrier(wire::time(value)),
             Some(Expected::Beat(sent)) => {
@@ -410,6 +425,19 @@ impl Core<'_> {
             }
         }
         Ok(())
+    }
+
+    /// One that became a replica meanwhile, or was one until now, answers for nobody.
+    fn role_answered(&mut self, value: &Value) {
+        let role = wire::role(value);
+        if matches!(value, Value::ServerError(error) if error.code() == "NOPERM") {
+            self.denied = Some(Denied::Role);
+        } else if role == Some(false) {
+            self.setting.refresh.request();
+        }
+        if let Some(batch) = self.batches.front_mut() {
+            batch.master &= role == Some(true);
+        }
     }
 
     fn key_answered(&mut self, value: &Value) {
@@ -452,7 +480,10 @@ impl Core<'_> {
                 Some(NoAnswer::Late)
             } else if self.watch.suspect() {
                 Some(NoAnswer::Suspect)
-            } else if !trusted || !(batch.asking || self.now.topology.owns(&self.setting.id, key.slot())) {
+            } else if !trusted
+                || !batch.master
+                || !(batch.asking || self.now.topology.owns(&self.setting.id, key.slot()))
+            {
                 Some(NoAnswer::NotOwner)
             } else {
                 None
@@ -476,7 +507,7 @@ impl Core<'_> {
                 (None, Reply::None(code)) => {
                     match code.as_str() {
                         "CLUSTERDOWN" | "READONLY" => self.setting.refresh.request(),
-                        "NOPERM" => self.denied = true,
+                        "NOPERM" => self.denied = Some(Denied::Key),
                         _ => {}
                     }
                     Answer::None(NoAnswer::Error(code))
@@ -494,8 +525,8 @@ impl Core<'_> {
             looks.push(Look { key, node: self.setting.id.clone(), answer, now, used });
         }
         drop(evidence);
-        if std::mem::take(&mut self.denied) {
-            self.tell_denied(&batch.tap.pattern);
+        if let Some(denied) = self.denied.take() {
+            self.tell_denied(denied, &batch.tap.pattern);
         }
         if !looks.is_empty() {
             batch.tap.tell(looks);
@@ -505,12 +536,15 @@ impl Core<'_> {
         }
     }
 
-    fn tell_denied(&self, pattern: &[u8]) {
+    fn tell_denied(&self, denied: Denied, pattern: &[u8]) {
         let question = if self.relative { "pttl" } else { "pexpiretime" };
-        let error = FaultCategory::Permission.fault(format!(
-            "keys cannot be looked at (NOPERM): grant the ACL user +{question} +time and %R~{}",
-            pattern.escape_ascii()
-        ));
+        let error = FaultCategory::Permission.fault(match denied {
+            Denied::Key => format!(
+                "keys cannot be looked at (NOPERM): grant the ACL user +{question} +time and %R~{}",
+                pattern.escape_ascii()
+            ),
+            Denied::Role => "it may not say whether it is the master (NOPERM): grant the ACL user +role".to_owned(),
+        });
         self.publish.send_if_modified(|connection| {
             let changed = connection.error.as_ref() != Some(&error);
             connection.error = Some(error);
@@ -536,6 +570,7 @@ impl Core<'_> {
             return;
         }
         let question: &[u8] = if self.relative { b"PTTL" } else { b"PEXPIRETIME" };
+        self.ask_role();
         for key in &ask.keys {
             if ask.asking {
                 wire::command(&mut self.outbox, &[b"ASKING"]);
@@ -544,6 +579,7 @@ impl Core<'_> {
             wire::command(&mut self.outbox, &[question, key.as_bytes()]);
             self.expected.push_back(Expected::Key);
         }
+        self.ask_role();
         wire::command(&mut self.outbox, &[b"TIME"]);
         self.expected.push_back(Expected::Barrier);
         let replies = Vec::with_capacity(ask.keys.len());
@@ -555,8 +591,16 @@ impl Core<'_> {
             asking: ask.asking,
             asked: Instant::now(),
             replies,
+            master: true,
             over: false,
         });
+    }
+
+    fn ask_role(&mut self) {
+        if !self.clustered {
+            wire::command(&mut self.outbox, &[b"ROLE"]);
+            self.expected.push_back(Expected::Role);
+        }
     }
 
     /// Says of batches that they are too late; their replies are passed over when they come.
@@ -681,12 +725,20 @@ async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(
     }
     wire::command(&mut out, &words);
     wire::command(&mut out, &[b"CLIENT", b"SETNAME", b"redis-expiry-operator"]);
-    wire::command(&mut out, &[b"CLUSTER", b"MYID"]);
+    let clustered = plan.mode == Mode::Cluster;
+    let who: [&[u8]; 2] = if clustered { [b"CLUSTER", b"MYID"] } else { [b"INFO", b"server"] };
+    wire::command(&mut out, &who);
+    // Where there is but one, none need be selected, nor be allowed to.
+    let database = plan.database.to_string();
+    let wanted = if plan.database == 0 { 3 } else { 4 };
+    if wanted == 4 {
+        wire::command(&mut out, &[b"SELECT", database.as_bytes()]);
+    }
     stream.write_all(&out).await.map_err(|error| io(&error))?;
     let mut inbox = BytesMut::new();
     let mut codec = ValueCodec::default();
     let mut replies = Vec::new();
-    while replies.len() < 3 {
+    while replies.len() < wanted {
         match codec.decode(&mut inbox).map_err(|error| unreadable(&error))? {
             Some(value) => replies.push(value),
             None => {
@@ -707,12 +759,19 @@ async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(
         };
         return Err(FaultCategory::of_code(error.code()).fault(message));
     }
-    if let Value::BulkString(found) = &replies[2]
+    if let Some(found) = wire::identity(&replies[2], clustered)
         && found != id.as_str().as_bytes()
     {
         let found = found.escape_ascii();
         let message = format!("another node answers there: {found} instead of {id}; see spec.redis.addressMap");
         return Err(FaultCategory::Other.fault(message));
+    }
+    if let Some(Value::ServerError(error)) = replies.get(3) {
+        let fix = match error.code() {
+            "NOPERM" => ": grant the ACL user +select",
+            _ => ": correct spec.redis.database",
+        };
+        return Err(FaultCategory::of_code(error.code()).fault(format!("SELECT {database}: {error}{fix}")));
     }
     Ok((stream, version(&replies[0]).is_some_and(|major| major < 7)))
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use redis::{PushKind, Value};
 
 use super::Sort;
-use crate::model::{Deadline, Key, Millis, SLOTS, Slot, slot_of};
+use crate::model::{Deadline, Key, Millis, SLOTS, Slot, info_field, slot_of};
 
 /// Appends a command as an array of bulk strings.
 pub fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
@@ -166,6 +166,29 @@ pub fn time(value: &Value) -> Option<i64> {
         },
         _ => None,
     }
+}
+
+/// Reads `ROLE`: whether it is a master; `None`: it does not say.
+pub fn role(value: &Value) -> Option<bool> {
+    let Value::Array(parts) = value else { return None };
+    match parts.first()? {
+        Value::BulkString(role) => Some(role == b"master"),
+        Value::SimpleString(role) => Some(role == "master"),
+        _ => None,
+    }
+}
+
+/// Who answers: reads `CLUSTER MYID`, or outside of a cluster `INFO server`; `None`: it does not say.
+pub fn identity(value: &Value, clustered: bool) -> Option<&[u8]> {
+    let text = match value {
+        Value::BulkString(text) => text.as_slice(),
+        Value::VerbatimString { text, .. } => text.as_bytes(),
+        _ => return None,
+    };
+    if clustered {
+        return Some(text);
+    }
+    info_field(std::str::from_utf8(text).ok()?, "run_id").map(str::as_bytes)
 }
 
 /// The shard channel that we subscribe to for a slot, for the one purpose of losing it when the slot moves.

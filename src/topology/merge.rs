@@ -16,6 +16,8 @@ pub struct Topology {
     owners: Vec<Owned>,
     /// What is wrong with it, naming the node and the fix.
     pub error: Option<Fault>,
+    /// What it is told by from another deployment (DESIGN rule 14): while one of these is left, it is the same.
+    pub known_by: BTreeSet<String>,
 }
 
 /// A node of the cluster.
@@ -147,7 +149,8 @@ pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)
         }
     }
     let error = concealed(&nodes).or_else(|| duplicate(&nodes)).map(|error| FaultCategory::Concealed.fault(error));
-    Topology { nodes, owners, error }
+    let known_by = nodes.iter().map(|node| node.id.to_string()).collect();
+    Topology { nodes, owners, error, known_by }
 }
 
 /// That a node owns a run of slots.

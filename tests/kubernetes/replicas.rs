@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
         let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");
         seen.wait_ready().await;
         let seeds = cluster.nodes().iter().map(address).collect();
-        let generator = Generator::start(seeds, rand::random());
+        let generator = Generator::start(true, seeds, rand::random());
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         let (faults, spans) = (Faults::default(), Vec::new());
         Self { space, cluster, receiver, operators, proxies, seen, generator, faults, spans }

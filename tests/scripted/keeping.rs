@@ -130,8 +130,7 @@ async fn given(keys: &[&str], nodes: &[&str]) -> Arc<MemoryStore> {
     let ahead = Millis(99_999_999_999_999);
     let record = |key: &&str| Change::Record { key: (*key).into(), saw: None, deadline: ahead };
     store.apply(Epoch(0), keys.iter().map(record).collect()).durable.await.unwrap();
-    let nodes: Vec<NodeId> = nodes.iter().map(|id| (*id).into()).collect();
-    store.set_meta(Epoch(0), meta::DEPLOYMENT, Identity::of(&nodes).write()).await.unwrap();
+    store.set_meta(Epoch(0), meta::DEPLOYMENT, Identity::of(nodes).write()).await.unwrap();
     Arc::new(store)
 }
 
@@ -265,7 +264,7 @@ async fn nodes_that_come_one_at_a_time_are_remembered_as_the_deployment() {
     let rows = [a.row("master", "-", 1, "0-16383"), b.row("slave", "a", 1, "")];
     a.knows(&rows);
     b.knows(&rows);
-    let both = Identity::of(&["a".into(), "b".into()]).write();
+    let both = Identity::of(["a", "b"]).write();
     let over = tokio::time::Instant::now() + Duration::from_secs(10);
     while keeping.store.meta(meta::DEPLOYMENT).await.unwrap().as_ref() != Some(&both) {
         assert!(tokio::time::Instant::now() < over, "b is not remembered");

@@ -31,8 +31,9 @@ pub struct Generator {
 }
 
 impl Generator {
-    pub fn start(seeds: Vec<Address>, seed: u64) -> Self {
-        let routes = Arc::new(Routes::new(seeds));
+    /// `clustered`: else one of the seeds is the master of all.
+    pub fn start(clustered: bool, seeds: Vec<Address>, seed: u64) -> Self {
+        let routes = Arc::new(Routes::new(clustered, seeds));
         let (tell, told) = mpsc::channel(8);
         let running = tokio::spawn(generate(routes, told, seed));
         Self { tell, running }

@@ -27,6 +27,8 @@ pub struct Line {
 }
 
 pub struct Settings<'a> {
+    /// `spec.redis.mode`.
+    pub mode: &'a str,
     pub seeds: &'a [String],
     pub url: &'a str,
     pub secret: &'a str,
@@ -75,7 +77,7 @@ kind: RedisExpiryListener
 metadata: {{name: order-timeouts, namespace: shop}}
 spec:
   redis:
-    mode: Cluster
+    mode: {}
     addresses:{addresses}
     keyspaceEvents: {}{credentials}
   keyPattern: "order:pay:*"
@@ -88,7 +90,7 @@ spec:
     retry: {{initialBackoff: 200ms, maxBackoff: 2s}}
   store: {}
 "#,
-            settings.keyspace_events, settings.url, settings.store
+            settings.mode, settings.keyspace_events, settings.url, settings.store
         );
         fs::write(directory.join("listener.yaml"), yaml).unwrap();
         let stderr = directory.join("stderr.log");

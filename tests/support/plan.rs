@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use redis_expiry_operator::{
     model::{Address, ListenerId},
-    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Plan, RedisPlan, StorePlan, WebhookPlan},
+    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Mode, Plan, RedisPlan, StorePlan, WebhookPlan},
 };
 
 /// A cluster without a password.
 pub fn redis(addresses: Vec<Address>) -> RedisPlan {
     RedisPlan {
+        mode: Mode::Cluster,
         addresses,
         address_map: Vec::new(),
         database: 0,

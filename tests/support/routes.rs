@@ -44,6 +44,8 @@ enum Redirect {
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
 pub struct Routes {
+    /// Else one of the seeds is the master of all.
+    clustered: bool,
     seeds: Vec<Address>,
     state: Mutex<State>,
 }
@@ -56,9 +58,13 @@ struct State {
 }
 
 impl Routes {
-    pub fn new(seeds: Vec<Address>) -> Self {
+    pub fn new(clustered: bool, seeds: Vec<Address>) -> Self {
         let owners = vec![None; usize::from(SLOTS)];
-        Self { seeds, state: Mutex::new(State { owners, idle: HashMap::new(), refreshed: Millis(0), turn: 0 }) }
+        Self {
+            clustered,
+            seeds,
+            state: Mutex::new(State { owners, idle: HashMap::new(), refreshed: Millis(0), turn: 0 }),
+        }
     }
 
     /// Who owns the slot, as last heard.
@@ -144,6 +150,10 @@ impl Routes {
             tokio::time::sleep(Duration::from_millis(20)).await;
             return;
         };
+        if !self.clustered {
+            self.look_for_the_master().await;
+            return;
+        }
         let Ok(mut connection) = Connection::open(&seed).await else { return };
         let asked = connection.exchange(&[command(["CLUSTER", "SLOTS"])], Duration::from_millis(300)).await;
         let Ok(replies) = asked else { return };
@@ -157,6 +167,20 @@ impl Routes {
                 if let Some(place) = usize::try_from(slot).ok().and_then(|slot| state.owners.get_mut(slot)) {
                     *place = Some(owner.clone());
                 }
+            }
+        }
+    }
+}
+
+impl Routes {
+    /// The last of the servers that says so.
+    async fn look_for_the_master(&self) {
+        for seed in &self.seeds {
+            let Ok(mut connection) = Connection::open(seed).await else { continue };
+            let asked = connection.exchange(&[command(["ROLE"])], Duration::from_millis(300)).await;
+            let Ok(replies) = asked else { continue };
+            if replies[0].array().first().is_some_and(|role| role.text() == "master") {
+                self.state.lock().unwrap().owners.fill(Some(seed.clone()));
             }
         }
     }

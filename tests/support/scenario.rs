@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, time::Duration};
 
 use redis_expiry_operator::{
-    commands::demo::cluster::{Cluster, Node, Options},
+    commands::demo::cluster::{Cluster, MASTER_NAME, Node, Options, Sentinel},
     model::{Address, Millis, Slot, SlotSet},
 };
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ use super::{
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// How long orders are created at least: enough for 2,000 deadlines.
-const LEAST_MS: i64 = 8_000;
+const LEAST_MS: i64 = 10_000;
 
 /// How long what is owed may take to come after the last deadline.
 const PATIENCE: Duration = Duration::from_secs(12);
@@ -47,6 +47,8 @@ pub struct Scenario {
     pub generator: Generator,
     pub faults: Faults,
     spans: Vec<Span>,
+    /// For how long orders are created at least, in milliseconds.
+    pub least: i64,
     generating: Millis,
     began: tokio::time::Instant,
     _directory: TempDir,
@@ -95,6 +97,7 @@ impl Scenario {
         let turn = AT_ONCE.acquire().await.unwrap();
         let began = tokio::time::Instant::now();
         let directory = tempfile::Builder::new().prefix("faults-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let clustered = setup.cluster.clustered;
         let login = setup.least_rights.then(acl::login);
         if login.is_some() {
             // Every server reads it when it starts, those that are added or come back too.
@@ -117,8 +120,15 @@ impl Scenario {
             (_, Some(other)) => format!("{{type: Redis, redis: {{addresses: {:?}}}}}", other.seeds()),
         };
         let receiver = Receiver::start(SECRET, "shop/order-timeouts").await;
+        let sentinels: Vec<String> = cluster.sentinels().iter().map(Sentinel::address).collect();
+        let (mode, seeds) = match (clustered, sentinels.is_empty()) {
+            (true, _) => ("Cluster".to_owned(), cluster.seeds()),
+            (false, true) => ("Standalone".to_owned(), cluster.seeds()),
+            (false, false) => (format!("Sentinel\n    sentinel: {{masterName: {MASTER_NAME}}}"), sentinels),
+        };
         let settings = Settings {
-            seeds: &cluster.seeds(),
+            mode: &mode,
+            seeds: &seeds,
             url: &receiver.url(),
             secret: SECRET,
             keyspace_events: setup.keyspace_events,
@@ -129,8 +139,8 @@ impl Scenario {
         listener.wait_ready(Millis(0)).await;
         let seed = rand::random();
         println!("{name}: seed {seed}");
-        let seeds = cluster.nodes().iter().map(address).collect();
-        let (generator, generating) = (Generator::start(seeds, seed), now());
+        let nodes = cluster.nodes().iter().map(address).collect();
+        let (generator, generating) = (Generator::start(clustered, nodes, seed), now());
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         Self {
             name,
@@ -143,6 +153,7 @@ impl Scenario {
             generator,
             faults: Faults::default(),
             spans: Vec::new(),
+            least: LEAST_MS,
             generating,
             began,
             _directory: directory,
@@ -217,7 +228,7 @@ impl Scenario {
     pub async fn judge(mut self) -> Report {
         // Enough after the last fault to see that all is well again.
         let last = self.spans.iter().map(|span| span.to).max().unwrap_or(now());
-        sleep_until(last.plus(1_500).max(self.generating.plus(LEAST_MS))).await;
+        sleep_until(last.plus(1_500).max(self.generating.plus(self.least))).await;
         let histories = self.generator.finish().await;
         sleep_until(last_deadline(&histories)).await;
         let (received, report) = all_told(&histories, &self.receiver, &self.faults, &self.spans, PATIENCE).await;

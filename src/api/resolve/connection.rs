@@ -4,20 +4,25 @@ use std::time::Duration;
 
 use super::{Check, MINUTE, SECOND};
 use crate::{
-    api::{AddressMapping, KeyRef, KeyspaceEvents, Mode, RedisSpec, StoreRedisSpec},
+    api::{AddressMapping, KeyRef, KeyspaceEvents, Mode, RedisSpec, SentinelSpec, StoreRedisSpec},
     model::Address,
-    plan::{self, RedisPlan, Secret},
+    plan::{self, RedisPlan, Secret, SentinelPlan},
 };
 
 /// The Redis to watch.
 pub(super) fn redis(check: &mut Check<'_>, spec: &RedisSpec) -> RedisPlan {
-    if spec.database != 0 {
-        let why = if spec.mode == Mode::Cluster { "a cluster has only 0" } else { "only 0 is enforced yet" };
-        check.problem("spec.redis.database", format!("is {}", spec.database), format!("use 0: {why}"));
+    if spec.database != 0 && spec.mode == Mode::Cluster {
+        check.problem("spec.redis.database", format!("is {}", spec.database), "use 0: a cluster has only 0");
+    }
+    if spec.database > MOST_DATABASES {
+        let fix = format!("use one of 0 to {MOST_DATABASES}");
+        check.problem("spec.redis.database", format!("is {}", spec.database), fix);
     }
     check.within("spec.redis.topologyRefresh", spec.topology_refresh.get(), Duration::from_millis(100), MINUTE);
     let reach = Reach {
         prefix: "spec.redis",
+        mode: spec.mode,
+        sentinel: spec.sentinel.as_ref(),
         addresses: &spec.addresses,
         address_map: &spec.address_map,
         username: spec.username_secret_ref.as_ref(),
@@ -38,6 +43,8 @@ pub(super) fn redis(check: &mut Check<'_>, spec: &RedisSpec) -> RedisPlan {
 pub(super) fn store(check: &mut Check<'_>, spec: &StoreRedisSpec) -> RedisPlan {
     let reach = Reach {
         prefix: "spec.store.redis",
+        mode: spec.mode,
+        sentinel: spec.sentinel.as_ref(),
         addresses: &spec.addresses,
         address_map: &spec.address_map,
         username: spec.username_secret_ref.as_ref(),
@@ -46,10 +53,14 @@ pub(super) fn store(check: &mut Check<'_>, spec: &StoreRedisSpec) -> RedisPlan {
     reach.resolve(check)
 }
 
+const MOST_DATABASES: u32 = 65_535;
+
 /// How a Redis is reached.
 struct Reach<'a> {
     /// Of the fields.
     prefix: &'static str,
+    mode: Mode,
+    sentinel: Option<&'a SentinelSpec>,
     addresses: &'a [String],
     address_map: &'a [AddressMapping],
     username: Option<&'a KeyRef>,
@@ -61,23 +72,47 @@ impl Reach<'_> {
     fn resolve(&self, check: &mut Check<'_>) -> RedisPlan {
         let addresses = self.addresses(check);
         let address_map = self.address_map(check);
-        let username = self.username.and_then(|reference| {
-            let field = self.field("usernameSecretRef");
-            if self.password.is_none() {
-                check.problem(field.as_str(), "is without a password", "set passwordSecretRef too");
-            }
-            check.secret_text(&field, reference)
-        });
-        let password =
-            self.password.and_then(|reference| check.secret_text(&self.field("passwordSecretRef"), reference));
+        let mode = self.mode(check);
+        let (username, password) = login(check, self.prefix, self.username, self.password);
         RedisPlan {
+            mode,
             addresses,
             address_map,
             database: 0,
             username,
-            password: password.map(|text| Secret(text.into_bytes())),
+            password,
             keyspace_events: plan::KeyspaceEvents::Observe,
             topology_refresh: SECOND,
+        }
+    }
+
+    fn mode(&self, check: &mut Check<'_>) -> plan::Mode {
+        let field = self.field("sentinel");
+        match (self.mode, self.sentinel) {
+            (Mode::Cluster, None) => plan::Mode::Cluster,
+            (Mode::Standalone, None) => plan::Mode::Standalone,
+            (Mode::Sentinel, None) => {
+                check.problem(
+                    field,
+                    "is missing",
+                    "mode Sentinel needs sentinel.masterName: what the sentinels call the master",
+                );
+                plan::Mode::Standalone
+            }
+            (Mode::Cluster | Mode::Standalone, Some(_)) => {
+                check.problem(field, "is for mode Sentinel only", "remove it, or use mode Sentinel");
+                plan::Mode::Standalone
+            }
+            (Mode::Sentinel, Some(sentinel)) => {
+                let name = sentinel.master_name.clone();
+                if name.is_empty() || name.chars().count() > 255 {
+                    let found = format!("has {} characters", name.chars().count());
+                    check.problem(format!("{field}.masterName"), found, "write 1 to 255");
+                }
+                let (username, password) =
+                    login(check, &field, sentinel.username_secret_ref.as_ref(), sentinel.password_secret_ref.as_ref());
+                plan::Mode::Sentinel(SentinelPlan { master_name: name, username, password })
+            }
         }
     }
 
@@ -118,6 +153,24 @@ impl Reach<'_> {
         }
         found
     }
+}
+
+/// Who we are: user and password, from the fields below `prefix`.
+fn login(
+    check: &mut Check<'_>,
+    prefix: &str,
+    username: Option<&KeyRef>,
+    password: Option<&KeyRef>,
+) -> (Option<String>, Option<Secret>) {
+    let username = username.and_then(|reference| {
+        let field = format!("{prefix}.usernameSecretRef");
+        if password.is_none() {
+            check.problem(field.as_str(), "is without a password", "set passwordSecretRef too");
+        }
+        check.secret_text(&field, reference)
+    });
+    let password = password.and_then(|reference| check.secret_text(&format!("{prefix}.passwordSecretRef"), reference));
+    (username, password.map(|text| Secret(text.into_bytes())))
 }
 
 fn address(check: &mut Check<'_>, field: &str, text: &str) -> Option<Address> {

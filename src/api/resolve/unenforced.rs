@@ -2,7 +2,7 @@
 //! to: what the CustomResourceDefinition does not have is refused wherever it stands.
 
 use super::Check;
-use crate::api::{ChangeSource, Mode, OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme};
+use crate::api::{ChangeSource, OnGone, PayloadFormat, RedisExpiryListenerSpec, SentinelSpec, SigningScheme};
 
 pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     let mut refuse = |set: bool, field: &str, found: &str, fix: &str| {
@@ -11,11 +11,8 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
         }
     };
     let (redis, webhook, delivery) = (&spec.redis, &spec.webhook, &spec.delivery);
-    let is_cluster = redis.mode == Mode::Cluster;
-    let mode = format!("{:?} ", redis.mode);
-    refuse(!is_cluster, "spec.redis.mode", &mode, "only Cluster is; use it or remove the field");
-    // With mode Sentinel, the mode is what has to go first.
-    refuse(redis.sentinel.is_some(), "spec.redis.sentinel", "", "remove it");
+    let tls = |sentinel: Option<&SentinelSpec>| sentinel.is_some_and(|sentinel| sentinel.tls.is_some());
+    refuse(tls(redis.sentinel.as_ref()), "spec.redis.sentinel.tls", "", "remove it");
     refuse(redis.tls.is_some(), "spec.redis.tls", "", "remove it");
     let tracking = redis.change_source == ChangeSource::ClientTracking;
     refuse(tracking, "spec.redis.changeSource", "ClientTracking ", "use Auto or KeyspaceEvents");
@@ -32,13 +29,7 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     let gone = format!("{:?} ", delivery.on_gone);
     refuse(delivery.on_gone != OnGone::Pause, "spec.delivery.onGone", &gone, "use Pause");
     if let Some(store) = spec.store.as_ref().and_then(|store| store.redis.as_ref()) {
-        let mode = format!("{:?} ", store.mode);
-        refuse(
-            store.mode != Mode::Cluster,
-            "spec.store.redis.mode",
-            &mode,
-            "only Cluster is; use it or remove the field",
-        );
+        refuse(tls(store.sentinel.as_ref()), "spec.store.redis.sentinel.tls", "", "remove it");
         refuse(store.tls.is_some(), "spec.store.redis.tls", "", "remove it");
     }
 }

@@ -9,7 +9,7 @@ use super::{finding::Finding, node, not_dialled};
 use crate::{
     dial::Dialler,
     model::{Address, SLOTS, Slot},
-    plan::{Plan, RedisPlan},
+    plan::{Mode, Plan, RedisPlan},
     topology::{self, Discovery, Node, Topology},
 };
 
@@ -18,8 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Every finding about the Redis of a plan, and whether it was reached.
 pub async fn check(plan: &Plan, dialler: &Dialler) -> (Vec<Finding>, bool) {
-    let seeds = seeds(&plan.redis, dialler).await;
-    if seeds.iter().all(|finding| finding.level == super::Level::Fail) {
+    // Sentinels are others, with credentials of their own: what is wrong with them the topology's error says.
+    let seeds = match plan.redis.mode {
+        Mode::Sentinel(_) => Vec::new(),
+        Mode::Cluster | Mode::Standalone => seeds(&plan.redis, dialler).await,
+    };
+    if !seeds.is_empty() && seeds.iter().all(|finding| finding.level == super::Level::Fail) {
         return (seeds, false);
     }
     (topology(plan, dialler, seeds).await, true)
@@ -30,13 +34,13 @@ async fn topology(plan: &Plan, dialler: &Dialler, mut findings: Vec<Finding>) ->
     let topology = match Box::pin(discovery.look(&Topology::default(), &[])).await {
         Ok(sighting) => sighting.topology,
         Err(error) => {
-            findings.push(Finding::fail("cluster", error.to_string(), ""));
+            findings.push(Finding::fail(subject(&plan.redis.mode), error.to_string(), ""));
             return findings;
         }
     };
-    findings.push(coverage(&topology));
+    findings.extend(coverage(&plan.redis.mode, &topology));
     if let Some(error) = &topology.error {
-        findings.push(Finding::fail("cluster", error.to_string(), ""));
+        findings.push(Finding::fail(subject(&plan.redis.mode), error.to_string(), ""));
     }
     findings.extend(nodes(plan, dialler, &topology).await);
     findings
@@ -60,15 +64,33 @@ async fn seeds(plan: &RedisPlan, dialler: &Dialler) -> Vec<Finding> {
     let mut findings: Vec<Finding> = wrong.into_iter().map(finding).collect();
     if !all {
         let answering = plan.addresses.len() - findings.len();
-        findings.insert(0, Finding::ok("cluster", format!("{answering}/{} seeds answer", plan.addresses.len())));
+        findings
+            .insert(0, Finding::ok(subject(&plan.mode), format!("{answering}/{} seeds answer", plan.addresses.len())));
     }
     findings
 }
 
-fn coverage(topology: &Topology) -> Finding {
+/// What a finding about the whole is filed under.
+fn subject(mode: &Mode) -> &'static str {
+    match mode {
+        Mode::Cluster => "cluster",
+        Mode::Standalone | Mode::Sentinel(_) => "servers",
+    }
+}
+
+/// `None` where the topology's error says it.
+fn coverage(mode: &Mode, topology: &Topology) -> Option<Finding> {
     let masters = topology.masters().count();
+    let replicas = topology.nodes().len() - masters;
+    match mode {
+        Mode::Cluster => Some(slots(topology, masters, replicas)),
+        _ if masters == 0 => None,
+        _ => Some(Finding::ok(subject(mode), format!("a master, {replicas} replicas"))),
+    }
+}
+
+fn slots(topology: &Topology, masters: usize, replicas: usize) -> Finding {
     if topology.covered() {
-        let replicas = topology.nodes().len() - masters;
         return Finding::ok("cluster", format!("{masters} masters, {replicas} replicas, every slot has an owner"));
     }
     let orphans = (0..SLOTS).filter(|slot| topology.owner(Slot(*slot)).is_none()).count();
@@ -102,8 +124,8 @@ async fn one(plan: &Plan, dialler: &Dialler, node: &Node) -> Vec<Finding> {
         }
     }
     let Some(refused) = refused else { return Vec::new() };
-    let what = format!("{} of the cluster: {}", if node.is_master() { "master" } else { "replica" }, refused.what);
-    if node.failed {
+    let what = format!("{}: {}", if node.is_master() { "master" } else { "replica" }, refused.what);
+    if node.failed && plan.redis.mode == Mode::Cluster {
         let fix = "the cluster holds it for dead too; start it, or CLUSTER FORGET it";
         return vec![Finding::warn(first.to_string(), what, fix)];
     }

@@ -6,7 +6,7 @@ use super::{finding::Finding, permissions, settings};
 use crate::{
     clock,
     model::{Address, info_field},
-    plan::Plan,
+    plan::{Mode, Plan},
     topology::Node,
 };
 
@@ -32,7 +32,8 @@ pub(super) async fn check(
     let mut findings = Vec::new();
     let server = asked.ask::<String>(redis::cmd("INFO").arg("server")).await.ok();
     let version = server.as_deref().and_then(version);
-    findings.push(described(&asked.subject, node, version));
+    let slots = (plan.redis.mode == Mode::Cluster).then(|| format!(", {} slots", node.slots.len()));
+    findings.push(described(&asked.subject, node, &slots.unwrap_or_default(), version));
     // Answered after the version, so that a node that is too old is not also told of each command that it lacks.
     if version.is_none_or(|version| version >= OLDEST) {
         findings.extend(settings::check(plan, &mut asked).await);
@@ -46,18 +47,16 @@ type Version = (u32, u32);
 
 const OLDEST: Version = (6, 2);
 
-fn described(subject: &str, node: &Node, version: Option<Version>) -> Finding {
+fn described(subject: &str, node: &Node, slots: &str, version: Option<Version>) -> Finding {
     let role = if node.is_master() { "master" } else { "replica" };
     match version {
-        None => Finding::ok(subject, format!("{role}, {} slots", node.slots.len())),
+        None => Finding::ok(subject, format!("{role}{slots}")),
         Some((major, minor)) if (major, minor) < OLDEST => Finding::fail(
             subject,
             format!("{role}, version {major}.{minor}"),
             "use Redis 6.2 or later, or Valkey 7.2 or later",
         ),
-        Some((major, minor)) => {
-            Finding::ok(subject, format!("{role}, {} slots, version {major}.{minor}", node.slots.len()))
-        }
+        Some((major, minor)) => Finding::ok(subject, format!("{role}{slots}, version {major}.{minor}")),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::Key,
-    plan::{KeyspaceEvents, Plan},
+    plan::{KeyspaceEvents, Mode, Plan},
     topology::Node,
 };
 
@@ -32,7 +32,9 @@ struct Probe {
 pub(super) async fn check(plan: &Plan, node: &Node, version: Option<(u32, u32)>, asked: &mut Asked) -> Vec<Finding> {
     let (mut findings, mut allowed) = (Vec::new(), Vec::new());
     let user = plan.redis.username.as_deref().unwrap_or("default");
-    findings.extend(topology(user, asked, &mut allowed).await);
+    if plan.redis.mode == Mode::Cluster {
+        findings.extend(topology(user, asked, &mut allowed).await);
+    }
     for probe in probes(plan, node, version, asked).await {
         let answer = asked.ask::<Value>(&probe.command).await;
         match (denied(&answer), answer) {
@@ -114,13 +116,6 @@ async fn probes(plan: &Plan, node: &Node, version: Option<(u32, u32)>, asked: &m
         probe(&[b"PING"], "+ping", must, "a connection that hangs cannot be told from one that is idle"),
         probe(&[b"TIME"], "+time", must, "there is no barrier behind looks, and no clock"),
         probe(&[b"INFO", b"commandstats"], "+info", must, "a gap cannot be told from a loss of data"),
-        probe(&[b"CLUSTER", b"MYID"], "+cluster|myid", Level::Warn, "a wrong address is not noticed"),
-        probe(
-            &[b"CLUSTER", b"INFO"],
-            "+cluster|info",
-            Level::Warn,
-            "epochs are not known where CLUSTER NODES is denied",
-        ),
         probe(
             &[b"CONFIG", b"GET", b"notify-keyspace-events"],
             "+config|get",
@@ -134,6 +129,28 @@ async fn probes(plan: &Plan, node: &Node, version: Option<(u32, u32)>, asked: &m
             "CLIENT LIST has no name of ours",
         ),
     ];
+    let clustered = plan.redis.mode == Mode::Cluster;
+    if clustered {
+        let epochs = "epochs are not known where CLUSTER NODES is denied";
+        probes.push(probe(&[b"CLUSTER", b"MYID"], "+cluster|myid", Level::Warn, "a wrong address is not noticed"));
+        probes.push(probe(&[b"CLUSTER", b"INFO"], "+cluster|info", Level::Warn, epochs));
+    } else {
+        probes.push(probe(
+            &[b"ROLE"],
+            "+role",
+            must,
+            "what a replica answers cannot be told from what the master does",
+        ));
+    }
+    if plan.redis.database != 0 {
+        let database = plan.redis.database.to_string();
+        probes.push(probe(
+            &[b"SELECT", database.as_bytes()],
+            "+select",
+            must,
+            "spec.redis.database cannot be looked at",
+        ));
+    }
     if plan.redis.keyspace_events == KeyspaceEvents::Enable {
         probes.extend(config_set(asked).await);
     }
@@ -153,7 +170,7 @@ async fn probes(plan: &Plan, node: &Node, version: Option<(u32, u32)>, asked: &m
             probes.push(look);
         }
     }
-    if seven {
+    if seven && clustered {
         let mut shard =
             probe(&[b"SSUBSCRIBE", b"rx:{0}"], "+ssubscribe", Level::Warn, "moved slots are noticed by polling alone");
         shard.scope = Some("&rx:*".to_owned());

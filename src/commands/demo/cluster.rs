@@ -1,4 +1,4 @@
-//! A local Redis Cluster of real redis-servers, to be broken at will.
+//! A local Redis Cluster of real redis-servers, or a master with replicas outside of one, to be broken at will.
 
 use std::{
     future::Future,
@@ -14,14 +14,20 @@ use tokio::time::{Instant, sleep};
 use super::watchdog::Watchdog;
 
 mod node;
+mod sentinel;
 mod slots;
 pub mod view;
 
 pub use node::Node;
+pub use sentinel::{MASTER_NAME, Sentinel};
 
 /// How the cluster is made.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Else one master, with replicas, that nobody promotes by itself.
+    pub clustered: bool,
+    /// Outside of a cluster: so many sentinels see to it that there is a master, which they call [`MASTER_NAME`].
+    pub sentinels: usize,
     pub masters: usize,
     /// Replicas of each master.
     pub replicas: usize,
@@ -37,6 +43,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            clustered: true,
+            sentinels: 0,
             masters: 3,
             replicas: 1,
             notify_keyspace_events: "Kgxe$".into(),
@@ -71,6 +79,7 @@ pub enum Data {
 pub struct Cluster {
     options: Options,
     nodes: Mutex<Vec<Node>>,
+    sentinels: Mutex<Vec<Sentinel>>,
     // In this order: first the servers die, then their directory goes.
     watchdog: Watchdog,
     directory: TempDir,
@@ -86,7 +95,8 @@ impl Cluster {
         let directory =
             tempfile::Builder::new().prefix("redis-cluster-").tempdir().context("making a temporary directory")?;
         let watchdog = Watchdog::start(Some(directory.path()))?;
-        let cluster = Self { options, nodes: Mutex::default(), watchdog, directory };
+        let (nodes, sentinels) = (Mutex::default(), Mutex::default());
+        let cluster = Self { options, nodes, sentinels, watchdog, directory };
         let count = cluster.options.masters * (1 + cluster.options.replicas);
         for index in 0..count {
             let node = Node::start(index, cluster.directory.path(), &cluster.options, &cluster.watchdog).await?;
@@ -99,6 +109,13 @@ impl Cluster {
     async fn form(&self) -> anyhow::Result<()> {
         let nodes = self.nodes();
         let (masters, replicas) = nodes.split_at(self.options.masters);
+        if !self.options.clustered {
+            for replica in replicas {
+                self.replicate(replica, &masters[0]).await?;
+            }
+            self.wait_ok().await?;
+            return self.watch_over(&masters[0], replicas.len()).await;
+        }
         let share = |index: usize| crate::model::SLOTS as usize * index / masters.len();
         for (index, master) in masters.iter().enumerate() {
             let (first, last) = (share(index), share(index + 1) - 1);
@@ -194,6 +211,34 @@ impl Cluster {
         .await
     }
 
+    /// Starts the sentinels, and waits until each knows all the others and the replicas.
+    async fn watch_over(&self, master: &Node, replicas: usize) -> anyhow::Result<()> {
+        for index in 0..self.options.sentinels {
+            let started = Sentinel::start(index, self.directory.path(), master, &self.options, &self.watchdog).await?;
+            self.sentinels.lock().unwrap_or_else(PoisonError::into_inner).push(started);
+        }
+        let others = self.options.sentinels.saturating_sub(1);
+        for sentinel in self.sentinels() {
+            wait("the sentinels to know each other", async || sentinel.knows(replicas, others).await).await?;
+        }
+        Ok(())
+    }
+
+    /// The sentinels; none where there are none.
+    pub fn sentinels(&self) -> Vec<Sentinel> {
+        self.sentinels.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Outside of a cluster: makes it a replica of that master.
+    pub async fn replicate(&self, replica: &Node, master: &Node) -> anyhow::Result<()> {
+        replica.query(cmd("REPLICAOF").arg("127.0.0.1").arg(master.port())).await
+    }
+
+    /// Outside of a cluster: makes it a master; the other servers are not told.
+    pub async fn promote(&self, replica: &Node) -> anyhow::Result<()> {
+        replica.query(cmd("REPLICAOF").arg("NO").arg("ONE")).await
+    }
+
     /// Starts one more server and joins it as a master without slots.
     pub async fn add_master(&self) -> anyhow::Result<Node> {
         let index = self.lock().len();
@@ -228,6 +273,15 @@ impl Cluster {
 
     async fn view(&self) -> anyhow::Result<Vec<(Node, view::Seen)>> {
         let nodes = self.nodes();
+        if !self.options.clustered {
+            // None speaks for another.
+            let mut seen = Vec::new();
+            for node in nodes.into_iter().filter(Node::up) {
+                let own = node.view().await?;
+                seen.extend(own.into_iter().map(|own| (node.clone(), own)));
+            }
+            return Ok(seen);
+        }
         let mut last = None;
         for node in nodes.iter().filter(|node| node.up()) {
             match node.view().await {
@@ -246,6 +300,9 @@ impl Cluster {
     /// Waits until every running node finds the cluster ok, all agree on roles and slots, and every running replica is
     /// linked to its master.
     pub async fn wait_ok(&self) -> anyhow::Result<()> {
+        if !self.options.clustered {
+            return self.wait_one_master().await;
+        }
         wait("the cluster to be ok", async || {
             let running: Vec<Node> = self.nodes().into_iter().filter(Node::up).collect();
             let up: Vec<&str> = running.iter().map(Node::id).collect();
@@ -281,6 +338,24 @@ impl Cluster {
         .await
     }
 
+    /// Waits until one running server is a master and the others are linked to it.
+    async fn wait_one_master(&self) -> anyhow::Result<()> {
+        wait("one master and its replicas", async || {
+            let view = self.view().await?;
+            let masters: Vec<&view::Seen> = view.iter().map(|(_, seen)| seen).filter(|seen| seen.master).collect();
+            let [master] = masters.as_slice() else { bail!("{} masters", masters.len()) };
+            for (node, seen) in view.iter().filter(|(_, seen)| !seen.master) {
+                ensure!(
+                    seen.link && seen.master_id.as_ref() == Some(&master.id),
+                    "{node} is not linked to {}",
+                    master.id
+                );
+            }
+            Ok(())
+        })
+        .await
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Node>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -291,6 +366,9 @@ impl Drop for Cluster {
         // The watchdog would kill them; killed here they are also waited for. An error leaves them to the watchdog.
         for node in self.nodes() {
             let _ = node.kill();
+        }
+        for sentinel in self.sentinels() {
+            sentinel.kill();
         }
     }
 }

@@ -115,7 +115,7 @@ impl Line {
 }
 
 async fn connect(node: &Address, settings: &Settings) -> RedisResult<MultiplexedConnection> {
-    let mut login = RedisConnectionInfo::default();
+    let mut login = RedisConnectionInfo::default().set_db(i64::from(settings.database));
     if let Some(username) = &settings.username {
         login = login.set_username(username);
     }

@@ -27,6 +27,7 @@ use super::{
     refusal::{Refusal, classify},
     routes::Routes,
     script::Script,
+    servers::{self, Servers},
     settings::{Mode, Reach, Settings},
 };
 use crate::{
@@ -64,6 +65,9 @@ impl Links {
             return link;
         }
         let link = Arc::new(Link::new(settings.clone()));
+        if settings.mode != Mode::Cluster {
+            tokio::spawn(servers::watch(Arc::downgrade(&link)));
+        }
         links.insert(reach, Arc::downgrade(&link));
         link
     }
@@ -71,10 +75,12 @@ impl Links {
 
 /// The connections to the nodes of one Redis, shared by all partitions of all its stores. They end with the last of those.
 pub struct Link {
-    settings: Settings,
-    routes: Routes,
+    pub(super) settings: Settings,
+    pub(super) routes: Routes,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     asking: tokio::sync::Mutex<()>,
+    /// Outside of a cluster.
+    pub(super) servers: Servers,
     /// Stores that are being opened: hundreds at once would wait for each other until each is called late.
     pub opening: Semaphore,
 }
@@ -95,7 +101,8 @@ impl Link {
     pub fn new(settings: Settings) -> Self {
         let routes = Routes::new(settings.addresses.clone(), settings.address_map.clone());
         let opening = Semaphore::new(OPENED_AT_ONCE);
-        Self { settings, routes, nodes: Mutex::default(), asking: tokio::sync::Mutex::default(), opening }
+        let (nodes, asking, servers) = (Mutex::default(), tokio::sync::Mutex::default(), Servers::new(&settings));
+        Self { settings, routes, nodes, asking, servers, opening }
     }
 
     /// Runs it on the slot's master, wherever that comes to be, until `until`.
@@ -207,9 +214,6 @@ impl Link {
     }
 
     async fn owner(&self, slot: Slot, until: Instant) -> Result<Address, Refusal> {
-        if self.settings.mode == Mode::Single {
-            return self.settings.addresses.first().cloned().ok_or_else(|| Refusal::Away("no address".to_owned()));
-        }
         if let Some(owner) = self.routes.owner(slot) {
             return Ok(owner);
         }
@@ -222,6 +226,9 @@ impl Link {
         let _asking = self.asking.lock().await;
         if let Some(owner) = self.routes.recent(slot) {
             return Ok(owner);
+        }
+        if self.settings.mode != Mode::Cluster {
+            return self.servers.ask(self, until).await;
         }
         let mut refused = Refusal::Away("it has no nodes".to_owned());
         for node in self.routes.candidates(slot) {
@@ -236,7 +243,13 @@ impl Link {
         Err(refused)
     }
 
-    async fn attempt(&self, node: &Address, command: &Cmd, asking: bool, until: Instant) -> Result<Value, Refusal> {
+    pub(super) async fn attempt(
+        &self,
+        node: &Address,
+        command: &Cmd,
+        asking: bool,
+        until: Instant,
+    ) -> Result<Value, Refusal> {
         let silent = || Refusal::Away(format!("{node} does not answer"));
         let shared = self.node(node);
         let opening = timeout_at(until, shared.line.open(node, &self.settings)).await;

@@ -83,6 +83,7 @@ mod reply;
 mod routes;
 mod scatter;
 mod script;
+mod servers;
 mod settings;
 mod trial;
 mod upkeep;

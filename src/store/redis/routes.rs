@@ -11,7 +11,7 @@ use redis::Value;
 use tokio::time::Instant;
 
 use super::refusal::Refusal;
-use crate::model::{Address, Slot};
+use crate::model::{Address, SLOTS, Slot};
 
 /// Nodes are asked for their view this often at most.
 const APART: Duration = Duration::from_millis(50);
@@ -84,6 +84,18 @@ impl Routes {
         told.owner(slot).ok_or_else(|| Refusal::Busy(format!("{by}: nobody owns slot {}; see CLUSTER NODES", slot.0)))
     }
 
+    /// It all lies on one server.
+    pub fn all_at(&self, owner: &Address) {
+        let ranges = BTreeMap::from([(0, (SLOTS - 1, self.mapped(owner)))]);
+        *self.told() = Told { ranges, at: Some(Instant::now()), ..Told::default() };
+    }
+
+    /// Where to dial what is known by this address.
+    pub fn mapped(&self, announced: &Address) -> Address {
+        let mapped = self.map.iter().find(|(from, _)| from == announced);
+        mapped.map_or_else(|| announced.clone(), |(_, to)| to.clone())
+    }
+
     /// Known nodes and seeds, in any order, but the doubted last.
     pub fn candidates(&self, slot: Slot) -> Vec<Address> {
         let told = self.told();
@@ -113,8 +125,7 @@ impl Routes {
         // A node that does not know its own address: the one under which we have asked it.
         let host = if host.is_empty() || host == "?" { &by.host } else { host.trim_matches(['[', ']']) };
         let announced = Address::new(host, port);
-        let mapped = self.map.iter().find(|(from, _)| *from == announced).map(|(_, to)| to.clone());
-        (port != 0).then(|| mapped.unwrap_or(announced))
+        (port != 0).then(|| self.mapped(&announced))
     }
 
     /// Reads `CLUSTER SLOTS`: first and last slot, then nodes, the master first, each a host and a port.

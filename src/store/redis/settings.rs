@@ -12,8 +12,10 @@ pub const PARTITIONS: u16 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     Cluster,
-    /// One server: the first of the addresses.
+    /// One server, or a master with replicas: it lies on the master.
     Single,
+    /// The same; the addresses are those of sentinels.
+    Sentinel,
 }
 
 /// Which Redis, and how patient we are with it.
@@ -28,6 +30,10 @@ pub struct Settings {
     pub dialler: Dialler,
     pub username: Option<String>,
     pub password: Option<String>,
+    /// Only 0 in a cluster.
+    pub database: u32,
+    /// Mode [`Mode::Sentinel`] only: what they call the master, and who we are to them.
+    pub sentinel: Option<(String, Option<String>, Option<String>)>,
     pub partitions: u16,
     /// How long a node may answer nobody, connecting apart, until what it was asked is asked again: a write is done once.
     pub attempt: Duration,
@@ -51,12 +57,14 @@ pub(super) struct Reach {
     address_map: Vec<(Address, Address)>,
     username: Option<String>,
     password: Option<String>,
+    database: u32,
+    sentinel: Option<(String, Option<String>, Option<String>)>,
 }
 
 impl Settings {
     pub(super) fn reach(&self) -> Reach {
-        let Self { mode, addresses, address_map, username, password, .. } = self.clone();
-        Reach { mode, addresses, address_map, username, password }
+        let Self { mode, addresses, address_map, username, password, database, sentinel, .. } = self.clone();
+        Reach { mode, addresses, address_map, username, password, database, sentinel }
     }
 
     pub fn new(mode: Mode, addresses: Vec<Address>) -> Self {
@@ -67,6 +75,8 @@ impl Settings {
             dialler: Dialler::everything(),
             username: None,
             password: None,
+            database: 0,
+            sentinel: None,
             partitions: PARTITIONS,
             attempt: Duration::from_millis(1_500),
             patience: Duration::from_secs(5),
@@ -84,8 +94,8 @@ mod tests {
 
     use super::{super::Links, *};
 
-    #[test]
-    fn stores_share_connections_if_they_reach_the_same_redis_as_the_same_user() {
+    #[tokio::test]
+    async fn stores_share_connections_if_they_reach_the_same_redis_as_the_same_user() {
         let redis = |port| vec![Address::new("redis", port)];
         let login = |username: &str, password: &str| Settings {
             username: Some(username.into()),

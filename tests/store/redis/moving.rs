@@ -123,7 +123,7 @@ async fn a_server_that_has_forgotten_the_scripts_is_told_them_again() {
 
 #[tokio::test]
 async fn one_server_is_enough() {
-    let options = Options { masters: 1, replicas: 0, ..Options::default() };
+    let options = Options { clustered: false, masters: 1, replicas: 0, ..Options::default() };
     let cluster = Cluster::start(options).await.unwrap();
     let redis = Redis::with(Settings { mode: Mode::Single, ..settings(&cluster) }).await;
     let store = redis.store();

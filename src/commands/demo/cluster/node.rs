@@ -26,6 +26,7 @@ pub struct Node {
 }
 
 struct Shared {
+    clustered: bool,
     port: u16,
     id: String,
     directory: PathBuf,
@@ -57,11 +58,12 @@ impl Node {
             let port = free_port()?;
             let mut child = spawn(port, &directory, options, watchdog)?;
             let client = client(port, options.password.as_deref())?;
-            match first_answer(&client, &mut child, &directory).await {
+            match first_answer(&client, port, options, &mut child, &directory).await {
                 Ok(id) => {
                     let process = Mutex::new(Process { child: Some(child), paused: false });
                     let password = options.password.clone();
-                    return Ok(Self { shared: Arc::new(Shared { port, id, directory, password, process }) });
+                    let clustered = options.clustered;
+                    return Ok(Self { shared: Arc::new(Shared { clustered, port, id, directory, password, process }) });
                 }
                 Err(error) => {
                     // Ours and of no use; waiting for it reaps it.
@@ -83,7 +85,7 @@ impl Node {
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.shared.port)
     }
-    /// The 40 hexadecimal digits; kept over restarts.
+    /// The 40 hexadecimal digits, kept over restarts; outside of a cluster a name of ours.
     pub fn id(&self) -> &str {
         &self.shared.id
     }
@@ -118,8 +120,12 @@ impl Node {
 
     /// The cluster as this node sees it.
     pub async fn view(&self) -> anyhow::Result<Vec<view::Seen>> {
-        let text: String = self.query(redis::cmd("CLUSTER").arg("NODES")).await?;
-        Ok(view::parse(&text))
+        if self.shared.clustered {
+            let text: String = self.query(redis::cmd("CLUSTER").arg("NODES")).await?;
+            return Ok(view::parse(&text));
+        }
+        let text: String = self.query(redis::cmd("INFO").arg("replication")).await?;
+        Ok(vec![view::of_server(self.id(), self.port(), &text)])
     }
 
     /// One field of `INFO`.
@@ -168,7 +174,7 @@ impl Node {
         }
         let mut child = spawn(self.shared.port, &self.shared.directory, options, watchdog)?;
         let client = client(self.shared.port, self.shared.password.as_deref())?;
-        let answer = first_answer(&client, &mut child, &self.shared.directory).await;
+        let answer = first_answer(&client, self.shared.port, options, &mut child, &self.shared.directory).await;
         *self.process() = Process { child: Some(child), paused: false };
         let id = answer?;
         ensure!(id == self.shared.id, "{self} came back as {id}");
@@ -209,13 +215,13 @@ fn remove(file: &Path) -> anyhow::Result<()> {
 
 fn spawn(port: u16, directory: &Path, options: &Options, watchdog: &Watchdog) -> anyhow::Result<Child> {
     let mut command = Command::new("redis-server");
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(directory).args([
-        "--cluster-enabled",
-        "yes",
-        "--cluster-config-file",
-        "nodes.conf",
-        "--cluster-node-timeout",
-        &options.node_timeout.as_millis().to_string(),
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(directory);
+    if options.clustered {
+        let node_timeout = options.node_timeout.as_millis().to_string();
+        command.args(["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]);
+        command.args(["--cluster-node-timeout", &node_timeout]);
+    }
+    command.args([
         "--appendonly",
         "no",
         "--save",
@@ -241,7 +247,7 @@ fn spawn(port: u16, directory: &Path, options: &Options, watchdog: &Watchdog) ->
     watchdog.enlist(&mut command)?.spawn().context("starting redis-server (is it on PATH?)")
 }
 
-fn client(port: u16, password: Option<&str>) -> anyhow::Result<Client> {
+pub(super) fn client(port: u16, password: Option<&str>) -> anyhow::Result<Client> {
     let mut settings = RedisConnectionInfo::default();
     if let Some(password) = password {
         settings = settings.set_password(password);
@@ -251,7 +257,7 @@ fn client(port: u16, password: Option<&str>) -> anyhow::Result<Client> {
     Client::open(info).context("a client for a node of our own")
 }
 
-async fn connect(client: &Client, timeout: Duration) -> redis::RedisResult<MultiplexedConnection> {
+pub(super) async fn connect(client: &Client, timeout: Duration) -> redis::RedisResult<MultiplexedConnection> {
     let settings = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(2)))
         .set_response_timeout(Some(timeout));
@@ -259,11 +265,20 @@ async fn connect(client: &Client, timeout: Duration) -> redis::RedisResult<Multi
 }
 
 /// Waits until the server has loaded its data and says its id, or ends.
-async fn first_answer(client: &Client, child: &mut Child, directory: &Path) -> anyhow::Result<String> {
+async fn first_answer(
+    client: &Client,
+    port: u16,
+    options: &Options,
+    child: &mut Child,
+    directory: &Path,
+) -> anyhow::Result<String> {
     let end = Instant::now() + START;
     let ask = async || -> redis::RedisResult<String> {
         let mut connection = connect(client, Duration::from_secs(2)).await?;
         let () = redis::cmd("PING").query_async(&mut connection).await?;
+        if !options.clustered {
+            return Ok(view::name_of(port));
+        }
         redis::cmd("CLUSTER").arg("MYID").query_async(&mut connection).await
     };
     loop {
@@ -282,7 +297,7 @@ async fn first_answer(client: &Client, child: &mut Child, directory: &Path) -> a
 
 /// A port that is free together with the cluster bus's, 10000 above. Both below the range from which the system takes
 /// the ports of outgoing connections, so that a killed node's stay free for its return.
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     for _ in 0..1000 {
         let port = rand::random_range(10_000..22_000);
         if [port, port + 10_000].iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()) {

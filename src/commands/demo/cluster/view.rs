@@ -3,6 +3,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::model::{SLOTS, info_field};
+
 /// One line of `CLUSTER NODES`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "flags, each on its own, as Redis prints them")]
@@ -29,6 +31,27 @@ impl Seen {
 /// Reads `CLUSTER NODES`; nodes still shaking hands are left out. Slots being moved (`[..]`) are not owned slots.
 pub fn parse(text: &str) -> Vec<Seen> {
     text.lines().filter_map(node).collect()
+}
+
+/// What a server outside of a cluster is called.
+pub fn name_of(port: u16) -> String {
+    format!("server-{port}")
+}
+
+/// Reads `INFO replication` of one that is outside of a cluster; a master has all slots.
+pub fn of_server(id: &str, port: u16, text: &str) -> Seen {
+    let field = |name: &str| info_field(text, name);
+    let master = field("role") == Some("master");
+    Seen {
+        id: id.to_owned(),
+        port,
+        myself: true,
+        master,
+        failed: false,
+        master_id: field("master_port").and_then(|port| Some(name_of(port.parse().ok()?))),
+        link: master || field("master_link_status") == Some("up"),
+        slots: if master { vec![0..=SLOTS - 1] } else { Vec::new() },
+    }
 }
 
 fn node(text: &str) -> Option<Seen> {

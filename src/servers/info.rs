@@ -39,8 +39,10 @@ pub fn parse_info(text: &str) -> Result<Server, String> {
     let field = |name: &str| info_field(text, name);
     let needed = |name: &str| field(name).filter(|it| !it.is_empty()).ok_or_else(|| format!("INFO has no {name}"));
     match field("redis_mode").or_else(|| field("server_mode")) {
-        Some("cluster") => return Err("this server is a node of a Redis Cluster; use mode Cluster".to_owned()),
-        Some("sentinel") => return Err("this server is a sentinel; use mode Sentinel".to_owned()),
+        Some("cluster") => return Err("this server is a node of a Redis Cluster; set mode: Cluster".to_owned()),
+        Some("sentinel") => {
+            return Err("this server is a sentinel; set mode: Sentinel, or name the servers themselves".to_owned());
+        }
         _ => {}
     }
     let role = match needed("role")? {
@@ -108,8 +110,8 @@ mod tests {
     #[test]
     fn what_is_no_plain_server_or_says_too_little_is_an_error_that_says_so() {
         let error = |text: &str| parse_info(text).unwrap_err();
-        assert!(error(&MASTER.replace("standalone", "cluster")).contains("use mode Cluster"));
-        assert!(error(&MASTER.replace("standalone", "sentinel")).contains("use mode Sentinel"));
+        assert!(error(&MASTER.replace("standalone", "cluster")).contains("set mode: Cluster"));
+        assert!(error(&MASTER.replace("standalone", "sentinel")).contains("set mode: Sentinel"));
         for (line, left) in
             [("run_id:", "run"), ("master_replid:", "replid"), ("role:", "of"), ("master_port:", "port")]
         {

@@ -13,12 +13,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    Row, Topology, View,
-    info::{Replicates, Server},
-    merge,
-};
-use crate::model::{Address, FaultCategory, NodeId, SlotSet};
+use crate::model::{Address, Fault, FaultCategory, NodeId};
+
+mod info;
+mod sentinels;
+
+pub use info::{Replicates, Server, parse_info};
+pub use sentinels::{Reach, Said, Sentinels};
 
 /// A server that neither answers nor is named by the master is forgotten after this.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
@@ -35,13 +36,26 @@ pub struct Answer {
     pub server: Option<Server>,
 }
 
+/// Whom the sentinels name, as far as they may be asked. They take their time to say it: who was promoted from the master is
+/// followed before. But where what the servers say leaves it open, or speaks for nobody, it decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub master: Address,
+    /// The failover that they know of; a later one has a greater number.
+    pub epoch: u64,
+    /// Before they were asked.
+    pub asked_at: Instant,
+}
+
 /// What is known from look to look.
 #[derive(Debug, Default)]
 pub struct Memory {
     processes: BTreeMap<NodeId, Process>,
-    /// Addresses at which nobody has answered yet, and when they were last named.
-    unanswered: BTreeMap<Address, Instant>,
+    /// Addresses at which nobody has answered yet, since when, and when they were last named.
+    unanswered: BTreeMap<Address, (Instant, Instant)>,
     master: Option<NodeId>,
+    /// The newest failover that sentinels have told of.
+    epoch: Option<u64>,
     /// The names of what the master has had since it is the master.
     names: BTreeSet<String>,
     /// Where it has answered since then.
@@ -71,12 +85,31 @@ impl Process {
     }
 }
 
+/// A server that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its process; of one that has not answered yet, its address.
+    pub id: NodeId,
+    /// Where it is, the best first.
+    pub addresses: Vec<Address>,
+    /// It does not answer, or has not for a while.
+    pub silent: bool,
+}
+
 /// What a look came to.
 #[derive(Clone, Debug)]
 pub struct Settled {
-    pub topology: Topology,
-    /// Nodes whose roles are as the topology says, and the moment before the first question that this rests on.
+    pub servers: Vec<Found>,
+    /// The master, whether it answers or not; `None` where none is known, or it says that it is none.
+    pub master: Option<NodeId>,
+    /// What takes the place of a configuration epoch: another one after each promotion and each restart. Not in any order.
+    pub epoch: u64,
+    /// Why there is no master, or who else says that it is one, and the fix.
+    pub error: Option<Fault>,
+    /// Servers that are what this says, and the moment before the first question that this rests on.
     pub confirmed: Vec<(NodeId, Instant)>,
+    /// The names of what the master has, and of what it had before it was promoted.
+    pub lineages: BTreeSet<String>,
 }
 
 impl Memory {
@@ -87,17 +120,21 @@ impl Memory {
         all.into_iter().cloned().collect()
     }
 
-    /// Takes down what all that were asked have answered.
-    pub fn settle(&mut self, now: Instant, answers: &[Answer], address_map: &[(Address, Address)]) -> Settled {
+    /// Takes down what all that were asked have answered. `named`: whom the sentinels name, where there are any.
+    pub fn settle(&mut self, now: Instant, answers: &[Answer], named: Option<&Named>) -> Settled {
         self.take(now, answers);
-        let problem = self.choose();
+        let problem = self.choose(named);
         self.forget(now);
-        let view = self.view();
-        let mut topology = merge(&Topology::default(), &[view], address_map);
-        if let Some(problem) = problem {
-            topology.error = Some(FaultCategory::Other.fault(problem));
-        }
-        Settled { topology, confirmed: self.confirmed(now) }
+        // One that says it is a replica is none, though no other is known, nor one in whose place another answers.
+        let there = |process: &Process| !process.addresses.is_empty() && (!process.answers() || process.claims());
+        let master = self.held().filter(|(_, process)| there(process));
+        let epoch = master.map_or(0, |(_, process)| epoch(&process.server.lineage));
+        let master = master.map(|(id, _)| id.clone());
+        let nobody = || master.is_none().then(|| FaultCategory::Uncovered.fault(self.no_master(named)));
+        let error = problem.map(|problem| FaultCategory::Other.fault(problem)).or_else(nobody);
+        let before = self.held().and_then(|(_, process)| process.server.before.clone());
+        let lineages = self.names.iter().cloned().chain(before).collect();
+        Settled { servers: self.servers(now), confirmed: self.confirmed(now, named), master, epoch, error, lineages }
     }
 
     fn take(&mut self, now: Instant, answers: &[Answer]) {
@@ -105,7 +142,7 @@ impl Memory {
         for Answer { address, asked_at, server } in answers {
             let Some(server) = server else {
                 if !self.processes.values().any(|process| process.addresses.contains(address)) {
-                    self.unanswered.entry(address.clone()).or_insert(now);
+                    self.unanswered.entry(address.clone()).or_insert((now, now)).1 = now;
                 }
                 continue;
             };
@@ -120,23 +157,29 @@ impl Memory {
                 seen: now,
                 asked_at: None,
             });
-            if !process.addresses.contains(address) {
-                process.addresses.insert(0, address.clone());
-            }
+            process.addresses.retain(|other| other != address);
+            process.addresses.insert(0, address.clone());
             (process.server, process.seen) = (server.clone(), now);
             process.asked_at = Some(process.asked_at.map_or(*asked_at, |first| first.min(*asked_at)));
         }
         for named in answers.iter().filter_map(|answer| answer.server.as_ref()).flat_map(named) {
             match self.processes.values_mut().find(|process| process.addresses.contains(&named)) {
                 Some(process) => process.seen = now,
-                None => drop(self.unanswered.insert(named, now)),
+                None => self.unanswered.entry(named).or_insert((now, now)).1 = now,
             }
         }
         // One whose addresses are all another's by now.
         for process in self.processes.values_mut().filter(|process| process.addresses.is_empty()) {
             process.asked_at = None;
         }
-        let replicas = self.answering().any(|(_, process)| !process.server.is_master());
+        let master = self.held().map(|(id, process)| (id.clone(), process.server.lineage.clone()));
+        let replicas = self.answering().any(|(_, process)| {
+            let linked = matches!(process.server.role, Replicates::Master { linked: true, .. });
+            !process.server.is_master()
+                && master.as_ref().is_none_or(|(id, lineage)| {
+                    self.leads_to(&process.server.role, id) || (linked && process.server.lineage == *lineage)
+                })
+        });
         self.replica_heard = self.replica_heard.filter(|_| !replicas).or(Some(now));
     }
 
@@ -150,40 +193,47 @@ impl Memory {
     }
 
     /// Chooses the master; says what is wrong where that cannot be told.
-    fn choose(&mut self) -> Option<String> {
+    fn choose(&mut self, named: Option<&Named>) -> Option<String> {
         let claimants: Vec<&NodeId> =
             self.processes.iter().filter(|(_, process)| process.claims()).map(|(id, _)| id).collect();
-        let follows = |id: &NodeId, names: &BTreeSet<String>| {
-            self.processes[id].server.before.as_ref().is_some_and(|before| names.contains(before))
+        let follows = |id: &NodeId, lineages: &BTreeSet<String>| {
+            self.processes[id].server.before.as_ref().is_some_and(|before| lineages.contains(before))
         };
         let held = self.held();
         // What the replicas that follow it say counts as well: its name may have changed since it last answered.
-        let mut names = self.names.clone();
+        let mut lineages = self.names.clone();
         for (_, process) in self.answering() {
             if let (Replicates::Master { linked: true, .. }, Some(held)) = (&process.server.role, held)
                 && self.leads_to(&process.server.role, held.0)
             {
-                names.insert(process.server.lineage.clone());
+                lineages.insert(process.server.lineage.clone());
             }
         }
         let of = |id: &NodeId| self.processes[id].server.lineage.clone();
         let those = |are: &dyn Fn(&NodeId) -> bool| -> Vec<&NodeId> {
             claimants.iter().copied().filter(|id| are(id)).collect()
         };
-        let promoted = those(&|id| follows(id, &names));
+        let promoted = those(&|id| follows(id, &lineages));
+        // Whom the sentinels name, and who was promoted from it: they are late to say so.
+        let there = |id: &NodeId| named.is_some_and(|named| self.processes[id].addresses.contains(&named.master));
+        let lineages_there = claimants.iter().filter(|id| there(id)).map(|id| of(id)).collect();
+        let by_name = those(&|id| there(id) || follows(id, &lineages_there));
+        // A failover that is news; what they said of an older one is known to be over.
+        let news = named.is_some_and(|named| self.epoch.is_none_or(|epoch| named.epoch > epoch)) && !by_name.is_empty();
         let candidates = match held {
+            None if named.is_some() => by_name,
             None => claimants.clone(),
+            Some(_) if news => by_name,
             Some(_) if !promoted.is_empty() => promoted,
             // It goes on, for nobody was promoted from it.
             Some((id, process)) if process.claims() => vec![id],
-            // Else what it says that it replicates, or what answers in its place: a restart.
-            Some((_, process)) => {
-                let followed = those(&|id| process.answers() && self.leads_to(&process.server.role, id));
-                if followed.is_empty() {
-                    those(&|id| self.processes[id].addresses.iter().any(|address| self.home.contains(address)))
-                } else {
-                    followed
-                }
+            // Else whom what answers in its place replicates, or what answers there itself: a restart.
+            Some(_) => {
+                let home = |process: &Process| process.addresses.iter().any(|address| self.home.contains(address));
+                let followed = those(&|id| {
+                    self.answering().any(|(_, process)| home(process) && self.leads_to(&process.server.role, id))
+                });
+                if followed.is_empty() { those(&|id| home(&self.processes[id])) } else { followed }
             }
         };
         let last =
@@ -193,19 +243,25 @@ impl Memory {
             [one] => Some((*one).clone()),
             several => several.iter().copied().find(last).cloned(),
         };
-        let stray =
-            claimants.iter().find(|id| Some(**id) != chosen.as_ref() && !self.comes_before(id, chosen.as_ref()));
+        // Sentinels make one that comes back as a master a replica before long.
+        let decided = named.is_some() && chosen.is_some();
+        let stray = claimants
+            .iter()
+            .filter(|_| !decided)
+            .find(|id| Some(**id) != chosen.as_ref() && !self.comes_before(id, chosen.as_ref()));
         let problem = stray.map(|stray| self.two_masters(stray, chosen.as_ref().or(self.master.as_ref()), &claimants));
         if let Some(chosen) = chosen {
             let (name, addresses) = (of(&chosen), self.processes[&chosen].addresses.clone());
             let goes_on = self.master.as_ref() == Some(&chosen);
-            self.names = if goes_on { names } else { BTreeSet::new() };
+            self.names = if goes_on { lineages } else { BTreeSet::new() };
             self.names.insert(name);
             if !goes_on {
                 self.home.clear();
             }
             self.home.extend(addresses);
             self.master = Some(chosen);
+            // Known to be over: whoever still tells of it is late.
+            self.epoch = self.epoch.max(named.map(|named| named.epoch));
         }
         problem
     }
@@ -224,8 +280,25 @@ impl Memory {
         };
         let other = other.map_or("another".to_owned(), at);
         format!(
-            "{} and {other} both say that they are masters, and neither was promoted from the other; make one a replica, or take it out of spec.redis.addresses",
+            "{} says that it is a master, and so is {other}, and neither was promoted from the other; make one a replica, or take it out of spec.redis.addresses",
             at(stray)
+        )
+    }
+
+    fn no_master(&self, named: Option<&Named>) -> String {
+        if let Some(Named { master, .. }) = named {
+            let there = self.answering().any(|(_, process)| process.addresses.contains(master));
+            let why = if there { "is no master (yet)" } else { "does not answer" };
+            return format!(
+                "the sentinels name {master}, which {why}: open the way to it, or say where to dial in addressMap"
+            );
+        }
+        let replicas =
+            self.answering().map(|(id, process)| process.addresses.first().map_or(id.to_string(), Address::to_string));
+        let replicas: Vec<String> = replicas.take(4).collect();
+        format!(
+            "no server answers as the master (replicas: {}); promote one, or name the master in addresses",
+            if replicas.is_empty() { "none".to_owned() } else { replicas.join(", ") }
         )
     }
 
@@ -241,40 +314,26 @@ impl Memory {
         self.processes.retain(|id, process| {
             Some(id) == master.as_ref() || (!process.addresses.is_empty() && recent(process.seen))
         });
-        self.unanswered.retain(|_, named| recent(*named));
+        self.unanswered.retain(|_, (_, named)| recent(*named));
     }
 
-    /// As a cluster's node would tell it: the master owns all slots.
-    fn view(&self) -> View {
-        // One that says it is a replica owns nothing, though no other is known.
-        let master = self.held().filter(|(_, process)| !process.answers() || process.claims());
-        let epoch = master.map_or(0, |(_, process)| epoch(&process.server.lineage));
-        let master = master.map(|(id, _)| id);
-        // Ids that nobody has do no harm: whoever replicates it owns nothing.
-        let nobody = NodeId::from("?");
-        let row = |id: NodeId, announced: Vec<Address>, failed: bool| {
-            let owner = Some(&id) == master;
-            Row {
-                replica_of: (!owner).then(|| master.unwrap_or(&nobody).clone()),
-                slots: if owner { SlotSet::all() } else { SlotSet::default() },
-                id,
-                announced,
-                epoch,
-                failed: failed && !owner,
-                moving: false,
-            }
-        };
+    fn servers(&self, now: Instant) -> Vec<Found> {
         let there = self.processes.iter().filter(|(_, process)| !process.addresses.is_empty());
-        let mut rows: Vec<Row> =
-            there.map(|(id, process)| row(id.clone(), process.addresses.clone(), !process.answers())).collect();
-        // Somebody is there, or nobody is: in any case not one node fewer.
-        for address in self.unanswered.keys() {
-            rows.push(row(NodeId::from(address.to_string().as_str()), vec![address.clone()], false));
-        }
-        View { myself: None, rows }
+        let known = there.map(|(id, process)| Found {
+            id: id.clone(),
+            addresses: process.addresses.clone(),
+            silent: !process.answers(),
+        });
+        // Somebody is there, or nobody is: in any case not one fewer.
+        let named = self.unanswered.iter().map(|(address, (since, _))| Found {
+            id: NodeId::from(address.to_string().as_str()),
+            addresses: vec![address.clone()],
+            silent: now.saturating_duration_since(*since) >= ALONE_AFTER,
+        });
+        known.chain(named).collect()
     }
 
-    fn confirmed(&self, now: Instant) -> Vec<(NodeId, Instant)> {
+    fn confirmed(&self, now: Instant, named: Option<&Named>) -> Vec<(NodeId, Instant)> {
         let replicas = self.processes.iter().filter(|(_, process)| !process.server.is_master());
         let mut confirmed: Vec<(NodeId, Instant)> =
             replicas.filter_map(|(id, process)| Some((id.clone(), process.asked_at?))).collect();
@@ -285,10 +344,20 @@ impl Memory {
             let same = *linked && process.server.lineage == master.server.lineage;
             process.asked_at.filter(|_| same || self.leads_to(&process.server.role, id))
         };
+        // Who is named in its place may be the one from which it was promoted: they are late. Else it may be a master no more.
+        let late = |(_, process): (&NodeId, &Process)| Some(&process.server.lineage) == master.server.before.as_ref();
+        let contradicted = named.filter(|named| !master.addresses.contains(&named.master)).is_some_and(|named| {
+            !self.processes.iter().filter(|(_, process)| process.addresses.contains(&named.master)).any(late)
+        });
+        if contradicted {
+            return confirmed;
+        }
         let alone = self.processes.len() == 1 && self.unanswered.is_empty();
         let silent = || self.replica_heard.is_none_or(|heard| now.saturating_duration_since(heard) >= ALONE_AFTER);
         if let Some(witnessed) = self.answering().filter_map(witness).max() {
             confirmed.push((id.clone(), witnessed.min(asked_at)));
+        } else if let Some(named) = named.filter(|named| master.addresses.contains(&named.master)) {
+            confirmed.push((id.clone(), named.asked_at.min(asked_at)));
         } else if alone || silent() {
             confirmed.push((id.clone(), asked_at));
         }
@@ -304,7 +373,6 @@ fn named(server: &Server) -> Vec<Address> {
     }
 }
 
-/// What takes the place of a configuration epoch: another one after each promotion and each restart. Not in any order.
 fn epoch(lineage: &str) -> u64 {
     let digits: String = lineage.chars().take(15).collect();
     u64::from_str_radix(&digits, 16)
@@ -341,13 +409,15 @@ mod tests {
 
     /// A memory, and the time.
     struct Looks {
+        /// Whom the sentinels name.
+        named: Option<(u16, u64)>,
         memory: Memory,
         now: Instant,
     }
 
     impl Looks {
         fn new() -> Self {
-            Self { memory: Memory::default(), now: Instant::now() }
+            Self { named: None, memory: Memory::default(), now: Instant::now() }
         }
         /// A look, a second after the last, at servers by their ports.
         fn look(&mut self, servers: &[(u16, Option<Server>)]) -> Settled {
@@ -358,14 +428,13 @@ mod tests {
                 asked_at,
                 server: server.clone(),
             };
-            self.memory.settle(self.now, &servers.iter().map(answer).collect::<Vec<_>>(), &[])
+            let named = self.named.map(|(port, epoch)| Named { master: address(port), epoch, asked_at });
+            self.memory.settle(self.now, &servers.iter().map(answer).collect::<Vec<_>>(), named.as_ref())
         }
     }
 
     fn owner(settled: &Settled) -> Option<&str> {
-        let masters: Vec<&NodeId> = settled.topology.masters().map(|node| &node.id).collect();
-        assert!(masters.len() <= 1 && settled.topology.covered() != masters.is_empty(), "{masters:?}");
-        masters.first().map(|id| id.as_str())
+        settled.master.as_ref().map(NodeId::as_str)
     }
     fn confirms(settled: &Settled, id: &str) -> bool {
         settled.confirmed.iter().any(|(confirmed, _)| confirmed.as_str() == id)
@@ -376,7 +445,7 @@ mod tests {
         let mut looks = Looks::new();
         let settled = looks.look(&[(1, Some(master("a", "a1", None)))]);
         assert_eq!((owner(&settled), confirms(&settled, "a")), (Some("a"), true));
-        assert_eq!(settled.topology.error, None);
+        assert_eq!(settled.error, None);
         let away = looks.look(&[(1, None)]);
         assert_eq!((owner(&away), confirms(&away, "a")), (Some("a"), false), "it is away, and nobody else is there");
     }
@@ -386,8 +455,8 @@ mod tests {
         let mut looks = Looks::new();
         let before = looks.look(&[(1, Some(master("a", "a1", None)))]);
         let after = looks.look(&[(1, Some(master("b", "b1", None)))]);
-        assert_eq!((owner(&after), after.topology.nodes().len()), (Some("b"), 1));
-        assert_ne!(before.topology.nodes()[0].epoch, after.topology.nodes()[0].epoch);
+        assert_eq!((owner(&after), after.servers.len()), (Some("b"), 1));
+        assert_ne!(before.epoch, after.epoch);
     }
 
     #[test]
@@ -423,7 +492,7 @@ mod tests {
         looks.look(&[(1, Some(master("a", "a1", None))), (2, Some(replica("b", 1, "a1")))]);
         let both = [(1, Some(master("a", "a1", None))), (2, Some(master("b", "b1", Some("a1"))))];
         let settled = looks.look(&both);
-        assert_eq!((owner(&settled), settled.topology.error.as_ref()), (Some("b"), None));
+        assert_eq!((owner(&settled), settled.error.as_ref()), (Some("b"), None));
         // And it stays, whatever the old one says; the other way round would need a promotion.
         assert_eq!(owner(&looks.look(&both)), Some("b"));
         assert_eq!(owner(&looks.look(&[(1, Some(master("a", "a1", None))), (2, None)])), Some("b"));
@@ -449,16 +518,17 @@ mod tests {
         let both = [(1, Some(master("a", "a1", None))), (2, Some(master("b", "b1", None)))];
         let settled = Looks::new().look(&both);
         assert_eq!(owner(&settled), None);
-        let error = settled.topology.error.unwrap().message;
+        let error = settled.error.unwrap().message;
         assert!(
-            error.contains("10.0.0.1:1 and 10.0.0.1:2 both say") && error.contains("spec.redis.addresses"),
+            error.contains("10.0.0.1:1 says that it is a master, and so is 10.0.0.1:2")
+                && error.contains("spec.redis.addresses"),
             "{error}"
         );
         // The one that is the master stays it.
         let mut looks = Looks::new();
         looks.look(&both[..1]);
         let settled = looks.look(&both);
-        assert_eq!((owner(&settled), settled.topology.error.is_some()), (Some("a"), true));
+        assert_eq!((owner(&settled), settled.error.is_some()), (Some("a"), true));
         // And where it is away, the stranger is none.
         assert_eq!(owner(&looks.look(&[(1, None), (2, both[1].1.clone())])), Some("a"));
     }
@@ -488,18 +558,18 @@ mod tests {
         let mut looks = Looks::new();
         let replicas = vec![address(2)];
         let settled = looks.look(&[(1, Some(Server { replicas, ..master("a", "a1", None) }))]);
-        assert_eq!(settled.topology.nodes().len(), 2);
+        assert_eq!(settled.servers.len(), 2);
         assert_eq!(looks.memory.whom(&[address(1), address(7)]), [address(1), address(2), address(7)]);
         let answered = looks.look(&[(1, Some(master("a", "a1", None))), (2, Some(replica("b", 1, "a1")))]);
-        assert_eq!(answered.topology.nodes().iter().map(|node| node.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(answered.servers.iter().map(|node| node.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]
     fn a_server_with_two_addresses_is_one_node() {
         let mut looks = Looks::new();
         let settled = looks.look(&[(1, Some(master("a", "a1", None))), (2, Some(master("a", "a1", None)))]);
-        assert_eq!((settled.topology.nodes().len(), owner(&settled)), (1, Some("a")));
-        assert_eq!(settled.topology.nodes()[0].dial.len(), 2);
+        assert_eq!((settled.servers.len(), owner(&settled)), (1, Some("a")));
+        assert_eq!(settled.servers[0].addresses.len(), 2);
     }
 
     #[test]
@@ -508,9 +578,73 @@ mod tests {
         looks.look(&[(1, Some(master("a", "a1", None))), (2, Some(replica("b", 1, "a1")))]);
         let hung = Server { replicas: vec![address(2)], ..master("a", "a1", None) };
         (0..90).for_each(|_| drop(looks.look(&[(1, Some(hung.clone())), (2, None)])));
-        assert_eq!(looks.look(&[(1, Some(hung.clone())), (2, None)]).topology.nodes().len(), 2);
+        assert_eq!(looks.look(&[(1, Some(hung.clone())), (2, None)]).servers.len(), 2);
         (0..90).for_each(|_| drop(looks.look(&[(1, Some(master("a", "a1", None)))])));
-        assert_eq!(looks.look(&[(1, Some(master("a", "a1", None)))]).topology.nodes().len(), 1);
+        assert_eq!(looks.look(&[(1, Some(master("a", "a1", None)))]).servers.len(), 1);
+    }
+
+    #[test]
+    fn the_one_that_sentinels_name_is_the_master_where_the_servers_leave_it_open() {
+        let both = [(1, Some(master("a", "a1", None))), (2, Some(master("b", "b1", None)))];
+        let mut looks = Looks { named: Some((2, 7)), ..Looks::new() };
+        let settled = looks.look(&both);
+        assert_eq!((owner(&settled), confirms(&settled, "b"), settled.error.as_ref()), (Some("b"), true, None));
+        // They name another, which has nothing of it: a later failover counts, and what is late does not.
+        looks.named = Some((1, 7));
+        assert_eq!(owner(&looks.look(&both)), Some("b"));
+        looks.named = Some((1, 8));
+        assert_eq!(owner(&looks.look(&both)), Some("a"));
+        // From the start, when nobody that is named answers as a master, nobody is taken for one.
+        let mut looks = Looks { named: Some((2, 7)), ..Looks::new() };
+        assert_eq!(owner(&looks.look(&[(1, Some(master("a", "a1", None))), (2, None)])), None);
+        assert_eq!(owner(&looks.look(&[(1, Some(master("a", "a1", None))), (2, Some(replica("b", 1, "a1")))])), None);
+    }
+
+    #[test]
+    fn one_that_was_promoted_is_followed_before_sentinels_name_it() {
+        let mut looks = Looks { named: Some((1, 7)), ..Looks::new() };
+        let first = [(1, Some(master("a", "a1", None))), (2, Some(replica("b", 1, "a1")))];
+        assert_eq!(owner(&looks.look(&first)), Some("a"));
+        let promoted = [(1, Some(master("a", "a1", None))), (2, Some(master("b", "b1", Some("a1"))))];
+        let settled = looks.look(&promoted);
+        assert_eq!((owner(&settled), settled.error.is_none()), (Some("b"), true));
+        assert_eq!(owner(&looks.look(&promoted)), Some("b"), "and is not left again, though they are late");
+        // Nor for one that restarts in the old one's place meanwhile.
+        let restarted = [(1, Some(master("c", "c1", None))), (2, Some(master("b", "b1", Some("a1"))))];
+        assert_eq!(owner(&looks.look(&restarted)), Some("b"));
+        // After our restart as well.
+        assert_eq!(owner(&Looks { named: Some((1, 7)), ..Looks::new() }.look(&promoted)), Some("b"));
+        looks.named = Some((2, 8));
+        let settled = looks.look(&promoted);
+        assert_eq!((owner(&settled), settled.error.is_none()), (Some("b"), true));
+    }
+
+    #[test]
+    fn a_master_without_replicas_is_confirmed_by_sentinels_and_by_nobody_while_they_name_another() {
+        let mut looks = Looks { named: Some((1, 7)), ..Looks::new() };
+        let alone = [(1, Some(master("a", "a1", None))), (2, None)];
+        assert!(confirms(&looks.look(&alone), "a"));
+        // It thaws, and the one that was promoted cannot be reached from here.
+        looks.named = Some((2, 8));
+        assert!((0..9).all(|_| !confirms(&looks.look(&alone), "a")));
+    }
+
+    #[test]
+    fn a_replica_of_something_else_keeps_nobody_from_being_confirmed() {
+        let mut looks = Looks::new();
+        let servers = [(1, Some(master("a", "a1", None))), (2, Some(replica("x", 9, "z1")))];
+        (0..4).for_each(|_| drop(looks.look(&servers)));
+        assert!(confirms(&looks.look(&servers), "a"));
+    }
+
+    #[test]
+    fn what_was_promoted_from_what_was_promoted_between_two_looks_is_found_by_who_follows_it() {
+        let mut looks = Looks::new();
+        looks.look(&[(1, Some(master("a", "a1", None))), (2, Some(replica("b", 1, "a1")))]);
+        // Another process answers where the master was, and replicates what was promoted twice since.
+        let after = [(1, Some(replica("d", 3, "c1"))), (3, Some(master("c", "c1", Some("b1"))))];
+        let settled = looks.look(&after);
+        assert_eq!((owner(&settled), settled.error.is_none()), (Some("c"), true));
     }
 
     fn any_server() -> impl Strategy<Value = Server> {
