@@ -168,6 +168,11 @@ impl fmt::Debug for NodeId {
     }
 }
 
+/// Where to dial what is known by `announced`.
+pub fn dialled<'a>(address_map: &'a [(Address, Address)], announced: &'a Address) -> &'a Address {
+    address_map.iter().find(|(from, _)| from == announced).map_or(announced, |(_, to)| to)
+}
+
 /// Where a node listens: a host name or an IP address without brackets, and a port.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Address {

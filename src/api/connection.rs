@@ -6,29 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Duration, KeyRef, NameRef, RefKind,
-    schema::{HostPort, within},
+    schema::{HostPort, sentinel_alone, sentinel_given, user_with_password, within},
 };
 
 /// The Redis to watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.usernameSecretRef) || has(self.passwordSecretRef)")
-        .message("usernameSecretRef is without a password: set passwordSecretRef too")
-        .field_path(".passwordSecretRef")
-        .reason(Reason::FieldValueRequired),
+    validation = user_with_password(),
     validation = Rule::new("self.mode != 'Cluster' || self.database == 0")
         .message("a cluster has only database 0: use 0")
         .field_path(".database")
         .reason(Reason::FieldValueInvalid),
-    validation = Rule::new("self.mode != 'Sentinel' || has(self.sentinel)")
-        .message("mode Sentinel needs sentinel.masterName: what the sentinels call the master")
-        .field_path(".sentinel")
-        .reason(Reason::FieldValueRequired),
-    validation = Rule::new("self.mode == 'Sentinel' || !has(self.sentinel)")
-        .message("sentinel is for mode Sentinel only: remove it, or use mode Sentinel")
-        .field_path(".sentinel")
-        .reason(Reason::FieldValueForbidden)
+    validation = sentinel_given(),
+    validation = sentinel_alone()
 )]
 pub struct RedisSpec {
     /// What kind of deployment it is.
@@ -105,10 +96,7 @@ pub struct AddressMapping {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.usernameSecretRef) || has(self.passwordSecretRef)")
-        .message("usernameSecretRef is without a password: set passwordSecretRef too")
-        .field_path(".passwordSecretRef")
-        .reason(Reason::FieldValueRequired)
+    validation = user_with_password()
 )]
 pub struct SentinelSpec {
     /// What the sentinels call the master.
@@ -189,18 +177,9 @@ pub struct StoreSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.usernameSecretRef) || has(self.passwordSecretRef)")
-        .message("usernameSecretRef is without a password: set passwordSecretRef too")
-        .field_path(".passwordSecretRef")
-        .reason(Reason::FieldValueRequired),
-    validation = Rule::new("self.mode != 'Sentinel' || has(self.sentinel)")
-        .message("mode Sentinel needs sentinel.masterName: what the sentinels call the master")
-        .field_path(".sentinel")
-        .reason(Reason::FieldValueRequired),
-    validation = Rule::new("self.mode == 'Sentinel' || !has(self.sentinel)")
-        .message("sentinel is for mode Sentinel only: remove it, or use mode Sentinel")
-        .field_path(".sentinel")
-        .reason(Reason::FieldValueForbidden)
+    validation = user_with_password(),
+    validation = sentinel_given(),
+    validation = sentinel_alone()
 )]
 pub struct StoreRedisSpec {
     /// What kind of deployment it is.

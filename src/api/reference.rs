@@ -64,15 +64,11 @@ pub fn references(spec: &RedisExpiryListenerSpec) -> Vec<(RefKind, String)> {
     let (redis, webhook) = (&spec.redis, &spec.webhook);
     let mut secrets: Vec<&KeyRef> = Vec::new();
     let mut config_maps: Vec<&KeyRef> = Vec::new();
+    let store = spec.store.as_ref().and_then(|store| store.redis.as_ref());
     secrets.extend(redis.username_secret_ref.iter().chain(&redis.password_secret_ref));
-    if let Some(sentinel) = &redis.sentinel {
+    secrets.extend(store.iter().flat_map(|redis| redis.username_secret_ref.iter().chain(&redis.password_secret_ref)));
+    for sentinel in redis.sentinel.iter().chain(store.and_then(|redis| redis.sentinel.as_ref())) {
         secrets.extend(sentinel.username_secret_ref.iter().chain(&sentinel.password_secret_ref));
-    }
-    if let Some(redis) = spec.store.as_ref().and_then(|store| store.redis.as_ref()) {
-        secrets.extend(redis.username_secret_ref.iter().chain(&redis.password_secret_ref));
-        if let Some(sentinel) = &redis.sentinel {
-            secrets.extend(sentinel.username_secret_ref.iter().chain(&sentinel.password_secret_ref));
-        }
     }
     secrets.extend(&webhook.url_secret_ref);
     secrets.extend(webhook.auth.iter().map(|auth| &auth.bearer.secret_key_ref));

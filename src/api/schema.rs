@@ -37,6 +37,30 @@ pub(super) fn zero_or_within(least: &str, most: &str) -> Rule {
     }
 }
 
+/// Of what has `usernameSecretRef` and `passwordSecretRef`.
+pub(super) fn user_with_password() -> Rule {
+    Rule::new("!has(self.usernameSecretRef) || has(self.passwordSecretRef)")
+        .message("usernameSecretRef is without a password: set passwordSecretRef too")
+        .field_path(".passwordSecretRef")
+        .reason(Reason::FieldValueRequired)
+}
+
+/// Of what has `mode` and `sentinel`: mode Sentinel has it,
+pub(super) fn sentinel_given() -> Rule {
+    Rule::new("self.mode != 'Sentinel' || has(self.sentinel)")
+        .message("mode Sentinel needs sentinel.masterName: what the sentinels call the master")
+        .field_path(".sentinel")
+        .reason(Reason::FieldValueRequired)
+}
+
+/// ... and no other.
+pub(super) fn sentinel_alone() -> Rule {
+    Rule::new("self.mode == 'Sentinel' || !has(self.sentinel)")
+        .message("sentinel is for mode Sentinel only: remove it, or use mode Sentinel")
+        .field_path(".sentinel")
+        .reason(Reason::FieldValueForbidden)
+}
+
 /// A string's schema: how long it may be, and what else must hold.
 fn text(longest: u32, rule: Rule) -> Schema {
     let rule = serde_json::to_value(rule).unwrap_or_default();

@@ -21,6 +21,7 @@ mod clients;
 mod egress;
 mod tls;
 
+pub use clients::{Login, redis_category};
 pub use egress::{Cidr, Egress, NotACidr, Refused, Sort};
 pub use tls::advice;
 

@@ -6,7 +6,8 @@ use crate::store::redis::{Links, Mode, RedisStore, Settings};
 use crate::{
     dial::Dialler,
     model::ListenerId,
-    plan::{self, RedisPlan, StorePlan},
+    plan::{self, RedisPlan, Secret, SentinelPlan, StorePlan},
+    servers::Watched,
     store::{
         Epoch, Store, StoreError,
         sqlite::{Options, SqliteStore},
@@ -42,20 +43,18 @@ impl Opening {
 
 /// How the Redis of a store is reached.
 pub fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
-    let text = |secret: &plan::Secret| String::from_utf8_lossy(&secret.0).into_owned();
-    let (mode, sentinel) = match &plan.mode {
-        plan::Mode::Cluster => (Mode::Cluster, None),
-        plan::Mode::Standalone => (Mode::Single, None),
-        plan::Mode::Sentinel(of) => {
-            (Mode::Sentinel, Some((of.master_name.clone(), of.username.clone(), of.password.as_ref().map(text))))
+    let mode = match plan.mode.clone() {
+        plan::Mode::Cluster => Mode::Cluster,
+        plan::Mode::Standalone => Mode::Single,
+        plan::Mode::Sentinel(SentinelPlan { master_name, username, password }) => {
+            Mode::Sentinel(Watched { master_name, username, password: password.as_ref().map(Secret::text) })
         }
     };
     Settings {
         dialler: dialler.clone(),
         address_map: plan.address_map.clone(),
         username: plan.username.clone(),
-        password: plan.password.as_ref().map(text),
-        sentinel,
+        password: plan.password.as_ref().map(Secret::text),
         database: plan.database,
         ..Settings::new(mode, plan.addresses.clone())
     }

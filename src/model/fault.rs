@@ -64,6 +64,19 @@ impl Fault {
         Self { message: format!("{prefix}: {}", self.message).into(), ..self }
     }
 
+    /// Why none of several did `what`. The category is the first one's that is not of a node that is merely away: that one is to be
+    /// mended; where all are away, `fix` says what to do.
+    pub fn of_all(failures: &[Self], what: &str, fix: &str) -> Self {
+        let mut categories = failures.iter().map(|fault| fault.category);
+        let category = categories.find(|category| *category != FaultCategory::Unreachable);
+        let messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).take(4).collect();
+        let message = format!("{what}: {}", messages.join("; "));
+        match category {
+            Some(category) => category.fault(message),
+            None => FaultCategory::Unreachable.fault(format!("{message}; {fix}")),
+        }
+    }
+
     /// The message, for where the node has been named already: without the address that it begins with ([`Fault::at`]).
     pub fn beside(&self, node: impl fmt::Display) -> &str {
         let message: &str = &self.message;

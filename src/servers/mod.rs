@@ -19,7 +19,7 @@ mod info;
 mod sentinels;
 
 pub use info::{Replicates, Server, parse_info};
-pub use sentinels::{Reach, Said, Sentinels};
+pub use sentinels::{Reach, Said, Sentinels, Watched};
 
 /// A server that neither answers nor is named by the master is forgotten after this.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
@@ -172,13 +172,9 @@ impl Memory {
         for process in self.processes.values_mut().filter(|process| process.addresses.is_empty()) {
             process.asked_at = None;
         }
-        let master = self.held().map(|(id, process)| (id.clone(), process.server.lineage.clone()));
+        let held = self.held();
         let replicas = self.answering().any(|(_, process)| {
-            let linked = matches!(process.server.role, Replicates::Master { linked: true, .. });
-            !process.server.is_master()
-                && master.as_ref().is_none_or(|(id, lineage)| {
-                    self.leads_to(&process.server.role, id) || (linked && process.server.lineage == *lineage)
-                })
+            !process.server.is_master() && held.is_none_or(|held| self.replicates(&process.server, held))
         });
         self.replica_heard = self.replica_heard.filter(|_| !replicas).or(Some(now));
     }
@@ -275,13 +271,10 @@ impl Memory {
 
     fn two_masters(&self, stray: &NodeId, other: Option<&NodeId>, claimants: &[&NodeId]) -> String {
         let other = other.filter(|other| *other != stray).or_else(|| claimants.iter().copied().find(|id| *id != stray));
-        let at = |id: &NodeId| {
-            self.processes.get(id).and_then(|it| it.addresses.first()).map_or(id.to_string(), Address::to_string)
-        };
-        let other = other.map_or("another".to_owned(), at);
+        let other = other.map_or("another".to_owned(), |other| self.at(other));
         format!(
             "{} says that it is a master, and so is {other}, and neither was promoted from the other; make one a replica, or take it out of spec.redis.addresses",
-            at(stray)
+            self.at(stray)
         )
     }
 
@@ -293,13 +286,23 @@ impl Memory {
                 "the sentinels name {master}, which {why}: open the way to it, or say where to dial in addressMap"
             );
         }
-        let replicas =
-            self.answering().map(|(id, process)| process.addresses.first().map_or(id.to_string(), Address::to_string));
-        let replicas: Vec<String> = replicas.take(4).collect();
+        let replicas: Vec<String> = self.answering().map(|(id, _)| self.at(id)).take(4).collect();
         format!(
             "no server answers as the master (replicas: {}); promote one, or name the master in addresses",
             if replicas.is_empty() { "none".to_owned() } else { replicas.join(", ") }
         )
+    }
+
+    /// Whether it has what that master has, or was told to replicate it.
+    fn replicates(&self, server: &Server, (id, master): (&NodeId, &Process)) -> bool {
+        let linked = matches!(server.role, Replicates::Master { linked: true, .. });
+        (linked && server.lineage == master.server.lineage) || self.leads_to(&server.role, id)
+    }
+
+    /// For people: where it was last, else what it is.
+    fn at(&self, id: &NodeId) -> String {
+        let address = self.processes.get(id).and_then(|process| process.addresses.first());
+        address.map_or_else(|| id.to_string(), Address::to_string)
     }
 
     /// Whether that is where `id` answers.
@@ -340,14 +343,12 @@ impl Memory {
         let Some((id, master)) = self.held().filter(|(_, process)| process.claims()) else { return confirmed };
         let Some(asked_at) = master.asked_at else { return confirmed };
         let witness = |(_, process): (&NodeId, &Process)| {
-            let Replicates::Master { linked, .. } = &process.server.role else { return None };
-            let same = *linked && process.server.lineage == master.server.lineage;
-            process.asked_at.filter(|_| same || self.leads_to(&process.server.role, id))
+            process.asked_at.filter(|_| self.replicates(&process.server, (id, master)))
         };
         // Who is named in its place may be the one from which it was promoted: they are late. Else it may be a master no more.
-        let late = |(_, process): (&NodeId, &Process)| Some(&process.server.lineage) == master.server.before.as_ref();
         let contradicted = named.filter(|named| !master.addresses.contains(&named.master)).is_some_and(|named| {
-            !self.processes.iter().filter(|(_, process)| process.addresses.contains(&named.master)).any(late)
+            let there = self.processes.iter().filter(|(_, process)| process.addresses.contains(&named.master));
+            !there.map(|(other, _)| other).any(|other| self.comes_before(other, Some(id)))
         });
         if contradicted {
             return confirmed;

@@ -6,22 +6,28 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, Value,
-    aio::MultiplexedConnection,
-};
+use redis::{Value, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout};
 
 use super::Named;
 use crate::{
-    dial::{self, Dialler},
-    model::{Address, Fault, FaultCategory},
+    dial::{self, Dialler, Login},
+    model::{Address, Fault, FaultCategory, dialled},
 };
 
 /// The longest that one may take to answer, connecting included.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// More than this of them, whoever tells of them, are not asked.
 const MOST: usize = 64;
+
+/// What sentinels are asked about, and who we are to them.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Watched {
+    /// What they call the master.
+    pub master_name: String,
+    pub username: Option<String>,
+    pub password: Option<String>,
+}
 
 /// How sentinels are reached, and what of them is wanted.
 #[derive(Clone)]
@@ -30,10 +36,7 @@ pub struct Reach {
     pub addresses: Vec<Address>,
     /// Where to dial instead of what is told.
     pub address_map: Vec<(Address, Address)>,
-    /// What they call the master.
-    pub master_name: String,
-    pub username: Option<String>,
-    pub password: Option<String>,
+    pub watched: Watched,
     pub dialler: Dialler,
 }
 
@@ -111,18 +114,9 @@ impl Sentinels {
     }
 }
 
-/// Of several faults the category is the first one's that is not of a sentinel that is merely away.
 fn none(failures: &[Fault]) -> Fault {
-    let mut categories = failures.iter().map(|fault| fault.category);
-    let category = categories.find(|category| *category != FaultCategory::Unreachable);
-    let messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).take(4).collect();
-    let message = format!("no sentinel names the master: {}", messages.join("; "));
-    match category {
-        Some(category) => category.fault(message),
-        None => FaultCategory::Unreachable.fault(format!(
-            "{message}; correct spec.redis.addresses, which are the sentinels' (port 26379), or see that these run and can be reached from here"
-        )),
-    }
+    let fix = "correct spec.redis.addresses, which are the sentinels' (port 26379), or see that these run and can be reached from here";
+    Fault::of_all(failures, "no sentinel names the master", fix)
 }
 
 async fn ask(
@@ -139,11 +133,11 @@ async fn ask(
         // MASTER has the epoch, and the old address until a failover is over.
         for what in ["MASTER", "GET-MASTER-ADDR-BY-NAME", "REPLICAS", "SENTINELS"] {
             let mut command = redis::cmd("SENTINEL");
-            command.arg(what).arg(&reach.master_name);
+            command.arg(what).arg(&reach.watched.master_name);
             let answer = command.query_async::<Value>(&mut connection).await;
             answers.push(answer.map_err(|error| explain(&error, reach))?);
         }
-        let name = &reach.master_name;
+        let name = &reach.watched.master_name;
         let nobody =
             || FaultCategory::Other.fault(format!("it names no address for {name:?}; see SENTINEL MASTER {name}"));
         Ok((connection, view(&answers).ok_or_else(nobody)?))
@@ -153,28 +147,16 @@ async fn ask(
 }
 
 async fn connect(reach: &Reach, address: &Address) -> redis::RedisResult<MultiplexedConnection> {
-    let dialled = reach.address_map.iter().find(|(told, _)| told == address).map_or(address, |(_, dial)| dial);
-    let mut login = RedisConnectionInfo::default();
-    if let Some(username) = &reach.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &reach.password {
-        login = login.set_password(password);
-    }
-    let info =
-        ConnectionAddr::Tcp(dialled.host.to_string(), dialled.port).into_connection_info()?.set_redis_settings(login);
-    let limits = AsyncConnectionConfig::new()
-        .set_dns_resolver(reach.dialler.clone())
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE));
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+    let Watched { username, password, .. } = reach.watched.clone();
+    let login = Login { username, password, database: 0 };
+    reach.dialler.redis(dialled(&reach.address_map, address), login, PATIENCE, Some(PATIENCE)).await
 }
 
 /// A sentinel's error with the fix.
 fn explain(error: &redis::RedisError, reach: &Reach) -> Fault {
     let text = error.to_string();
     if text.contains("No such master") {
-        let name = &reach.master_name;
+        let name = &reach.watched.master_name;
         return FaultCategory::Other
             .fault(format!("it knows no master {name:?}; correct spec.redis.sentinel.masterName"));
     }
@@ -183,12 +165,7 @@ fn explain(error: &redis::RedisError, reach: &Reach) -> Fault {
             "this server is no sentinel; with mode Sentinel spec.redis.addresses are the sentinels' (port 26379)",
         );
     }
-    let category = match error.code() {
-        Some(code) => FaultCategory::of_code(code),
-        None if error.kind() == redis::ErrorKind::AuthenticationFailed => FaultCategory::Authentication,
-        None if error.is_io_error() => dial::category(error),
-        None => FaultCategory::Other,
-    };
+    let category = dial::redis_category(error);
     let fix = match category {
         FaultCategory::Authentication => {
             ": correct spec.redis.sentinel.passwordSecretRef (and usernameSecretRef for an ACL user of the sentinels)"

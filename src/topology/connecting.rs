@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, aio::MultiplexedConnection,
-};
+use redis::aio::MultiplexedConnection;
 
 use crate::{
-    dial::{self, Dialler},
+    dial::{self, Dialler, Login},
     model::{Address, Fault, FaultCategory},
-    plan::RedisPlan,
+    plan::{RedisPlan, Secret},
 };
 
 /// The longest that a server may take to be connected to.
@@ -21,21 +19,9 @@ pub async fn connect(
     dialler: &Dialler,
     address: &Address,
 ) -> redis::RedisResult<MultiplexedConnection> {
-    let mut settings = RedisConnectionInfo::default().set_db(i64::from(plan.database));
-    if let Some(username) = &plan.username {
-        settings = settings.set_username(username);
-    }
-    if let Some(password) = &plan.password {
-        settings = settings.set_password(String::from_utf8_lossy(&password.0));
-    }
-    let info = ConnectionAddr::Tcp(address.host.to_string(), address.port)
-        .into_connection_info()?
-        .set_redis_settings(settings);
-    let limits = AsyncConnectionConfig::new()
-        .set_dns_resolver(dialler.clone())
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(Duration::from_secs(5)));
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+    let (username, password) = (plan.username.clone(), plan.password.as_ref().map(Secret::text));
+    let login = Login { username, password, database: plan.database };
+    dialler.redis(address, login, PATIENCE, Some(Duration::from_secs(5))).await
 }
 
 /// Redis's error with the fix, where it is plain.
@@ -45,12 +31,7 @@ pub fn explain(error: &redis::RedisError) -> Fault {
         return FaultCategory::NotACluster
             .fault("this server is not part of a Redis Cluster (cluster-enabled no): use mode Standalone or Sentinel, or name nodes of a cluster in spec.redis.addresses");
     }
-    let category = match error.code() {
-        Some(code) => FaultCategory::of_code(code),
-        None if error.kind() == redis::ErrorKind::AuthenticationFailed => FaultCategory::Authentication,
-        None if error.is_io_error() => dial::category(error),
-        None => FaultCategory::Other,
-    };
+    let category = dial::redis_category(error);
     let fix = match category {
         FaultCategory::Authentication if text.contains("NOAUTH") => {
             ": set spec.redis.passwordSecretRef (and usernameSecretRef for an ACL user)"

@@ -7,7 +7,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::Topology;
 use crate::{
     dial::Dialler,
-    model::{Fault, FaultCategory, NodeId},
+    model::{Fault, NodeId},
     plan::{Mode, RedisPlan},
 };
 
@@ -69,23 +69,15 @@ impl Discovery {
     }
 }
 
-/// Of several faults the category is the first one's that is not of a node that is merely away: that one is to be mended.
 fn none(failures: &[Fault]) -> Fault {
-    let mut categories = failures.iter().map(|fault| fault.category);
-    let category = categories.find(|category| *category != FaultCategory::Unreachable);
-    let messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).take(4).collect();
-    let message = format!("no node tells the topology: {}", messages.join("; "));
-    match category {
-        Some(category) => category.fault(message),
-        None => FaultCategory::Unreachable.fault(format!(
-            "{message}; correct spec.redis.addresses, or see that these nodes run and can be reached from here"
-        )),
-    }
+    let fix = "correct spec.redis.addresses, or see that these nodes run and can be reached from here";
+    Fault::of_all(failures, "no node tells the topology", fix)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::FaultCategory;
 
     #[test]
     fn of_several_nodes_the_one_that_is_not_merely_away_says_what_sort_it_is() {

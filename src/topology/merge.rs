@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::parse::View;
-use crate::model::{Address, Fault, FaultCategory, NodeId, SLOTS, Slot, SlotSet};
+use crate::model::{Address, Fault, FaultCategory, NodeId, SLOTS, Slot, SlotSet, dialled};
 
 /// Who the nodes are and who owns each slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub fn merge(known: &Topology, views: &[View], address_map: &[(Address, Address)
         }
         node.failed &= row.failed;
         for address in &row.announced {
-            let dial = address_map.iter().find(|(announced, _)| announced == address).map_or(address, |(_, dial)| dial);
+            let dial = dialled(address_map, address);
             if !node.announced.contains(address) {
                 node.announced.push(address.clone());
             }

@@ -33,6 +33,14 @@ async fn started(name: &'static str, setup: Setup) -> Scenario {
     run
 }
 
+/// The end of a fault for which another took the master's place: what that one alone had is gone, the ledger's too if it lies there.
+async fn replaced(mut run: Scenario, from: Millis, master: &Node) {
+    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
+    run.store_held(from, until);
+    run.demoted(master, until);
+    over(run, from, until).await;
+}
+
 /// The end of a fault that took from then until `until`: more that falls due and is paid behind it counts.
 async fn over(mut run: Scenario, from: Millis, until: Millis) {
     run.counts(from, until.plus(4_000));
@@ -84,16 +92,13 @@ async fn notifications_are_cleared_and_enabled_again_by_the_listener(store: Stor
 }
 
 async fn the_master_is_killed_and_its_replica_promoted(store: Store) {
-    let mut run = started("server killed", servers(1, store)).await;
+    let run = started("server killed", servers(1, store)).await;
     let (master, replica) = master_and_replica(&run).await;
     let from = now();
     run.cluster.kill(&master).unwrap();
     wait(1_000).await;
     run.cluster.promote(&replica).await.unwrap();
-    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
-    run.store_held(from, until);
-    run.demoted(&master, until);
-    over(run, from, until).await;
+    replaced(run, from, &master).await;
 }
 
 async fn a_replica_is_promoted_and_the_old_master_made_its_replica(store: Store) {
@@ -103,14 +108,11 @@ async fn a_replica_is_promoted_and_the_old_master_made_its_replica(store: Store)
     run.cluster.promote(&replica).await.unwrap();
     run.cluster.replicate(&master, &replica).await.unwrap();
     run.faults.promotions.push(address(&replica));
-    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
-    run.store_held(from, until);
-    run.demoted(&master, until);
-    over(run, from, until).await;
+    replaced(run, from, &master).await;
 }
 
 async fn the_master_hangs_until_it_is_replaced_and_thaws(store: Store) {
-    let mut run = started("server hangs", servers(1, store)).await;
+    let run = started("server hangs", servers(1, store)).await;
     let (master, replica) = master_and_replica(&run).await;
     let from = now();
     run.cluster.pause(&master).unwrap();
@@ -120,10 +122,7 @@ async fn the_master_hangs_until_it_is_replaced_and_thaws(store: Store) {
     run.cluster.resume(&master).unwrap();
     // As whoever promoted the other tells it as soon as it answers.
     run.cluster.replicate(&master, &replica).await.unwrap();
-    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
-    run.store_held(from, until);
-    run.demoted(&master, until);
-    over(run, from, until).await;
+    replaced(run, from, &master).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,28 +137,22 @@ async fn a_server_alone_restarts_empty() {
 }
 
 async fn the_master_is_killed_and_sentinels_promote_another(store: Store) {
-    let mut run = started("sentinels: master killed", sentinels(store)).await;
+    let run = started("sentinels: master killed", sentinels(store)).await;
     let (master, _) = run.masters().await.remove(0);
     let from = now();
     run.cluster.kill(&master).unwrap();
-    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
-    run.store_held(from, until);
-    run.demoted(&master, until);
-    over(run, from, until).await;
+    replaced(run, from, &master).await;
 }
 
 async fn the_master_hangs_until_sentinels_replace_it_and_thaws(store: Store) {
-    let mut run = started("sentinels: master hangs", sentinels(store)).await;
+    let run = started("sentinels: master hangs", sentinels(store)).await;
     let (master, _) = run.masters().await.remove(0);
     let from = now();
     run.cluster.pause(&master).unwrap();
     another_is_master(&run, &master).await;
     // It believes that it is the master until a sentinel has seen for eight seconds that it says so.
     run.cluster.resume(&master).unwrap();
-    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
-    run.store_held(from, until);
-    run.demoted(&master, until);
-    over(run, from, until).await;
+    replaced(run, from, &master).await;
 }
 
 async fn another_is_master(run: &Scenario, old: &Node) {

@@ -16,10 +16,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult,
-    aio::MultiplexedConnection,
-};
+use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
@@ -29,7 +26,7 @@ use super::{
     refusal::{Refusal, classify},
     settings::Settings,
 };
-use crate::model::Address;
+use crate::{dial::Login, model::Address};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_millis(750);
@@ -115,18 +112,8 @@ impl Line {
 }
 
 async fn connect(node: &Address, settings: &Settings) -> RedisResult<MultiplexedConnection> {
-    let mut login = RedisConnectionInfo::default().set_db(i64::from(settings.database));
-    if let Some(username) = &settings.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &settings.password {
-        login = login.set_password(password);
-    }
-    let info = ConnectionAddr::Tcp(node.host.to_string(), node.port).into_connection_info()?.set_redis_settings(login);
-    let limits = AsyncConnectionConfig::new()
-        .set_dns_resolver(settings.dialler.clone())
-        .set_connection_timeout(Some(CONNECT))
-        // Who asks knows how long to wait.
-        .set_response_timeout(None);
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+    let (username, password) = (settings.username.clone(), settings.password.clone());
+    let login = Login { username, password, database: settings.database };
+    // Who asks knows how long to wait.
+    settings.dialler.redis(node, login, CONNECT, None).await
 }

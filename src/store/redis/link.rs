@@ -193,13 +193,7 @@ impl Link {
     }
 
     async fn ask_facts(&self, node: &Address, until: Instant) -> Result<Facts, Refusal> {
-        let mut info = String::new();
-        // One by one: before 7.0, INFO takes one section.
-        for section in ["memory", "persistence", "replication"] {
-            let answer = self.attempt(node, cmd("INFO").arg(section), false, until).await?;
-            let text: String = redis::from_redis_value(answer).map_err(|error| Refusal::Busy(error.to_string()))?;
-            info.push_str(&text);
-        }
+        let info = self.info(node, &["memory", "persistence", "replication"], until).await?;
         let facts = Facts::read(&info, None);
         if facts.durable() {
             return Ok(facts);
@@ -211,6 +205,19 @@ impl Link {
             Err(refused) => return Err(refused),
         };
         Ok(Facts::read(&info, saves.as_deref()))
+    }
+
+    /// These sections of what a node says of itself.
+    pub(super) async fn info(&self, node: &Address, sections: &[&str], until: Instant) -> Result<String, Refusal> {
+        let mut info = String::new();
+        // One by one: before 7.0, INFO takes one section.
+        for section in sections {
+            let answer = self.attempt(node, cmd("INFO").arg(section), false, until).await?;
+            let text: String = redis::from_redis_value(answer).map_err(|error| Refusal::Busy(error.to_string()))?;
+            info.push_str(&text);
+            info.push('\n');
+        }
+        Ok(info)
     }
 
     async fn owner(&self, slot: Slot, until: Instant) -> Result<Address, Refusal> {
@@ -243,13 +250,7 @@ impl Link {
         Err(refused)
     }
 
-    pub(super) async fn attempt(
-        &self,
-        node: &Address,
-        command: &Cmd,
-        asking: bool,
-        until: Instant,
-    ) -> Result<Value, Refusal> {
+    async fn attempt(&self, node: &Address, command: &Cmd, asking: bool, until: Instant) -> Result<Value, Refusal> {
         let silent = || Refusal::Away(format!("{node} does not answer"));
         let shared = self.node(node);
         let opening = timeout_at(until, shared.line.open(node, &self.settings)).await;

@@ -11,7 +11,7 @@ use redis::Value;
 use tokio::time::Instant;
 
 use super::refusal::Refusal;
-use crate::model::{Address, SLOTS, Slot};
+use crate::model::{Address, SLOTS, Slot, dialled};
 
 /// Nodes are asked for their view this often at most.
 const APART: Duration = Duration::from_millis(50);
@@ -92,8 +92,7 @@ impl Routes {
 
     /// Where to dial what is known by this address.
     pub fn mapped(&self, announced: &Address) -> Address {
-        let mapped = self.map.iter().find(|(from, _)| from == announced);
-        mapped.map_or_else(|| announced.clone(), |(_, to)| to.clone())
+        dialled(&self.map, announced).clone()
     }
 
     /// Known nodes and seeds, in any order, but the doubted last.

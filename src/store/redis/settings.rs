@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use crate::{dial::Dialler, model::Address};
+use crate::{dial::Dialler, model::Address, servers::Watched};
 
 /// How many partitions a listener's store has, unless a test says other. It is part of what lies in Redis: a change is a new
 /// schema. More would spread better and cost more scripts: this gives each of a few masters several.
 pub const PARTITIONS: u16 = 16;
 
 /// What kind of Redis it lies in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Mode {
     Cluster,
     /// One server, or a master with replicas: it lies on the master.
     Single,
     /// The same; the addresses are those of sentinels.
-    Sentinel,
+    Sentinel(Watched),
 }
 
 /// Which Redis, and how patient we are with it.
@@ -32,8 +32,6 @@ pub struct Settings {
     pub password: Option<String>,
     /// Only 0 in a cluster.
     pub database: u32,
-    /// Mode [`Mode::Sentinel`] only: what they call the master, and who we are to them.
-    pub sentinel: Option<(String, Option<String>, Option<String>)>,
     pub partitions: u16,
     /// How long a node may answer nobody, connecting apart, until what it was asked is asked again: a write is done once.
     pub attempt: Duration,
@@ -58,13 +56,12 @@ pub(super) struct Reach {
     username: Option<String>,
     password: Option<String>,
     database: u32,
-    sentinel: Option<(String, Option<String>, Option<String>)>,
 }
 
 impl Settings {
     pub(super) fn reach(&self) -> Reach {
-        let Self { mode, addresses, address_map, username, password, database, sentinel, .. } = self.clone();
-        Reach { mode, addresses, address_map, username, password, database, sentinel }
+        let Self { mode, addresses, address_map, username, password, database, .. } = self.clone();
+        Reach { mode, addresses, address_map, username, password, database }
     }
 
     pub fn new(mode: Mode, addresses: Vec<Address>) -> Self {
@@ -76,7 +73,6 @@ impl Settings {
             username: None,
             password: None,
             database: 0,
-            sentinel: None,
             partitions: PARTITIONS,
             attempt: Duration::from_millis(1_500),
             patience: Duration::from_secs(5),

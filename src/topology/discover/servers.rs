@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout};
 use super::{PATIENCE, Sighting, none};
 use crate::{
     dial::Dialler,
-    model::{Address, Fault, FaultCategory, NodeId, SlotSet},
-    plan::{Mode, RedisPlan, SentinelPlan},
-    servers::{Answer, Found, Memory, Named, Reach, Sentinels, Server, Settled, parse_info},
+    model::{Address, Fault, FaultCategory, NodeId, SlotSet, dialled},
+    plan::{Mode, RedisPlan, Secret, SentinelPlan},
+    servers::{Answer, Found, Memory, Named, Reach, Sentinels, Server, Settled, Watched, parse_info},
     topology::{Row, Topology, View, connect, explain, merge},
 };
 
@@ -64,10 +64,8 @@ impl Servers {
 
     async fn ask(&mut self, seeds: &[Address], named: Option<&Named>) -> Result<Settled, Fault> {
         let asking = self.memory.whom(seeds).into_iter().map(|address| {
-            let dial = self.plan.address_map.iter().find(|(announced, _)| *announced == address);
-            let dial = dial.map_or_else(|| address.clone(), |(_, dial)| dial.clone());
             let connection = self.connections.get(&address).cloned();
-            ask(&self.plan, &self.dialler, address, dial, connection)
+            ask(&self.plan, &self.dialler, address, connection)
         });
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
         for (address, asked_at, result) in join_all(asking).await {
@@ -95,12 +93,11 @@ impl Servers {
 }
 
 fn reach(plan: &RedisPlan, sentinel: &SentinelPlan, dialler: Dialler) -> Reach {
+    let SentinelPlan { master_name, username, password } = sentinel.clone();
     Reach {
         addresses: plan.addresses.clone(),
         address_map: plan.address_map.clone(),
-        master_name: sentinel.master_name.clone(),
-        username: sentinel.username.clone(),
-        password: sentinel.password.as_ref().map(|password| String::from_utf8_lossy(&password.0).into_owned()),
+        watched: Watched { master_name, username, password: password.as_ref().map(Secret::text) },
         dialler,
     }
 }
@@ -131,14 +128,15 @@ async fn ask(
     plan: &RedisPlan,
     dialler: &Dialler,
     address: Address,
-    dial: Address,
     connection: Option<MultiplexedConnection>,
 ) -> (Address, Instant, Asked) {
     let asked_at = Instant::now();
     let asking = async {
         let mut connection = match connection {
             Some(connection) => connection,
-            None => connect(plan, dialler, &dial).await.map_err(|error| explain(&error))?,
+            None => {
+                connect(plan, dialler, dialled(&plan.address_map, &address)).await.map_err(|error| explain(&error))?
+            }
         };
         let mut info = String::new();
         // One by one: before 7.0, INFO takes one section.
