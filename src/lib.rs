@@ -29,4 +29,5 @@ pub mod plan;
 pub mod servers;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod topology;

@@ -3,7 +3,10 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use crate::model::{Address, Key, ListenerId};
+use crate::{
+    model::{Address, Key, ListenerId},
+    tls::Tls,
+};
 
 mod glob;
 mod template;
@@ -67,6 +70,8 @@ pub struct RedisPlan {
     pub database: u32,
     pub username: Option<String>,
     pub password: Option<Secret>,
+    /// `None`: without TLS.
+    pub tls: Option<Tls>,
     pub keyspace_events: KeyspaceEvents,
     pub topology_refresh: Duration,
 }
@@ -97,6 +102,8 @@ pub struct SentinelPlan {
     pub master_name: String,
     pub username: Option<String>,
     pub password: Option<Secret>,
+    /// `None`: without TLS.
+    pub tls: Option<Tls>,
 }
 
 /// What to do about missing `notify-keyspace-events` flags.
@@ -128,6 +135,8 @@ pub struct WebhookPlan {
     pub headers: Vec<(String, Secret)>,
     /// `Authorization: Bearer`.
     pub bearer: Option<Secret>,
+    /// Whom we believe and who we are, where the system's authorities and nobody will not do.
+    pub tls: Option<Tls>,
     /// HMAC-SHA256 keys, raw, 24 to 64 bytes; one signature each. Empty: unsigned.
     pub signing_keys: Vec<Secret>,
 }

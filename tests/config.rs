@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
+use rcgen::{CertificateParams, KeyPair};
 use redis_expiry_operator::{
     api::{KeyRef, NoValue, Platform, RefKind, Secrets, Surroundings, document, resolve::resolve},
     commands::load::{Files, LoadError},
     model::{Address, ListenerId},
-    plan::{IdTemplate, Inferred, KeyspaceEvents, Plan, Secret, StorePlan},
+    plan::{IdTemplate, Inferred, KeyspaceEvents, Mode, Plan, Secret, StorePlan},
 };
 use tempfile::TempDir;
 
@@ -83,7 +84,18 @@ impl Folder {
             fs::write(path, value).unwrap();
         }
         fs::write(folder.path().join("listener.yaml"), text).unwrap();
-        Self(folder)
+        let folder = Self(folder);
+        let (certificate, key) = certificate();
+        for name in ["redis-client", "listener-tls"] {
+            folder.write(&format!("secrets/{name}/tls.crt"), &certificate);
+            folder.write(&format!("secrets/{name}/tls.key"), &key);
+        }
+        folder.write("secrets/others/tls.crt", &certificate);
+        folder.write("secrets/others/tls.key", &self::certificate().1);
+        for name in ["redis-ca", "shop-ca"] {
+            folder.write(&format!("secrets/{name}/ca.crt"), &certificate);
+        }
+        folder
     }
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
@@ -100,6 +112,13 @@ impl Folder {
         };
         Ok(files.load(Platform::Process)?.into_iter().map(|declared| declared.plan).collect())
     }
+}
+
+/// One that vouches for itself, and its key, in PEM.
+fn certificate() -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["redis.shop.svc".to_owned()]).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
 }
 
 fn plan(text: &str) -> Plan {
@@ -266,8 +285,6 @@ fn urls_and_headers_come_from_secrets_and_config_maps() {
 fn the_example_of_the_design_is_read_and_what_is_not_enforced_yet_is_refused_all_at_once() {
     let problems = problems(DESIGN_EXAMPLE);
     let refused = [
-        "spec.redis.tls is not enforced by this version yet; remove it",
-        "spec.webhook.tls is not enforced by this version yet; ",
         "spec.delivery.batch is not enforced by this version yet; ",
         "spec.delivery.rateLimit is not enforced by this version yet; ",
         "spec.delivery.responseRules is not enforced by this version yet; ",
@@ -277,6 +294,30 @@ fn the_example_of_the_design_is_read_and_what_is_not_enforced_yet_is_refused_all
         assert!(problem.starts_with(&format!("document 1: {refused}")), "{problem}\n{refused}");
     }
     assert_eq!(problems.len(), refused.len(), "{problems:#?}");
+}
+
+#[test]
+fn tls_is_whom_we_believe_who_we_are_and_a_name() {
+    let own = "clientCertSecretRef: {name: redis-client}";
+    let ca = "caRef: {kind: Secret, name: redis-ca}";
+    let plans = |tls: &str| plan(&with("spec.redis.tls", tls)).redis.tls;
+    assert_eq!(plans("null"), None);
+    assert!(plans("{}").is_some(), "present, even if empty, means TLS");
+    let whole = plans(&format!("{{{ca}, {own}, serverName: redis.shop.svc}}")).unwrap();
+    assert_eq!(whole.server_name("10.0.0.1").unwrap().to_str(), "redis.shop.svc");
+    assert_eq!(
+        format!("{whole:?}"),
+        "Tls { authorities: true, identity: true, server_name: Some(\"redis.shop.svc\") }"
+    );
+    let text = with("spec.webhook.tls", "{caRef: {kind: ConfigMap, name: shop-ca}}").replace("http://", "https://");
+    assert!(plan(&text).webhook.tls.is_some());
+    // The sentinels' is not the servers', nor the store's the watched Redis's.
+    let sentinels = "{mode: Sentinel, addresses: [\"a:1\"], sentinel: {masterName: m, tls: {}}}";
+    let folder = Folder::with(&with("spec.store", &format!("{{type: Redis, redis: {sentinels}}}")));
+    let plan = folder.load(&["listener.yaml"]).unwrap().remove(0);
+    let StorePlan::Redis { redis } = plan.store else { panic!("it is not in Redis") };
+    let Mode::Sentinel(sentinels) = redis.mode else { panic!("no sentinels") };
+    assert!(sentinels.tls.is_some() && redis.tls.is_none() && plan.redis.tls.is_none());
 }
 
 #[test]
@@ -322,7 +363,7 @@ impl Secrets for Nothing {
 }
 
 /// Field, value, and what the message must have.
-const INVALID: [(&str, &str, &str); 93] = [
+const INVALID: [(&str, &str, &str); 100] = [
     ("apiVersion", "redisexpiry.io/v1", "apiVersion is \"redisexpiry.io/v1\": only redisexpiry.io/v1alpha1"),
     ("kind", "Secret", "kind is \"Secret\": only RedisExpiryListener"),
     ("metadata.name", "Order_Timeouts", "metadata.name is \"Order_Timeouts\"; use at most 253 lower-case"),
@@ -363,7 +404,25 @@ const INVALID: [(&str, &str, &str); 93] = [
     ("spec.redis.passwordSecretRef", "{name: x, key: ../y}", "spec.redis.passwordSecretRef.key is \"../y\""),
     ("spec.redis.passwordSecretRef", "{name: webhook-key-1, key: empty}", "webhook-key-1, which is empty"),
     ("spec.redis.passwordSecretRef", "{name: x}", "spec.redis.passwordSecretRef: missing field `key`"),
-    ("spec.redis.tls", "{}", "spec.redis.tls is not enforced by this version yet; remove it"),
+    ("spec.redis.tls", "{caRef: {kind: Secret, name: nope}}", "key ca.crt of Secret nope, which is neither"),
+    (
+        "spec.redis.tls",
+        "{caRef: {kind: Secret, name: redis-client, key: tls.key}}",
+        "spec.redis.tls.caRef refers to key tls.key of Secret redis-client, which is no certificate in PEM; put the authority's",
+    ),
+    ("spec.redis.tls", "{caRef: {kind: Pod, name: a}}", "spec.redis.tls.caRef.kind: unknown variant `Pod`"),
+    ("spec.redis.tls", "{clientCertSecretRef: {name: redis-ca}}", "key tls.crt of Secret redis-ca, which is neither"),
+    (
+        "spec.redis.tls",
+        "{clientCertSecretRef: {name: others}}",
+        "spec.redis.tls.clientCertSecretRef refers to key tls.key of Secret others, which is not the key of tls.crt; put the",
+    ),
+    (
+        "spec.redis.tls",
+        "{serverName: \"a b\"}",
+        "spec.redis.tls.serverName is no name that a certificate can have; write",
+    ),
+    ("spec.redis.tls", "{insecure: true}", "spec.redis.tls.insecure: unknown field"),
     ("spec.redis.changeSource", "ClientTracking", "changeSource ClientTracking is not enforced by this version yet"),
     ("spec.redis.keyspaceEvents", "Set", "spec.redis.keyspaceEvents: unknown variant `Set`"),
     ("spec.redis.topologyRefresh", "10ms", "spec.redis.topologyRefresh is 10ms; choose 100ms to 1m"),
@@ -420,7 +479,8 @@ const INVALID: [(&str, &str, &str); 93] = [
         "{scheme: Ed25519, secretKeyRefs: [{name: webhook-key-1, key: secret}]}",
         "spec.webhook.signing.scheme Ed25519 is not enforced by this version yet; use HMACSHA256",
     ),
-    ("spec.webhook.tls", "{}", "spec.webhook.tls is not enforced by this version yet"),
+    ("spec.webhook.tls", "{}", "spec.webhook.tls is set, and the URL is one of http; remove it, or use https"),
+    ("spec.webhook.tls", "{serverName: a}", "spec.webhook.tls.serverName: unknown field"),
     ("spec.delivery.maxInFlight", "0", "spec.delivery.maxInFlight is 0; choose 1 to 1024"),
     ("spec.delivery.batch", "{maxEvents: 2}", "spec.delivery.batch is not enforced by this version yet"),
     ("spec.delivery.batch", "{maxEvents: 1, maxWait: 0s}", "spec.delivery.batch is not enforced by this version yet"),
@@ -464,8 +524,8 @@ const INVALID: [(&str, &str, &str); 93] = [
     ),
     (
         "spec.store",
-        "{type: Redis, redis: {addresses: [\"a:1\"], tls: {}}}",
-        "spec.store.redis.tls is not enforced by this version yet; remove it",
+        "{type: Redis, redis: {addresses: [\"a:1\"], tls: {clientCertSecretRef: {name: others}}}}",
+        "spec.store.redis.tls.clientCertSecretRef refers to key tls.key of Secret others, which is not the key of",
     ),
     (
         "spec.store",

@@ -341,8 +341,19 @@ fn every_reference_is_named_once() {
         ("spec.redis.passwordSecretRef", key("redis")),
         ("spec.redis.mode", json!("Sentinel")),
         (
+            "spec.redis.tls",
+            json!({"caRef": {"kind": "Secret", "name": "redis-ca"}, "clientCertSecretRef": {"name": "redis-tls"}}),
+        ),
+        (
+            "spec.webhook.tls",
+            json!({"caRef": {"kind": "ConfigMap", "name": "ca"}, "clientCertSecretRef": {"name": "tls"}}),
+        ),
+        (
             "spec.redis.sentinel",
-            json!({"masterName": "m", "usernameSecretRef": key("sentinel"), "passwordSecretRef": key("sentinel-too")}),
+            json!({
+                "masterName": "m", "usernameSecretRef": key("sentinel"), "passwordSecretRef": key("sentinel-too"),
+                "tls": {"caRef": {"kind": "ConfigMap", "name": "sentinel-ca"}, "clientCertSecretRef": {"name": "sentinel-tls"}},
+            }),
         ),
         ("spec.webhook.url", Value::Null),
         ("spec.webhook.urlSecretRef", key("url")),
@@ -360,23 +371,35 @@ fn every_reference_is_named_once() {
             "spec.store",
             json!({"type": "Redis", "redis": {
                 "mode": "Sentinel", "addresses": ["a:1"], "usernameSecretRef": key("who"), "passwordSecretRef": key("store"),
-                "sentinel": {"masterName": "m", "usernameSecretRef": key("guard"), "passwordSecretRef": key("guard-too")},
+                "tls": {"caRef": {"kind": "Secret", "name": "store-ca"}, "clientCertSecretRef": {"name": "store-tls"}},
+                "sentinel": {
+                    "masterName": "m", "usernameSecretRef": key("guard"), "passwordSecretRef": key("guard-too"),
+                    "tls": {"caRef": {"kind": "Secret", "name": "guard-ca"}, "clientCertSecretRef": {"name": "guard-tls"}},
+                },
             }}),
         ),
     ]));
-    let mut expected = vec![(RefKind::ConfigMap, "header".to_owned())];
+    let mut expected: Vec<_> = ["ca", "header", "sentinel-ca"].map(|name| (RefKind::ConfigMap, name.to_owned())).into();
     expected.extend(
         [
             "auth",
             "guard",
+            "guard-ca",
+            "guard-tls",
             "guard-too",
             "header",
             "new",
             "old",
             "redis",
+            "redis-ca",
+            "redis-tls",
             "sentinel",
+            "sentinel-tls",
             "sentinel-too",
             "store",
+            "store-ca",
+            "store-tls",
+            "tls",
             "url",
             "who",
         ]
@@ -390,12 +413,13 @@ fn every_reference_is_named_once() {
         let last = path.rsplit('.').next().unwrap_or_default();
         places += usize::from(last.ends_with("Ref") || last.ends_with("Refs"));
     });
-    assert_eq!(places, 14, "serviceRef, and thirteen that every_reference_is_named_once has to name");
+    assert_eq!(places, 24, "serviceRef, and twenty-three that every_reference_is_named_once has to name");
 }
 
 /// The fields of a spec that a person sets: what is neither an object of fields nor inside a reference or a list.
 fn fields(path: &str, part: &Value, found: &mut Vec<(String, Option<Value>)>) {
-    let whole = path.ends_with("SecretRef") || path.ends_with("secretKeyRef") || path == "store.redis";
+    let whole =
+        ["SecretRef", "secretKeyRef", "caRef", "sentinel.tls", "store.redis"].iter().any(|end| path.ends_with(end));
     match part["properties"].as_object() {
         Some(properties) if !whole => {
             for (name, property) in properties {

@@ -14,6 +14,8 @@ mod support;
 mod in_redis;
 #[path = "faults/standalone.rs"]
 mod standalone;
+#[path = "faults/tls.rs"]
+mod tls;
 
 use std::time::Duration;
 

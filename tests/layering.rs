@@ -18,6 +18,7 @@ fn forbidden(module: &str) -> Vec<&'static str> {
         }
 
         "servers" => STAGES.iter().copied().chain(["plan", "listener", "reqwest"]).collect(),
+        "tls" => STAGES.iter().copied().chain(["plan", "listener", "dial", "tokio", "redis", "reqwest"]).collect(),
         "plan" => STAGES.iter().copied().chain(["listener", "dial", "tokio", "redis", "reqwest"]).collect(),
         "dial" => STAGES.iter().copied().chain(["plan", "listener"]).collect(),
         "topology" => vec!["nodes", "deployment", "ledger", "store", "delivery", "listener"],

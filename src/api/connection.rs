@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Duration, KeyRef, NameRef, RefKind,
-    schema::{HostPort, sentinel_alone, sentinel_given, user_with_password, within},
+    schema::{DATA_KEY, HostPort, SERVER_NAME, SUBDOMAIN, sentinel_alone, sentinel_given, user_with_password, within},
 };
 
 /// The Redis to watch.
@@ -47,10 +47,10 @@ pub struct RedisSpec {
     /// The password. A changed Secret is used without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<KeyRef>,
-    // Not enforced yet.
+    /// TLS towards the nodes. Present, even if empty, means TLS: `addresses` are those of their `tls-port`. In mode Sentinel, where
+    /// `addresses` are the sentinels', those have their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub tls: Option<ClientTls>,
+    pub tls: Option<RedisTls>,
     /// How changes of keys are learnt of. `Auto` and `KeyspaceEvents` both mean keyspace notifications, which need the
     /// flags `K g $ x e` of `notify-keyspace-events` on every node, replicas too.
     #[serde(default)]
@@ -108,30 +108,60 @@ pub struct SentinelSpec {
     /// The sentinels' password. A changed Secret is used without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<KeyRef>,
-    // Not enforced yet: src/api/resolve/unenforced.rs.
+    /// TLS towards the sentinels. Present, even if empty, means TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub tls: Option<ClientTls>,
+    pub tls: Option<RedisTls>,
 }
 
-/// TLS towards Redis or a webhook. Present, even if empty, means TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ClientTls {
-    /// Who signs the server's certificate. Default: the system's roots.
-    #[serde(skip_serializing_if = "Option::is_none")]
+/// TLS towards a Redis. Present, even if empty, means TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisTls {
+    /// Who signs the servers' certificates. Default: those whom the operator's system trusts. What changes there is used without a
+    /// restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaReference>,
-    /// Our own certificate, of type `kubernetes.io/tls`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Our own certificate: a Secret with `tls.crt` and `tls.key`, as those of type `kubernetes.io/tls`. What changes there is used
+    /// without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_cert_secret_ref: Option<NameRef>,
+    /// The name that the certificate of each server must have. Default: the host of its address, as it is dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SERVER_NAME))]
+    pub server_name: Option<String>,
+}
+
+/// TLS towards a webhook.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookTls {
+    /// Who signs the receiver's certificate. Default: those whom the operator's system trusts. What changes there is used without a
+    /// restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_ref: Option<CaReference>,
+    /// Our own certificate: a Secret with `tls.crt` and `tls.key`, as those of type `kubernetes.io/tls`. What changes there is used
+    /// without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cert_secret_ref: Option<NameRef>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Certificates of authorities, in PEM, in the listener's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaReference {
+    /// What they lie in.
     pub kind: RefKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
+    /// The key in its data.
+    #[serde(default = "ca_crt")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY))]
     pub key: String,
+}
+
+fn ca_crt() -> String {
+    "ca.crt".into()
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -203,10 +233,10 @@ pub struct StoreRedisSpec {
     /// The password. A changed Secret is used without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<KeyRef>,
-    // Not enforced yet.
+    /// TLS towards the nodes. Present, even if empty, means TLS: `addresses` are those of their `tls-port`. In mode Sentinel, where
+    /// `addresses` are the sentinels', those have their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub tls: Option<ClientTls>,
+    pub tls: Option<RedisTls>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -24,8 +24,8 @@ mod strict;
 mod webhook;
 
 pub use connection::{
-    AddressMapping, CaReference, ChangeSource, ClientTls, KeyspaceEvents, Mode, RedisSpec, SentinelSpec,
-    StoreRedisSpec, StoreSpec, StoreType,
+    AddressMapping, CaReference, ChangeSource, KeyspaceEvents, Mode, RedisSpec, RedisTls, SentinelSpec, StoreRedisSpec,
+    StoreSpec, StoreType, WebhookTls,
 };
 pub use crd::{crd, crd_yaml};
 pub use delivery::{

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClientTls, RedisExpiryListenerSpec,
+    CaReference, RedisExpiryListenerSpec, RedisTls, WebhookTls,
     schema::{DATA_KEY, SUBDOMAIN},
 };
 
@@ -21,10 +21,12 @@ pub struct KeyRef {
     pub key: String,
 }
 
-/// A whole Secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A whole Secret in the listener's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NameRef {
+    /// The name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
 }
 
@@ -81,11 +83,19 @@ pub fn references(spec: &RedisExpiryListenerSpec) -> Vec<(RefKind, String)> {
     let mut found: Vec<(RefKind, String)> = Vec::new();
     found.extend(secrets.into_iter().map(of(RefKind::Secret)));
     found.extend(config_maps.into_iter().map(of(RefKind::ConfigMap)));
-    let sentinel = redis.sentinel.as_ref().and_then(|sentinel| sentinel.tls.as_ref());
-    for tls in redis.tls.iter().chain(sentinel).chain(&webhook.tls) {
-        let ClientTls { ca_ref, client_cert_secret_ref } = tls;
-        found.extend(ca_ref.iter().map(|ca| (ca.kind, ca.name.clone())));
-        found.extend(client_cert_secret_ref.iter().map(|secret| (RefKind::Secret, secret.name.clone())));
+    let of_tls = |ca: &Option<CaReference>, own: &Option<NameRef>| {
+        let ca = ca.iter().map(|ca| (ca.kind, ca.name.clone()));
+        ca.chain(own.iter().map(|secret| (RefKind::Secret, secret.name.clone()))).collect::<Vec<_>>()
+    };
+    let sentinels = redis.sentinel.iter().chain(store.and_then(|redis| redis.sentinel.as_ref()));
+    let nodes = redis.tls.iter().chain(store.and_then(|redis| redis.tls.as_ref()));
+    for RedisTls { ca_ref, client_cert_secret_ref, .. } in
+        nodes.chain(sentinels.filter_map(|sentinel| sentinel.tls.as_ref()))
+    {
+        found.extend(of_tls(ca_ref, client_cert_secret_ref));
+    }
+    if let Some(WebhookTls { ca_ref, client_cert_secret_ref }) = &webhook.tls {
+        found.extend(of_tls(ca_ref, client_cert_secret_ref));
     }
     found.sort();
     found.dedup();

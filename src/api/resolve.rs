@@ -14,6 +14,7 @@ mod delivery;
 mod headers;
 mod names;
 mod signing;
+mod tls;
 mod unenforced;
 mod webhook;
 

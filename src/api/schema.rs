@@ -13,6 +13,8 @@ pub(super) const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([
 pub(super) const LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// Keys of Secrets and `ConfigMaps`: neither `.` nor anything that begins with `..`.
 pub(super) const DATA_KEY: &str = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$";
+/// Names and addresses that a certificate can have.
+pub(super) const SERVER_NAME: &str = r"^[-._:a-zA-Z0-9]+$";
 /// Names of letters, digits and `_`, joined by dots.
 pub(super) const EVENT_TYPE: &str = r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$";
 /// What HTTP allows as a header's value.

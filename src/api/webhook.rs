@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClientTls, Duration, KeyRef,
+    Duration, KeyRef, WebhookTls,
     schema::{EVENT_TYPE, HEADER_VALUE, LABEL, PATH, within},
 };
 
@@ -73,10 +73,9 @@ pub struct WebhookSpec {
     /// Signs each request as Standard Webhooks does. Default: unsigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<Signing>,
-    // Not enforced yet: src/api/resolve/unenforced.rs.
+    /// For a URL of https: whom we believe, and who we are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub tls: Option<ClientTls>,
+    pub tls: Option<WebhookTls>,
 }
 
 /// A Service in the listener's namespace: `scheme://name.namespace.svc:port/path`.

@@ -8,6 +8,7 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
     redirect,
 };
+use rustls::ClientConfig;
 use url::Host;
 
 use super::{Settings, outcome::Answer, queue::Waiting, request, signing::Signer};
@@ -59,6 +60,7 @@ impl Endpoint {
     fn has_client_for(&self, settings: &Settings, url: &Url) -> bool {
         self.url.scheme() == url.scheme()
             && self.settings.webhook.connect_timeout == settings.webhook.connect_timeout
+            && self.settings.webhook.tls == settings.webhook.tls
             && self.settings.delivery.max_in_flight == settings.delivery.max_in_flight
     }
 
@@ -107,7 +109,7 @@ impl Endpoint {
         let (sort, why) = match (dial::category(error), io.map(io::Error::kind)) {
             (FaultCategory::EgressRefused, _) => (Attempt::EgressRefused, innermost.to_string()),
             (FaultCategory::Tls, _) => {
-                let fix = dial::advice(error).map(|fix| format!("; {fix}")).unwrap_or_default();
+                let fix = dial::advice(error, dial::For::Webhook).map(|fix| format!("; {fix}")).unwrap_or_default();
                 (Attempt::Tls, format!("TLS: {innermost}{fix}"))
             }
             (_, Some(io::ErrorKind::ConnectionRefused)) => {
@@ -132,6 +134,8 @@ async fn read_away(mut response: Response) {
     }
 }
 
+const AUTHORITIES: &str = "setting up TLS for the webhook (are the system's CA certificates installed?)";
+
 fn client(settings: &Settings, url: &Url, dialler: &Dialler) -> anyhow::Result<Client> {
     // The only provider compiled in. Where the process chose one already, that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -149,6 +153,10 @@ fn client(settings: &Settings, url: &Url, dialler: &Dialler) -> anyhow::Result<C
     if url.scheme() == "http" {
         // No roots to read, so an image without CA certificates will do, and their memory is saved.
         builder = builder.tls_certs_only([]);
+    } else if let Some(tls) = &settings.webhook.tls {
+        let mut config = ClientConfig::clone(&*tls.config().context(AUTHORITIES)?);
+        config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+        builder = builder.tls_backend_preconfigured(config);
     }
-    builder.build().context("setting up TLS for the webhook (are the system's CA certificates installed?)")
+    builder.build().context(AUTHORITIES)
 }

@@ -151,6 +151,7 @@ mod tests {
                 event_type: "order.timeout.expired".to_owned(),
                 headers: vec![("X-Api-Key".to_owned(), Secret(b"token".to_vec()))],
                 bearer: Some(Secret(b"bearer-token".to_vec())),
+                tls: None,
                 signing_keys: Vec::new(),
             },
             delivery: DeliveryPlan {

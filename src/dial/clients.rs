@@ -1,23 +1,27 @@
-//! Other people's clients, which resolve by themselves, ask a [`Dialler`] instead. The Redis client asks it of addresses as
-//! well as of names; reqwest does not, so its user has to judge those (see `delivery/endpoint.rs`).
+//! Other people's clients, which resolve by themselves, ask a [`Dialler`] instead. The Redis client is given connections that
+//! are open; reqwest asks it of names only, so its user has to judge addresses (see `delivery/endpoint.rs`).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
-    RedisFuture, RedisResult, aio::MultiplexedConnection, io::AsyncDNSResolver,
+    AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, RedisResult, aio::MultiplexedConnection,
 };
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Dialler, category};
-use crate::model::{Address, FaultCategory};
+use crate::{
+    model::{Address, FaultCategory},
+    tls::Tls,
+};
 
-/// Who we are to a Redis, and which of its databases is meant.
+/// Who we are to a Redis, which of its databases is meant, and how it is spoken to.
 #[derive(Clone, Debug, Default)]
 pub struct Login {
     pub username: Option<String>,
     pub password: Option<String>,
     pub database: u32,
+    pub tls: Option<Tls>,
 }
 
 impl Dialler {
@@ -30,20 +34,23 @@ impl Dialler {
         connecting: Duration,
         answering: Option<Duration>,
     ) -> RedisResult<MultiplexedConnection> {
-        let mut settings = RedisConnectionInfo::default().set_db(i64::from(login.database));
+        // Its name and version are not told: a right of its own that nobody needs.
+        let mut settings = RedisConnectionInfo::default().set_db(i64::from(login.database)).set_skip_set_lib_name();
         if let Some(username) = login.username {
             settings = settings.set_username(username);
         }
         if let Some(password) = login.password {
             settings = settings.set_password(password);
         }
-        let address = ConnectionAddr::Tcp(address.host.to_string(), address.port);
-        let info = address.into_connection_info()?.set_redis_settings(settings);
-        let limits = AsyncConnectionConfig::new()
-            .set_dns_resolver(self.clone())
-            .set_connection_timeout(Some(connecting))
-            .set_response_timeout(answering);
-        Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+        let limits = AsyncConnectionConfig::new().set_response_timeout(answering);
+        let end = Instant::now() + connecting;
+        let stream = self.open(address, login.tls.as_ref(), connecting).await?;
+        let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {connecting:?}")).into());
+        let logging_in = timeout_at(end, MultiplexedConnection::new_with_config(&settings, stream, limits));
+        let (connection, driver) = logging_in.await.unwrap_or_else(late)?;
+        // It ends with the last clone of the connection.
+        tokio::spawn(driver);
+        Ok(connection)
     }
 }
 
@@ -54,19 +61,6 @@ pub fn redis_category(error: &RedisError) -> FaultCategory {
         None if error.kind() == ErrorKind::AuthenticationFailed => FaultCategory::Authentication,
         None if error.is_io_error() => category(error),
         None => FaultCategory::Other,
-    }
-}
-
-impl AsyncDNSResolver for Dialler {
-    fn resolve<'a, 'b: 'a>(
-        &'a self,
-        host: &'b str,
-        port: u16,
-    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
-        Box::pin(async move {
-            let permitted: Addrs = Box::new(Self::resolve(self, host, port).await?.into_iter());
-            Ok(permitted)
-        })
     }
 }
 

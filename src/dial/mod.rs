@@ -19,11 +19,13 @@ use crate::model::FaultCategory;
 
 mod clients;
 mod egress;
+mod stream;
 mod tls;
 
 pub use clients::{Login, redis_category};
 pub use egress::{Cidr, Egress, NotACidr, Refused, Sort};
-pub use tls::advice;
+pub use stream::Stream;
+pub use tls::{For, advice, advised};
 
 /// What a resolver answers with: the addresses of a host (a link-local one of IPv6 has a scope), and ports of no meaning.
 pub type Resolving = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
@@ -106,7 +108,7 @@ pub fn category(error: &(dyn Error + 'static)) -> FaultCategory {
     }
     let mut made_of = Some(error);
     while let Some(error) = made_of {
-        if error.is::<rustls::Error>() {
+        if error.is::<rustls::Error>() || error.is::<stream::NoHandshake>() {
             return FaultCategory::Tls;
         }
         made_of = within(error);

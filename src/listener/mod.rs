@@ -299,7 +299,8 @@ impl From<Removal> for Ending {
 fn same_pipeline(old: &Plan, new: &Plan) -> bool {
     let Plan { suspend, redis, id_template, webhook, delivery, answer, .. } = new.clone();
     let mode = if old.redis.mode.leads_to(&redis.mode) { redis.mode } else { old.redis.mode.clone() };
-    let redis = RedisPlan { mode, username: redis.username, password: redis.password, ..old.redis.clone() };
+    let RedisPlan { username, password, tls, .. } = redis;
+    let redis = RedisPlan { mode, username, password, tls, ..old.redis.clone() };
     Plan { suspend, redis, id_template, webhook, delivery, answer, ..old.clone() } == *new
 }
 

@@ -46,8 +46,8 @@ pub fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
     let mode = match plan.mode.clone() {
         plan::Mode::Cluster => Mode::Cluster,
         plan::Mode::Standalone => Mode::Single,
-        plan::Mode::Sentinel(SentinelPlan { master_name, username, password }) => {
-            Mode::Sentinel(Watched { master_name, username, password: password.as_ref().map(Secret::text) })
+        plan::Mode::Sentinel(SentinelPlan { master_name, username, password, tls }) => {
+            Mode::Sentinel(Watched { master_name, username, password: password.as_ref().map(Secret::text), tls })
         }
     };
     Settings {
@@ -55,6 +55,7 @@ pub fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
         address_map: plan.address_map.clone(),
         username: plan.username.clone(),
         password: plan.password.as_ref().map(Secret::text),
+        tls: plan.tls.clone(),
         database: plan.database,
         ..Settings::new(mode, plan.addresses.clone())
     }

@@ -74,6 +74,8 @@ pub(super) struct Pipeline {
 
 /// How long a deleted listener's store may take to be opened and emptied.
 const BURYING: Duration = Duration::from_secs(10);
+/// A store in Redis has this long to take what is still under way.
+const CLOSING: Duration = Duration::from_secs(2);
 /// How long a snapshot that turns ready waits for its counts.
 const COUNTING: Duration = Duration::from_millis(500);
 /// How often the snapshot is made at the most.
@@ -443,10 +445,18 @@ pub(super) async fn ending(end: &mut watch::Receiver<Ending>) {
     let _ = end.wait_for(|ending| *ending != Ending::Never).await;
 }
 
+/// One in Redis that does not answer is left: who follows scans for what it has not been told, and delivers again what it was not
+/// told is delivered. One in a file has to be let go of.
 async fn close(plan: &Plan, store: &Arc<dyn Store>) {
-    if plan.store != StorePlan::Memory
-        && let Err(error) = store.close().await
-    {
+    let closed = match plan.store {
+        StorePlan::Memory => return,
+        StorePlan::Local { .. } => store.close().await,
+        StorePlan::Redis { .. } => {
+            let late = |_| Err(StoreError::Unavailable(format!("not within {CLOSING:?}")));
+            timeout(CLOSING, store.close()).await.unwrap_or_else(late)
+        }
+    };
+    if let Err(error) = closed {
         tracing::error!(listener = %plan.listener, %error, "The store did not close well.");
     }
 }

@@ -69,7 +69,10 @@ impl Fault {
     pub fn of_all(failures: &[Self], what: &str, fix: &str) -> Self {
         let mut categories = failures.iter().map(|fault| fault.category);
         let category = categories.find(|category| *category != FaultCategory::Unreachable);
-        let messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).take(4).collect();
+        let mut messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).collect();
+        // Whom of them was asked first changes with each look, and is no news.
+        messages.sort_unstable();
+        messages.truncate(4);
         let message = format!("{what}: {}", messages.join("; "));
         match category {
             Some(category) => category.fault(message),

@@ -3,15 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, BytesMut};
+use futures_util::FutureExt as _;
 use redis::{Value, ValueCodec};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    task::unconstrained,
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tokio_util::{codec::Decoder as _, sync::CancellationToken};
 
@@ -23,7 +21,8 @@ use super::{
     wire::{self, Push, Reply},
 };
 use crate::{
-    clock, dial,
+    clock,
+    dial::{self, Stream},
     model::{Address, Fault, FaultCategory, Key, Millis, NodeId, Slot, SlotSet},
     plan::{Mode, RedisPlan, STORE_PREFIX},
 };
@@ -73,8 +72,10 @@ struct Batch {
 
 pub struct Session<'a> {
     id: NodeId,
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: ReadHalf<Stream>,
+    writer: WriteHalf<Stream>,
+    /// Something was written that may not have been sent: under TLS a record may be left.
+    unsent: bool,
     inbox: BytesMut,
     codec: ValueCodec,
     /// The codec holds no part of a frame.
@@ -143,16 +144,15 @@ impl<'a> Session<'a> {
         publish: &'a watch::Sender<Connection>,
         offset: &'a Offset,
     ) -> Result<Self, Fault> {
+        let late = |_| Err(FaultCategory::Unreachable.fault(format!("no answer within {OPENING:?}")));
         let opening = async {
-            let stream = setting.dialler.connect(&address.host, address.port).await.map_err(|error| io(&error))?;
-            stream.set_nodelay(true).map_err(|error| io(&error))?;
-            hello(stream, &setting.plan, &setting.id).await
+            let end = Instant::now() + OPENING;
+            let tls = setting.plan.tls.as_ref();
+            let stream = setting.dialler.open(&address, tls, OPENING).await.map_err(|error| io(&error))?;
+            timeout_at(end, hello(stream, &setting.plan, &setting.id)).await.unwrap_or_else(late)
         };
-        let (stream, relative) = timeout(OPENING, opening)
-            .await
-            .unwrap_or_else(|_| Err(FaultCategory::Unreachable.fault(format!("no answer within {OPENING:?}"))))
-            .map_err(|fault| fault.at(&address))?;
-        let (reader, writer) = stream.into_split();
+        let (stream, relative) = opening.await.map_err(|fault| fault.at(&address))?;
+        let (reader, writer) = tokio::io::split(stream);
         publish.send_modify(|connection| {
             connection.address = Some(address);
             connection.patterns = Arc::new([]);
@@ -183,7 +183,8 @@ impl<'a> Session<'a> {
             denied: None,
         };
         let (inbox, codec) = (BytesMut::with_capacity(1 << 16), ValueCodec::default());
-        Ok(Self { id: setting.id.clone(), reader, writer, inbox, codec, between_frames: true, core, guidance })
+        let id = setting.id.clone();
+        Ok(Self { id, reader, writer, unsent: false, inbox, codec, between_frames: true, core, guidance })
     }
 
     /// Serves until the connection ends, and says why it did, or until `stop`. Every look that it has taken is answered.
@@ -211,9 +212,13 @@ impl<'a> Session<'a> {
                     Ok(_) => if let Err(error) = self.frames() { return error },
                     Err(error) => return io(&error),
                 },
-                written = self.writer.write(&self.core.outbox), if !self.core.outbox.is_empty() => match written {
+                sent = send(&mut self.writer, &self.core.outbox), if self.unsent || !self.core.outbox.is_empty() => match sent {
+                    Ok(0) if self.core.outbox.is_empty() => self.unsent = false,
                     Ok(0) => return closed(),
-                    Ok(count) => drop(self.core.outbox.drain(..count)),
+                    Ok(count) => {
+                        self.core.outbox.drain(..count);
+                        self.unsent = self.core.setting.plan.tls.is_some();
+                    }
                     Err(error) => return io(&error),
                 },
                 Some(ask) = asked.recv(), if self.core.outbox.len() < OUTBOX => {
@@ -249,11 +254,12 @@ impl<'a> Session<'a> {
 
     fn read_what_is_there(&mut self) -> Result<(), Fault> {
         loop {
-            match self.reader.try_read_buf(&mut self.inbox) {
-                Ok(0) => return Err(closed()),
-                Ok(_) => self.frames()?,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(io(&error)),
+            // Whatever this task has done in its turn already.
+            match unconstrained(self.reader.read_buf(&mut self.inbox)).now_or_never() {
+                Some(Ok(0)) => return Err(closed()),
+                Some(Ok(_)) => self.frames()?,
+                None => return Ok(()),
+                Some(Err(error)) => return Err(io(&error)),
             }
         }
     }
@@ -707,16 +713,31 @@ fn closed() -> Fault {
     FaultCategory::Unreachable.fault("the node closed the connection")
 }
 
+fn wants_tls() -> Fault {
+    FaultCategory::Unreachable.fault(
+        "the node closed the connection before it said anything; if its port wants TLS, set tls beside the addresses",
+    )
+}
+
 fn io(error: &std::io::Error) -> Fault {
-    dial::category(error).fault(error.to_string())
+    dial::category(error).fault(dial::advised(error, dial::For::Redis))
 }
 
 fn unreadable(error: &redis::RedisError) -> Fault {
     FaultCategory::Other.fault(error.to_string())
 }
 
+/// Writes of `bytes` what can be written now, or where there are none sends what was written. Says how many it has written.
+async fn send(writer: &mut WriteHalf<Stream>, bytes: &[u8]) -> std::io::Result<usize> {
+    if bytes.is_empty() {
+        writer.flush().await?;
+        return Ok(0);
+    }
+    writer.write(bytes).await
+}
+
 /// HELLO 3, our name, and the node's: an address may lead elsewhere. Says whether `PTTL` must do.
-async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(TcpStream, bool), Fault> {
+async fn hello(mut stream: Stream, plan: &RedisPlan, id: &NodeId) -> Result<(Stream, bool), Fault> {
     let mut out = Vec::new();
     let username = plan.username.as_deref().unwrap_or("default");
     let mut words: Vec<&[u8]> = vec![b"HELLO", b"3"];
@@ -735,6 +756,7 @@ async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(
         wire::command(&mut out, &[b"SELECT", database.as_bytes()]);
     }
     stream.write_all(&out).await.map_err(|error| io(&error))?;
+    stream.flush().await.map_err(|error| io(&error))?;
     let mut inbox = BytesMut::new();
     let mut codec = ValueCodec::default();
     let mut replies = Vec::new();
@@ -743,7 +765,8 @@ async fn hello(mut stream: TcpStream, plan: &RedisPlan, id: &NodeId) -> Result<(
             Some(value) => replies.push(value),
             None => {
                 if stream.read_buf(&mut inbox).await.map_err(|error| io(&error))? == 0 {
-                    return Err(closed());
+                    let said_nothing = replies.is_empty() && inbox.is_empty() && plan.tls.is_none();
+                    return Err(if said_nothing { wants_tls() } else { closed() });
                 }
             }
         }

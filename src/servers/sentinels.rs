@@ -13,6 +13,7 @@ use super::Named;
 use crate::{
     dial::{self, Dialler, Login},
     model::{Address, Fault, FaultCategory, dialled},
+    tls::Tls,
 };
 
 /// The longest that one may take to answer, connecting included.
@@ -27,6 +28,8 @@ pub struct Watched {
     pub master_name: String,
     pub username: Option<String>,
     pub password: Option<String>,
+    /// `None`: without TLS.
+    pub tls: Option<Tls>,
 }
 
 /// How sentinels are reached, and what of them is wanted.
@@ -147,14 +150,14 @@ async fn ask(
 }
 
 async fn connect(reach: &Reach, address: &Address) -> redis::RedisResult<MultiplexedConnection> {
-    let Watched { username, password, .. } = reach.watched.clone();
-    let login = Login { username, password, database: 0 };
-    reach.dialler.redis(dialled(&reach.address_map, address), login, PATIENCE, Some(PATIENCE)).await
+    let Watched { username, password, tls, .. } = reach.watched.clone();
+    let login = Login { username, password, database: 0, tls };
+    reach.dialler.redis(dialled(&reach.address_map, address), login, PATIENCE * 9 / 10, Some(PATIENCE)).await
 }
 
 /// A sentinel's error with the fix.
 fn explain(error: &redis::RedisError, reach: &Reach) -> Fault {
-    let text = error.to_string();
+    let text = dial::advised(error, dial::For::Redis);
     if text.contains("No such master") {
         let name = &reach.watched.master_name;
         return FaultCategory::Other

@@ -10,8 +10,8 @@ use crate::{
     plan::{RedisPlan, Secret},
 };
 
-/// The longest that a server may take to be connected to.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The longest that a server may take to be connected to: less than whoever asks it has in all, so that it is told what took so long.
+const PATIENCE: Duration = Duration::from_millis(450);
 
 /// A connection for what needs no barrier. Every call on it ends within the time limits given here.
 pub async fn connect(
@@ -20,13 +20,23 @@ pub async fn connect(
     address: &Address,
 ) -> redis::RedisResult<MultiplexedConnection> {
     let (username, password) = (plan.username.clone(), plan.password.as_ref().map(Secret::text));
-    let login = Login { username, password, database: plan.database };
+    let login = Login { username, password, database: plan.database, tls: plan.tls.clone() };
     dialler.redis(address, login, PATIENCE, Some(Duration::from_secs(5))).await
+}
+
+/// What a server has answered first on a new connection: one that wants TLS, and is not spoken to with it, hangs up.
+pub fn perhaps_tls(plan: &RedisPlan, fault: Fault) -> Fault {
+    match (&plan.tls, fault.category) {
+        (None, FaultCategory::Unreachable) => {
+            fault.category.fault(format!("{fault}; if its port wants TLS, set tls beside the addresses"))
+        }
+        _ => fault,
+    }
 }
 
 /// Redis's error with the fix, where it is plain.
 pub fn explain(error: &redis::RedisError) -> Fault {
-    let text = error.to_string();
+    let text = dial::advised(error, dial::For::Redis);
     if text.contains("cluster support disabled") {
         return FaultCategory::NotACluster
             .fault("this server is not part of a Redis Cluster (cluster-enabled no): use mode Standalone or Sentinel, or name nodes of a cluster in spec.redis.addresses");

@@ -7,26 +7,47 @@ use std::{
     process::{Command, Stdio},
 };
 
+use rcgen::{CertificateParams, KeyPair};
 use redis_expiry_operator::{api::Platform, commands::load::Files};
 use serde_json::Value;
 
 use super::helm::{documents, read};
 
-/// A value of a Secret or `ConfigMap` for each `{name, key}` below `value`, laid out as Kubernetes mounts them.
+/// A value of a Secret or `ConfigMap` for each `{name, key}` and each certificate below `value`, laid out as Kubernetes mounts them.
 fn mount(value: &Value, folder: &Path) {
+    let put = |name: &str, key: &str, content: &str| {
+        fs::create_dir_all(folder.join(name)).unwrap();
+        fs::write(folder.join(name).join(key), content).unwrap();
+    };
     match value {
         Value::Object(fields) => {
-            if let (Some(name), Some(key), 2) = (fields.get("name"), fields.get("key"), fields.len()) {
+            if let (Some(name), Some(key)) = (fields.get("name"), fields.get("key")) {
                 let (name, key) = (name.as_str().unwrap(), key.as_str().unwrap());
-                fs::create_dir_all(folder.join(name)).unwrap();
-                let content = if key == "url" { "https://orders.example/x" } else { "0123456789abcdefghijklmnop" };
-                fs::write(folder.join(name).join(key), content).unwrap();
+                let content = match key {
+                    "url" => "https://orders.example/x".to_owned(),
+                    "ca.crt" => certificate().0,
+                    _ => "0123456789abcdefghijklmnop".to_owned(),
+                };
+                put(name, key, &content);
+            }
+            if let Some(own) = fields.get("clientCertSecretRef") {
+                let (certificate, key) = certificate();
+                let name = own["name"].as_str().unwrap();
+                put(name, "tls.crt", &certificate);
+                put(name, "tls.key", &key);
             }
             fields.values().for_each(|inner| mount(inner, folder));
         }
         Value::Array(items) => items.iter().for_each(|inner| mount(inner, folder)),
         _ => {}
     }
+}
+
+/// One that vouches for itself, and its key, in PEM.
+fn certificate() -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["redis.shop.svc".to_owned()]).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
 }
 
 /// Everything that the operator has against it, and `run`, for which `spec.store` is taken away: there it is a file.

@@ -114,7 +114,7 @@ async fn a_wrong_password_a_dead_seed_and_a_refused_webhook_are_told() {
     fixture.check(&refused).await.fails_with("cannot be reached: Connection refused");
     // It speaks no TLS, and hangs up on nobody.
     let tls = document.replace("http://", "https://");
-    fixture.check(&tls).await.fails_with("no answer within 2s");
+    fixture.check(&tls).await.fails_with("no handshake of TLS within 2s");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,8 +17,16 @@ async fn a_certificate_is_believed_once_its_authority_is_and_for_its_name() {
         let url = format!("https://{host}:{}/hook", server.address.port());
         fixture.document().replace(&format!("http://{webhook}/hook"), &url)
     };
-    fixture.check(&tls("localhost")).await.fails_with("-> have it signed by an authority that is trusted here");
-    // What it says to do does it.
+    fixture.check(&tls("localhost")).await.fails_with(
+        "-> name who has signed it in spec.webhook.tls.caRef, or have it signed by an authority that is trusted",
+    );
+    // Each of what it says to do does it.
+    let secrets = fixture.folder.path().join("secrets/shop-ca");
+    fs::create_dir_all(&secrets).unwrap();
+    fs::write(secrets.join("ca.crt"), &server.authority).unwrap();
+    let named = tls("localhost").replace("    url:", "    tls: {caRef: {kind: ConfigMap, name: shop-ca}}\n    url:");
+    let believed = fixture.check(&named).await;
+    assert_eq!((believed.code, believed.of("fail")), (0, vec![]), "{:#?}", believed.findings);
     let authority = fixture.folder.path().join("authority.pem");
     fs::write(&authority, &server.authority).unwrap();
     let trusting = async |document: &str| {

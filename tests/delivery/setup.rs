@@ -36,6 +36,7 @@ pub fn settings(url: &str) -> Settings {
             event_type: "order.timeout.expired".to_owned(),
             headers: Vec::new(),
             bearer: None,
+            tls: None,
             signing_keys: Vec::new(),
         },
         delivery: DeliveryPlan {

@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails, fails its test")]
 
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod egress;
 mod faults;
 #[path = "../support/plan.rs"]
 mod plan;
 mod rotation;
 mod setup;
+mod tls;

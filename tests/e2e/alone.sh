@@ -14,12 +14,12 @@ listener_steps() {
     phase "run restarted"
     shop rollout restart deployment/listener >/dev/null
     shop rollout status deployment/listener --timeout=60s >/dev/null
-    hold 5
+    hold 3
 
     phase "its pod killed"
     shop delete pod -l app=listener --force --grace-period=0 >/dev/null 2>&1
     shop rollout status deployment/listener --timeout=60s >/dev/null
-    hold 5
+    hold 3
 }
 
 listener_shown() { shop get deployment,pods -l app=listener -o wide; }
@@ -42,14 +42,14 @@ alone_too() {
     phase "run alone, nothing is broken" --quiet
     # The first orders fall due after 15 s, and from 17 s on as many as are placed.
     sleep 15
-    hold 4
+    hold 3
 
     phase "the pod of run deleted"
     # Until it is gone: whose log is read next is the other's.
     shop delete pod -l app=listener --timeout=60s >/dev/null
     shop rollout status deployment/listener --timeout=60s >/dev/null
     within 30 listener_ready
-    hold 4
+    hold 3
     listener_shown
     customers finish
 }

@@ -54,14 +54,14 @@ listener_steps() {
     phase "rolling update of the operator"
     system rollout restart "$(deployment)" >/dev/null
     listener_ready
-    hold 5
+    hold 3
 
     local was
     was=$(owner)
     phase "the owner's pod deleted"
     system delete pod "$was" >/dev/null
     listener_ready
-    hold 5
+    hold 3
     [ "$(owner)" != "$was" ] || fail "$was is gone and still the owner"
 
     was=$(owner)
@@ -70,14 +70,14 @@ listener_steps() {
         <<<"{\"apiVersion\": \"policy/v1\", \"kind\": \"Eviction\", \"metadata\": {\"name\": \"$was\", \"namespace\": \"$system\"}}"
     within 15 another_owner_than "$was"
     listener_ready
-    hold 5
+    hold 3
 
     was=$(owner)
     phase "the owner's pod deleted by force"
     system delete pod "$was" --force --grace-period=0 >/dev/null 2>&1
     within 15 another_owner_than "$was"
     listener_ready
-    hold 5
+    hold 3
 
     if [ -n "${KILL:-}" ]; then
         was=$(owner)
@@ -85,7 +85,7 @@ listener_steps() {
         $KILL "$(container "$was")"
         within 30 started_again "$was"
         listener_ready
-        hold 5
+        hold 3
     else
         say "the owner is not killed here: only a node of our own lets us"
     fi
@@ -100,13 +100,13 @@ listener_steps() {
     rm -rf "$changed"
     [ "$(column)" = "$before (changed)" ] || fail "the CustomResourceDefinition was not upgraded: $(column)"
     listener_ready
-    hold 5
+    hold 3
 
     phase "helm rollback"
     helm_here rollback $release --wait --timeout 2m >/dev/null
     [ "$(column)" = "$before" ] || fail "the CustomResourceDefinition was not rolled back: $(column)"
     listener_ready
-    hold 5
+    hold 3
 
     local said
     phase "helm test" --quiet

@@ -40,7 +40,7 @@ phase "Redis restarted, pod by pod"
 shop rollout restart statefulset/redis >/dev/null
 shop rollout status statefulset/redis --timeout=180s >/dev/null
 say "masters: $(masters)"
-hold 5
+hold 3
 
 phase "the receiver scaled to 0 for 20 s"
 shop scale --replicas=0 deployment/order-webhooks >/dev/null

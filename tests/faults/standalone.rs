@@ -21,7 +21,7 @@ fn servers(replicas: usize, store: Store) -> Setup {
 
 /// A master, a replica and three sentinels. Of two replicas the other goes on with the old master for a while, so that who waits
 /// for a replica does not know what a failover leaves.
-fn sentinels(store: Store) -> Setup {
+pub fn sentinels(store: Store) -> Setup {
     let setup = servers(1, store);
     Setup { cluster: Options { sentinels: 3, ..setup.cluster }, ..setup }
 }
@@ -137,7 +137,11 @@ async fn a_server_alone_restarts_empty() {
 }
 
 async fn the_master_is_killed_and_sentinels_promote_another(store: Store) {
-    let run = started("sentinels: master killed", sentinels(store)).await;
+    killed_before_sentinels(sentinels(store)).await;
+}
+
+pub async fn killed_before_sentinels(setup: Setup) {
+    let run = started("sentinels: master killed", setup).await;
     let (master, _) = run.masters().await.remove(0);
     let from = now();
     run.cluster.kill(&master).unwrap();

@@ -16,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{acl::Login, now};
+use super::{acl::Login, certificates::Certificate, now};
 
 /// One line that the binary printed.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct Settings<'a> {
     pub store: &'a str,
     /// Whom it is to the watched Redis, if not the default user.
     pub login: Option<&'a Login>,
+    /// Towards the watched Redis, its sentinels included, with TLS: who signs, and who we are.
+    pub tls: Option<(&'a str, &'a Certificate)>,
 }
 
 pub struct Listener {
@@ -71,6 +73,11 @@ impl Listener {
                 let _ = write!(credentials, "\n    {key}SecretRef: {{name: redis-auth, key: {key}}}");
             }
         }
+        let mut tls = "";
+        if let Some((authority, own)) = settings.tls {
+            tls = "\n    tls: {caRef: {kind: Secret, name: redis-ca}, clientCertSecretRef: {name: redis-client}}";
+            Self::write_tls(directory, authority, own);
+        }
         let yaml = format!(
             r#"apiVersion: redisexpiry.io/v1alpha1
 kind: RedisExpiryListener
@@ -79,7 +86,7 @@ spec:
   redis:
     mode: {}
     addresses:{addresses}
-    keyspaceEvents: {}{credentials}
+    keyspaceEvents: {}{credentials}{tls}
   keyPattern: "order:pay:*"
   webhook:
     url: {}
@@ -97,6 +104,20 @@ spec:
         let mut listener = Self { directory: directory.into(), child: None, lines: Arc::default(), stderr };
         listener.start_again();
         listener
+    }
+
+    /// Lays out its Secrets of TLS, or puts others in their place: it reads them anew.
+    pub fn write_tls(directory: &Path, authority: &str, own: &Certificate) {
+        let parts = [
+            ("redis-ca/ca.crt", authority),
+            ("redis-client/tls.crt", &own.certificate),
+            ("redis-client/tls.key", &own.key),
+        ];
+        for (name, value) in parts {
+            let path = directory.join("secrets").join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).unwrap();
+            fs::write(path, value).unwrap();
+        }
     }
 
     /// Starts the binary on the state that the last one left.

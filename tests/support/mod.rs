@@ -2,6 +2,7 @@
 //! and a judge that compares the two. None of it uses the engine's own code for what it checks.
 
 pub mod acl;
+pub mod certificates;
 mod clock;
 pub mod faults;
 pub mod generator;

@@ -16,6 +16,7 @@ pub fn redis(addresses: Vec<Address>) -> RedisPlan {
         database: 0,
         username: None,
         password: None,
+        tls: None,
         keyspace_events: KeyspaceEvents::Observe,
         topology_refresh: Duration::from_secs(1),
     }
@@ -38,6 +39,7 @@ pub fn plan(redis: RedisPlan, pattern: &[u8], url: &str) -> Plan {
             event_type: "expired".into(),
             headers: Vec::new(),
             bearer: None,
+            tls: None,
             signing_keys: Vec::new(),
         },
         delivery: DeliveryPlan {

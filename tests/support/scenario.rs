@@ -1,6 +1,6 @@
 //! One run of the fault suite: a cluster, a receiver, the binary between them, and orders all the while.
 
-use std::{fmt::Write as _, fs, time::Duration};
+use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
 use redis_expiry_operator::{
     commands::demo::cluster::{Cluster, MASTER_NAME, Node, Options, Sentinel},
@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     acl::{self, Login},
+    certificates::Authority,
     generator::{Generator, last_deadline},
     judge::judge,
     listener::{Listener, Settings},
@@ -22,8 +23,8 @@ use super::{
     verdict::{Demotion, Faults, Kind, Window, Wipe},
 };
 
-/// Two at a time: each runs eight processes.
-static AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// Three at a time, where there are threads for them: each runs eight processes.
+static AT_ONCE: Semaphore = Semaphore::const_new(3);
 
 /// How long orders are created at least: enough for 2,000 deadlines.
 const LEAST_MS: i64 = 10_000;
@@ -32,6 +33,9 @@ const LEAST_MS: i64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(12);
 /// How long after the store is back it takes at most until nothing waits for it any more, on a slow machine.
 const CAUGHT_UP_MS: i64 = 2_500;
+
+/// What the sentinels are spoken to with, where there is TLS: as the servers.
+const SENTINELS_TLS: &str = ", tls: {caRef: {kind: Secret, name: redis-ca}, clientCertSecretRef: {name: redis-client}}";
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -51,7 +55,7 @@ pub struct Scenario {
     pub least: i64,
     generating: Millis,
     began: tokio::time::Instant,
-    _directory: TempDir,
+    directory: TempDir,
     _turn: SemaphorePermit<'static>,
 }
 
@@ -63,6 +67,8 @@ pub struct Setup {
     /// To the watched cluster the listener is a user of manifests/examples/acl.yaml, with its rights and no others. `Enable` needs
     /// one more.
     pub least_rights: bool,
+    /// The watched servers, and their sentinels, are spoken to with TLS, and want a certificate.
+    pub tls: bool,
 }
 
 /// Where the ledger lies.
@@ -81,7 +87,7 @@ pub enum Store {
 impl Default for Setup {
     fn default() -> Self {
         let cluster = Options { notify_keyspace_events: "KA".into(), ..Options::default() };
-        Self { cluster, keyspace_events: "Observe", store: Store::Local, least_rights: false }
+        Self { cluster, keyspace_events: "Observe", store: Store::Local, least_rights: false, tls: false }
     }
 }
 
@@ -105,6 +111,9 @@ impl Scenario {
             fs::write(&users, acl::users()).unwrap();
             setup.cluster.directives.push(("aclfile".to_owned(), users.display().to_string()));
         }
+        let authority = setup.tls.then(Authority::new);
+        setup.cluster.tls = authority.as_ref().map(|authority| authority.files(directory.path(), "127.0.0.1"));
+        let own = authority.as_ref().map(|authority| authority.vouch_for("redis-expiry-operator"));
         let cluster = Cluster::start(setup.cluster).await.unwrap();
         let other = match setup.store {
             Store::Another | Store::Alone => {
@@ -120,11 +129,20 @@ impl Scenario {
             (_, Some(other)) => format!("{{type: Redis, redis: {{addresses: {:?}}}}}", other.seeds()),
         };
         let receiver = Receiver::start(SECRET, "shop/order-timeouts").await;
-        let sentinels: Vec<String> = cluster.sentinels().iter().map(Sentinel::address).collect();
+        let seeds = if setup.tls { cluster.tls_seeds() } else { cluster.seeds() };
+        let sentinels = cluster.sentinels();
+        let sentinels: Vec<String> = if setup.tls {
+            sentinels.iter().filter_map(Sentinel::tls_address).collect()
+        } else {
+            sentinels.iter().map(Sentinel::address).collect()
+        };
         let (mode, seeds) = match (clustered, sentinels.is_empty()) {
-            (true, _) => ("Cluster".to_owned(), cluster.seeds()),
-            (false, true) => ("Standalone".to_owned(), cluster.seeds()),
-            (false, false) => (format!("Sentinel\n    sentinel: {{masterName: {MASTER_NAME}}}"), sentinels),
+            (true, _) => ("Cluster".to_owned(), seeds),
+            (false, true) => ("Standalone".to_owned(), seeds),
+            (false, false) => {
+                let tls = if setup.tls { SENTINELS_TLS } else { "" };
+                (format!("Sentinel\n    sentinel: {{masterName: {MASTER_NAME}{tls}}}"), sentinels)
+            }
         };
         let settings = Settings {
             mode: &mode,
@@ -134,6 +152,7 @@ impl Scenario {
             keyspace_events: setup.keyspace_events,
             store: &store,
             login: login.as_ref(),
+            tls: authority.as_ref().zip(own.as_ref()).map(|(authority, own)| (authority.pem.as_str(), own)),
         };
         let mut listener = Listener::start(directory.path(), &settings);
         listener.wait_ready(Millis(0)).await;
@@ -156,9 +175,14 @@ impl Scenario {
             least: LEAST_MS,
             generating,
             began,
-            _directory: directory,
+            directory,
             _turn: turn,
         }
+    }
+
+    /// Where the listener's files lie.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Waits until the cluster and the listener are over what was done from `from` until now, and writes the time between down: as

@@ -9,16 +9,12 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 image=${IMAGE:-localhost/redis-expiry-operator:dev} profile=${PROFILE:-release} archive=$(realpath -m "$1")
 
-target=$(rustc -vV | sed -n 's/^host: //p')
-# Naming the target keeps RUSTFLAGS from macros, which can't be static.
-RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=symbols \
-    cargo auditable build --profile "$profile" --locked --target "$target" --bin redis-expiry-operator
-[ "$profile" != dev ] || profile=debug
+tools/image/program.sh
 mkdir -p target/image
-cp "target/$target/$profile/redis-expiry-operator" target/image/
+cp "$(tools/image/program.sh --where)" target/image/
 # Not $SSL_CERT_FILE: whom this machine trusts for its downloads is no concern of the image.
 cp "${CA_BUNDLE:-/etc/ssl/certs/ca-certificates.crt}" target/image/ca-certificates.crt
-[ "$profile" != debug ] || strip -o target/image/redis-expiry-operator target/image/redis-expiry-operator
+[ "$profile" != dev ] || strip -o target/image/redis-expiry-operator target/image/redis-expiry-operator
 
 # What `cargo audit bin` reads: the packages that it was built from.
 objcopy -O binary --only-section=.dep-v0 --set-section-flags .dep-v0=alloc target/image/redis-expiry-operator target/built-from

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Check, MINUTE, SECOND};
+use super::{Check, MINUTE, SECOND, tls};
 use crate::{
-    api::{AddressMapping, KeyRef, KeyspaceEvents, Mode, RedisSpec, SentinelSpec, StoreRedisSpec},
+    api::{AddressMapping, KeyRef, KeyspaceEvents, Mode, RedisSpec, RedisTls, SentinelSpec, StoreRedisSpec},
     model::Address,
     plan::{self, RedisPlan, Secret, SentinelPlan},
 };
@@ -27,6 +27,7 @@ pub(super) fn redis(check: &mut Check<'_>, spec: &RedisSpec) -> RedisPlan {
         address_map: &spec.address_map,
         username: spec.username_secret_ref.as_ref(),
         password: spec.password_secret_ref.as_ref(),
+        tls: spec.tls.as_ref(),
     };
     RedisPlan {
         database: spec.database,
@@ -49,6 +50,7 @@ pub(super) fn store(check: &mut Check<'_>, spec: &StoreRedisSpec) -> RedisPlan {
         address_map: &spec.address_map,
         username: spec.username_secret_ref.as_ref(),
         password: spec.password_secret_ref.as_ref(),
+        tls: spec.tls.as_ref(),
     };
     reach.resolve(check)
 }
@@ -65,6 +67,7 @@ struct Reach<'a> {
     address_map: &'a [AddressMapping],
     username: Option<&'a KeyRef>,
     password: Option<&'a KeyRef>,
+    tls: Option<&'a RedisTls>,
 }
 
 impl Reach<'_> {
@@ -74,6 +77,7 @@ impl Reach<'_> {
         let address_map = self.address_map(check);
         let mode = self.mode(check);
         let (username, password) = login(check, self.prefix, self.username, self.password);
+        let tls = tls::redis(check, &self.field("tls"), self.tls);
         RedisPlan {
             mode,
             addresses,
@@ -81,6 +85,7 @@ impl Reach<'_> {
             database: 0,
             username,
             password,
+            tls,
             keyspace_events: plan::KeyspaceEvents::Observe,
             topology_refresh: SECOND,
         }
@@ -111,7 +116,8 @@ impl Reach<'_> {
                 }
                 let (username, password) =
                     login(check, &field, sentinel.username_secret_ref.as_ref(), sentinel.password_secret_ref.as_ref());
-                plan::Mode::Sentinel(SentinelPlan { master_name: name, username, password })
+                let tls = tls::redis(check, &format!("{field}.tls"), sentinel.tls.as_ref());
+                plan::Mode::Sentinel(SentinelPlan { master_name: name, username, password, tls })
             }
         }
     }

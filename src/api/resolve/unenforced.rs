@@ -2,7 +2,7 @@
 //! to: what the CustomResourceDefinition does not have is refused wherever it stands.
 
 use super::Check;
-use crate::api::{ChangeSource, OnGone, PayloadFormat, RedisExpiryListenerSpec, SentinelSpec, SigningScheme};
+use crate::api::{ChangeSource, OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme};
 
 pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     let mut refuse = |set: bool, field: &str, found: &str, fix: &str| {
@@ -11,9 +11,6 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
         }
     };
     let (redis, webhook, delivery) = (&spec.redis, &spec.webhook, &spec.delivery);
-    let tls = |sentinel: Option<&SentinelSpec>| sentinel.is_some_and(|sentinel| sentinel.tls.is_some());
-    refuse(tls(redis.sentinel.as_ref()), "spec.redis.sentinel.tls", "", "remove it");
-    refuse(redis.tls.is_some(), "spec.redis.tls", "", "remove it");
     let tracking = redis.change_source == ChangeSource::ClientTracking;
     refuse(tracking, "spec.redis.changeSource", "ClientTracking ", "use Auto or KeyspaceEvents");
     let format = format!("{:?} ", webhook.payload.format);
@@ -21,15 +18,10 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     refuse(!standard, "spec.webhook.payload.format", &format, "use StandardWebhooks");
     let ed25519 = webhook.signing.as_ref().is_some_and(|signing| signing.scheme == SigningScheme::Ed25519);
     refuse(ed25519, "spec.webhook.signing.scheme", "Ed25519 ", "use HMACSHA256");
-    refuse(webhook.tls.is_some(), "spec.webhook.tls", "", "remove it; the system's roots are trusted");
     refuse(delivery.batch.is_some(), "spec.delivery.batch", "", "remove it; each event has its own request");
     refuse(delivery.rate_limit.is_some(), "spec.delivery.rateLimit", "", "remove it; maxInFlight bounds the load");
     refuse(delivery.response_rules.is_some(), "spec.delivery.responseRules", "", "remove it");
     refuse(delivery.circuit_breaker.is_some(), "spec.delivery.circuitBreaker", "", "remove it");
     let gone = format!("{:?} ", delivery.on_gone);
     refuse(delivery.on_gone != OnGone::Pause, "spec.delivery.onGone", &gone, "use Pause");
-    if let Some(store) = spec.store.as_ref().and_then(|store| store.redis.as_ref()) {
-        refuse(tls(store.sentinel.as_ref()), "spec.store.redis.sentinel.tls", "", "remove it");
-        refuse(store.tls.is_some(), "spec.store.redis.tls", "", "remove it");
-    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Check, headers, names, signing};
+use super::{Check, headers, names, signing, tls};
 use crate::{
     api::{Platform, ServiceRef, Timeouts, WebhookSpec, reason},
     plan::{Secret, WebhookPlan},
@@ -29,6 +29,7 @@ pub(super) fn webhook(check: &mut Check<'_>, spec: &WebhookSpec) -> Option<Webho
         token.map(|token| Secret(token.into_bytes()))
     });
     let signing_keys = signing::keys(check, spec.signing.as_ref());
+    let tls = tls::webhook(check, spec.tls.as_ref(), url.as_deref());
     Some(WebhookPlan {
         url: url?,
         connect_timeout: spec.timeouts.connect.get(),
@@ -36,6 +37,7 @@ pub(super) fn webhook(check: &mut Check<'_>, spec: &WebhookSpec) -> Option<Webho
         event_type: event_type.clone(),
         headers,
         bearer,
+        tls,
         signing_keys,
     })
 }

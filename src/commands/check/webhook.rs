@@ -1,16 +1,15 @@
 //! The webhook's host: it is connected to, and nothing is sent. A POST of a made-up event would be an event.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use rustls_platform_verifier::ConfigVerifierExt;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
 use url::Url;
 
 use super::{finding::Finding, not_dialled};
 use crate::{
     dial::{self, Dialler},
+    model::Address,
     plan::WebhookPlan,
+    tls::{Material, Tls},
 };
 
 const SUBJECT: &str = "webhook";
@@ -37,9 +36,14 @@ async fn reachable(plan: &WebhookPlan, dialler: &Dialler) -> Finding {
     // Without path and query, which may carry a token.
     let place = format!("{}://{host}:{port}", url.scheme());
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    match connect(dialler, host, port, url.scheme() == "https", plan.connect_timeout).await {
+    let tls = (url.scheme() == "https").then(|| plan.tls.clone().map_or_else(|| Tls::new(Material::default()), Ok));
+    // It was checked when the file was read.
+    let Ok(tls) = tls.transpose() else {
+        return Finding::fail(SUBJECT, "its TLS cannot be set up", "correct spec.webhook.tls");
+    };
+    match connect(dialler, &Address::new(host, port), tls.as_ref(), plan.connect_timeout).await {
         Ok(()) => Finding::ok(SUBJECT, format!("{place} accepts connections (nothing was sent)")),
-        Err(error) => match (not_dialled(&error), dial::advice(&error)) {
+        Err(error) => match (not_dialled(&error), dial::advice(&error, dial::For::Webhook)) {
             (Some((what, fix)), _) => Finding::fail(SUBJECT, format!("{place}: {what}"), fix),
             (None, Some(fix)) => Finding::fail(SUBJECT, format!("{place} is not believed: {error}"), fix),
             (None, None) => Finding::fail(
@@ -51,18 +55,7 @@ async fn reachable(plan: &WebhookPlan, dialler: &Dialler) -> Finding {
     }
 }
 
-async fn connect(dialler: &Dialler, host: &str, port: u16, tls: bool, patience: Duration) -> io::Result<()> {
-    let connecting = async {
-        let stream = dialler.connect(host, port).await?;
-        if tls { handshake(stream, host).await } else { Ok(()) }
-    };
-    let late = || io::Error::other(format!("no answer within {patience:?} (timeouts.connect)"));
-    timeout(patience, connecting).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// With the verifier that deliveries use.
-async fn handshake(stream: TcpStream, host: &str) -> io::Result<()> {
-    let config = rustls::ClientConfig::with_platform_verifier().map_err(io::Error::other)?;
-    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map(drop)
+/// As deliveries do.
+async fn connect(dialler: &Dialler, address: &Address, tls: Option<&Tls>, patience: Duration) -> io::Result<()> {
+    dialler.open(address, tls, patience).await.map(drop)
 }

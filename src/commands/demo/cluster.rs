@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -36,6 +37,8 @@ pub struct Options {
     pub node_timeout: Duration,
     /// `requirepass` and `masterauth`.
     pub password: Option<String>,
+    /// Each server, and each sentinel, has a port with TLS too; among themselves they use it alone.
+    pub tls: Option<TlsFiles>,
     /// More of redis.conf, each as (name, value).
     pub directives: Vec<(String, String)>,
 }
@@ -50,8 +53,31 @@ impl Default for Options {
             notify_keyspace_events: "Kgxe$".into(),
             node_timeout: Duration::from_secs(2),
             password: None,
+            tls: None,
             directives: Vec::new(),
         }
+    }
+}
+
+/// The PEM files of all servers. Clients have to show a certificate of the same authority.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// As redis.conf has it, `port` included.
+    fn directives(&self, port: u16) -> Vec<(&'static str, String)> {
+        let file = |path: &Path| path.display().to_string();
+        vec![
+            ("tls-port", port.to_string()),
+            ("tls-ca-cert-file", file(&self.authority)),
+            ("tls-cert-file", file(&self.certificate)),
+            ("tls-key-file", file(&self.key)),
+            ("tls-replication", "yes".into()),
+        ]
     }
 }
 
@@ -138,7 +164,7 @@ impl Cluster {
         let nodes = self.nodes();
         for newcomer in newcomers {
             for node in nodes.iter().filter(|node| *node != newcomer && node.up()) {
-                let () = newcomer.query(cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(node.port())).await?;
+                let () = newcomer.query(cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(node.peer_port())).await?;
             }
         }
         wait("every node to know every other", async || {
@@ -159,6 +185,11 @@ impl Cluster {
     /// `host:port` of each, for clients.
     pub fn seeds(&self) -> Vec<String> {
         self.lock().iter().map(Node::address).collect()
+    }
+
+    /// The same of their ports with TLS, where there are any.
+    pub fn tls_seeds(&self) -> Vec<String> {
+        self.lock().iter().filter_map(Node::tls_address).collect()
     }
 
     pub fn password(&self) -> Option<&str> {
@@ -231,7 +262,7 @@ impl Cluster {
 
     /// Outside of a cluster: makes it a replica of that master.
     pub async fn replicate(&self, replica: &Node, master: &Node) -> anyhow::Result<()> {
-        replica.query(cmd("REPLICAOF").arg("127.0.0.1").arg(master.port())).await
+        replica.query(cmd("REPLICAOF").arg("127.0.0.1").arg(master.peer_port())).await
     }
 
     /// Outside of a cluster: makes it a master; the other servers are not told.

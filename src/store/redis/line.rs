@@ -113,7 +113,7 @@ impl Line {
 
 async fn connect(node: &Address, settings: &Settings) -> RedisResult<MultiplexedConnection> {
     let (username, password) = (settings.username.clone(), settings.password.clone());
-    let login = Login { username, password, database: settings.database };
+    let login = Login { username, password, database: settings.database, tls: settings.tls.clone() };
     // Who asks knows how long to wait.
     settings.dialler.redis(node, login, CONNECT, None).await
 }

@@ -46,7 +46,7 @@ const DENIED: [&str; 3] = ["ACL failure", "user executing the script can't", "un
 
 /// What `node` meant by the error.
 pub fn classify(error: &RedisError, node: &str) -> Refusal {
-    let text = format!("{node}: {error}");
+    let text = format!("{node}: {}", dial::advised(error, dial::For::Redis));
     if error.kind() == ErrorKind::AuthenticationFailed {
         return unauthenticated(&text);
     }

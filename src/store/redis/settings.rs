@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{dial::Dialler, model::Address, servers::Watched};
+use crate::{dial::Dialler, model::Address, servers::Watched, tls::Tls};
 
 /// How many partitions a listener's store has, unless a test says other. It is part of what lies in Redis: a change is a new
 /// schema. More would spread better and cost more scripts: this gives each of a few masters several.
@@ -30,6 +30,8 @@ pub struct Settings {
     pub dialler: Dialler,
     pub username: Option<String>,
     pub password: Option<String>,
+    /// `None`: without TLS.
+    pub tls: Option<Tls>,
     /// Only 0 in a cluster.
     pub database: u32,
     pub partitions: u16,
@@ -55,13 +57,14 @@ pub(super) struct Reach {
     address_map: Vec<(Address, Address)>,
     username: Option<String>,
     password: Option<String>,
+    tls: Option<Tls>,
     database: u32,
 }
 
 impl Settings {
     pub(super) fn reach(&self) -> Reach {
-        let Self { mode, addresses, address_map, username, password, database, .. } = self.clone();
-        Reach { mode, addresses, address_map, username, password, database }
+        let Self { mode, addresses, address_map, username, password, tls, database, .. } = self.clone();
+        Reach { mode, addresses, address_map, username, password, tls, database }
     }
 
     pub fn new(mode: Mode, addresses: Vec<Address>) -> Self {
@@ -72,6 +75,7 @@ impl Settings {
             dialler: Dialler::everything(),
             username: None,
             password: None,
+            tls: None,
             database: 0,
             partitions: PARTITIONS,
             attempt: Duration::from_millis(1_500),

@@ -10,7 +10,7 @@ use crate::{
     dial::Dialler,
     model::{Address, Fault, FaultCategory, NodeId, info_field},
     plan::RedisPlan,
-    topology::{Node, Topology, View, connect, explain, merge, parse_nodes, parse_shards, parse_slots},
+    topology::{Node, Topology, View, connect, explain, merge, parse_nodes, parse_shards, parse_slots, perhaps_tls},
 };
 
 /// Reads the topology of one cluster.
@@ -115,11 +115,14 @@ async fn ask(
     connection: Option<MultiplexedConnection>,
 ) -> (Address, Answer) {
     let asking = async {
+        let new = connection.is_none();
         let mut connection = match connection {
             Some(connection) => connection,
             None => connect(plan, dialler, &address).await.map_err(|error| explain(&error))?,
         };
-        let view = read(&mut connection, &address).await?;
+        let view = read(&mut connection, &address)
+            .await
+            .map_err(|fault| if new { perhaps_tls(plan, fault) } else { fault })?;
         Ok((connection, view))
     };
     let answer = timeout(PATIENCE, asking)

@@ -12,7 +12,7 @@ use crate::{
     model::{Address, Fault, FaultCategory, NodeId, SlotSet, dialled},
     plan::{Mode, RedisPlan, Secret, SentinelPlan},
     servers::{Answer, Found, Memory, Named, Reach, Sentinels, Server, Settled, Watched, parse_info},
-    topology::{Row, Topology, View, connect, explain, merge},
+    topology::{Row, Topology, View, connect, explain, merge, perhaps_tls},
 };
 
 /// Reads who one server, or one with replicas, is.
@@ -93,11 +93,11 @@ impl Servers {
 }
 
 fn reach(plan: &RedisPlan, sentinel: &SentinelPlan, dialler: Dialler) -> Reach {
-    let SentinelPlan { master_name, username, password } = sentinel.clone();
+    let SentinelPlan { master_name, username, password, tls } = sentinel.clone();
     Reach {
         addresses: plan.addresses.clone(),
         address_map: plan.address_map.clone(),
-        watched: Watched { master_name, username, password: password.as_ref().map(Secret::text) },
+        watched: Watched { master_name, username, password: password.as_ref().map(Secret::text), tls },
         dialler,
     }
 }
@@ -132,6 +132,7 @@ async fn ask(
 ) -> (Address, Instant, Asked) {
     let asked_at = Instant::now();
     let asking = async {
+        let new = connection.is_none();
         let mut connection = match connection {
             Some(connection) => connection,
             None => {
@@ -142,7 +143,10 @@ async fn ask(
         // One by one: before 7.0, INFO takes one section.
         for section in ["server", "replication"] {
             let asked = redis::cmd("INFO").arg(section).query_async::<String>(&mut connection).await;
-            info += &asked.map_err(|error| may_not(explain(&error)))?;
+            info += &asked.map_err(|error| {
+                let fault = may_not(explain(&error));
+                if new { perhaps_tls(plan, fault) } else { fault }
+            })?;
             info.push('\n');
         }
         let server = parse_info(&info).map_err(|what| FaultCategory::Other.fault(what))?;

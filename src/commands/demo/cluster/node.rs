@@ -28,6 +28,8 @@ pub struct Node {
 struct Shared {
     clustered: bool,
     port: u16,
+    /// With TLS.
+    tls_port: Option<u16>,
     id: String,
     directory: PathBuf,
     password: Option<String>,
@@ -56,14 +58,16 @@ impl Node {
         let mut attempts = 5;
         loop {
             let port = free_port()?;
-            let mut child = spawn(port, &directory, options, watchdog)?;
+            let tls_port = options.tls.as_ref().map(|_| free_port()).transpose()?;
+            let mut child = spawn((port, tls_port), &directory, options, watchdog)?;
             let client = client(port, options.password.as_deref())?;
-            match first_answer(&client, port, options, &mut child, &directory).await {
+            match first_answer(&client, tls_port.unwrap_or(port), options, &mut child, &directory).await {
                 Ok(id) => {
                     let process = Mutex::new(Process { child: Some(child), paused: false });
                     let password = options.password.clone();
                     let clustered = options.clustered;
-                    return Ok(Self { shared: Arc::new(Shared { clustered, port, id, directory, password, process }) });
+                    let shared = Shared { clustered, port, tls_port, id, directory, password, process };
+                    return Ok(Self { shared: Arc::new(shared) });
                 }
                 Err(error) => {
                     // Ours and of no use; waiting for it reaps it.
@@ -84,6 +88,14 @@ impl Node {
     /// `127.0.0.1:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.shared.port)
+    }
+    /// `127.0.0.1:port` of the port with TLS, where there is one.
+    pub fn tls_address(&self) -> Option<String> {
+        self.shared.tls_port.map(|port| format!("127.0.0.1:{port}"))
+    }
+    /// Where other servers reach it.
+    pub(super) fn peer_port(&self) -> u16 {
+        self.shared.tls_port.unwrap_or(self.shared.port)
     }
     /// The 40 hexadecimal digits, kept over restarts; outside of a cluster a name of ours.
     pub fn id(&self) -> &str {
@@ -172,9 +184,10 @@ impl Node {
         if !keep_data {
             remove(&dump)?;
         }
-        let mut child = spawn(self.shared.port, &self.shared.directory, options, watchdog)?;
+        let ports = (self.shared.port, self.shared.tls_port);
+        let mut child = spawn(ports, &self.shared.directory, options, watchdog)?;
         let client = client(self.shared.port, self.shared.password.as_deref())?;
-        let answer = first_answer(&client, self.shared.port, options, &mut child, &self.shared.directory).await;
+        let answer = first_answer(&client, self.peer_port(), options, &mut child, &self.shared.directory).await;
         *self.process() = Process { child: Some(child), paused: false };
         let id = answer?;
         ensure!(id == self.shared.id, "{self} came back as {id}");
@@ -213,7 +226,13 @@ fn remove(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn spawn(port: u16, directory: &Path, options: &Options, watchdog: &Watchdog) -> anyhow::Result<Child> {
+/// `ports`: without TLS, and with it.
+fn spawn(
+    (port, tls_port): (u16, Option<u16>),
+    directory: &Path,
+    options: &Options,
+    watchdog: &Watchdog,
+) -> anyhow::Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(directory);
     if options.clustered {
@@ -240,6 +259,14 @@ fn spawn(port: u16, directory: &Path, options: &Options, watchdog: &Watchdog) ->
     if let Some(password) = &options.password {
         command.args(["--requirepass", password, "--masterauth", password]);
     }
+    if let (Some(tls), Some(port)) = (&options.tls, tls_port) {
+        for (name, value) in tls.directives(port) {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        if options.clustered {
+            command.args(["--tls-cluster", "yes"]);
+        }
+    }
     for (name, value) in &options.directives {
         command.arg(format!("--{name}")).arg(value);
     }
@@ -264,7 +291,7 @@ pub(super) async fn connect(client: &Client, timeout: Duration) -> redis::RedisR
     client.get_multiplexed_async_connection_with_config(&settings).await
 }
 
-/// Waits until the server has loaded its data and says its id, or ends.
+/// Waits until the server has loaded its data and says its id, or ends. `port`: where other servers reach it.
 async fn first_answer(
     client: &Client,
     port: u16,

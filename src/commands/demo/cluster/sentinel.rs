@@ -25,6 +25,8 @@ pub const MASTER_NAME: &str = "orders";
 #[derive(Clone)]
 pub struct Sentinel {
     port: u16,
+    /// With TLS.
+    tls_port: Option<u16>,
     child: Arc<Mutex<Child>>,
 }
 
@@ -48,8 +50,14 @@ impl Sentinel {
              sentinel down-after-milliseconds {MASTER_NAME} 2500\n\
              sentinel failover-timeout {MASTER_NAME} 5000\n",
             directory.display(),
-            master.port(),
+            master.peer_port(),
         );
+        let tls_port = options.tls.as_ref().map(|_| free_port()).transpose()?;
+        if let (Some(tls), Some(port)) = (&options.tls, tls_port) {
+            for (name, value) in tls.directives(port) {
+                config.extend([name, " ", &value, "\n"]);
+            }
+        }
         if let Some(password) = &options.password {
             config.extend(["sentinel auth-pass ", MASTER_NAME, " ", password, "\n"]);
         }
@@ -60,7 +68,7 @@ impl Sentinel {
         command.arg(&file).arg("--sentinel");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = watchdog.enlist(&mut command)?.spawn().context("starting a sentinel (is redis-server on PATH?)")?;
-        let sentinel = Self { port, child: Arc::new(Mutex::new(child)) };
+        let sentinel = Self { port, tls_port, child: Arc::new(Mutex::new(child)) };
         wait("a sentinel to answer", async || sentinel.query::<String>(&cmd("PING")).await.map(drop)).await?;
         Ok(sentinel)
     }
@@ -68,6 +76,11 @@ impl Sentinel {
     /// `127.0.0.1:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `127.0.0.1:port` of the port with TLS, where there is one.
+    pub fn tls_address(&self) -> Option<String> {
+        self.tls_port.map(|port| format!("127.0.0.1:{port}"))
     }
 
     /// Sends one command on a new connection.

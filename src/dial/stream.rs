@@ -1,0 +1,89 @@
+//! A connection, with TLS or without.
+
+use std::{
+    error::Error,
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::Dialler;
+use crate::{model::Address, tls::Tls};
+
+/// An open connection. What was written may wait here until it is flushed.
+pub enum Stream {
+    Plain(TcpStream),
+    Secured(Box<TlsStream<TcpStream>>),
+}
+
+/// It took the connection, and then said nothing to our hello: a Redis that speaks no TLS waits for the end of a line.
+#[derive(Debug)]
+pub struct NoHandshake(pub Duration);
+
+impl fmt::Display for NoHandshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no handshake of TLS within {:?}", self.0)
+    }
+}
+impl Error for NoHandshake {}
+
+impl Dialler {
+    /// Dials `address`, as [`Dialler::connect`] does, and shakes hands where there is TLS: both within `within`.
+    pub async fn open(&self, address: &Address, tls: Option<&Tls>, within: Duration) -> io::Result<Stream> {
+        let end = Instant::now() + within;
+        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {within:?}"));
+        let connecting = timeout_at(end, self.connect(&address.host, address.port));
+        let stream = connecting.await.unwrap_or_else(|_| Err(late()))?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = tls else { return Ok(Stream::Plain(stream)) };
+        let config = tls.config().map_err(io::Error::other)?;
+        let no_name =
+            || io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no name of a server", address.host));
+        let name = tls.server_name(&address.host).ok_or_else(no_name)?;
+        let shaking = timeout_at(end, TlsConnector::from(config).connect(name, stream));
+        let secured = shaking.await.unwrap_or_else(|_| Err(io::Error::other(NoHandshake(within))))?;
+        Ok(Stream::Secured(Box::new(secured)))
+    }
+}
+
+/// The same of whichever it is.
+macro_rules! of_either {
+    ($stream:expr, $inner:ident => $done:expr) => {
+        match $stream.get_mut() {
+            Stream::Plain(stream) => {
+                let $inner = Pin::new(stream);
+                $done
+            }
+            Stream::Secured(stream) => {
+                let $inner = Pin::new(stream.as_mut());
+                $done
+            }
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        of_either!(self, inner => inner.poll_read(context, into))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        of_either!(self, inner => inner.poll_write(context, bytes))
+    }
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        of_either!(self, inner => inner.poll_flush(context))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        of_either!(self, inner => inner.poll_shutdown(context))
+    }
+}
