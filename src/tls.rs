@@ -78,6 +78,11 @@ impl Tls {
         Ok(Arc::clone(self.0.config.get_or_init(|| Arc::new(config))))
     }
 
+    /// The certificate of each server must have the same name.
+    pub fn names_all(&self) -> bool {
+        self.0.server_name.is_some()
+    }
+
     /// The name that the certificate of a server must have which is dialled as `host`; `None`: there can be no such name.
     pub fn server_name(&self, host: &str) -> Option<ServerName<'static>> {
         match &self.0.server_name {
@@ -107,10 +112,11 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn roots(pem: &[u8]) -> Result<RootCertStore, Wrong> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem).map_err(Wrong::Authorities)? {
-        roots.add(certificate).map_err(|error| Wrong::Authorities(format!("has a certificate of no use: {error}")))?;
+    // As with the system's: one that nobody can read does not spoil the others.
+    match roots.add_parsable_certificates(certificates(pem).map_err(Wrong::Authorities)?) {
+        (0, _) => Err(Wrong::Authorities("has no certificate of use".into())),
+        _ => Ok(roots),
     }
-    Ok(roots)
 }
 
 fn identity(chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, Wrong> {
@@ -130,7 +136,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err("is no certificate in PEM".into()),
+        Ok(_) => Err("is no certificate in PEM".into()),
+        Err(error) => Err(format!("has a part that is no PEM ({error})")),
     }
 }
 

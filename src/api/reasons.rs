@@ -60,6 +60,7 @@ words! {
         CONNECTION_FAILED = "ConnectionFailed";
         AUTHENTICATION_FAILED = "AuthenticationFailed";
         PERMISSION_DENIED = "PermissionDenied";
+        TLS_HANDSHAKE_FAILED = "TLSHandshakeFailed";
         TOPOLOGY_UNKNOWN = "TopologyUnknown";
         SCANNING = "Scanning";
         DEPLOYMENT_CHANGED = "DeploymentChanged";

@@ -115,7 +115,16 @@ fn readiness(status: &Status, generation: Option<i64>) -> Option<(&str, &str)> {
 /// Somebody has to do something about it.
 fn is_refused(snapshot: &Snapshot) -> bool {
     let mut faults = snapshot.topology_error.iter().chain(of_masters(snapshot));
-    faults.any(|fault| matches!(fault.category, FaultCategory::Authentication | FaultCategory::Permission))
+    faults.any(|fault| {
+        matches!(
+            fault.category,
+            FaultCategory::Authentication
+                | FaultCategory::Permission
+                | FaultCategory::Tls
+                | FaultCategory::EgressRefused
+                | FaultCategory::NotACluster
+        )
+    })
 }
 
 /// What is wrong with the masters' connections: what is wrong with a replica's keeps no listener from being ready, nor that

@@ -112,6 +112,10 @@ impl Endpoint {
                 let fix = dial::advice(error, dial::For::Webhook).map(|fix| format!("; {fix}")).unwrap_or_default();
                 (Attempt::Tls, format!("TLS: {innermost}{fix}"))
             }
+            // Over HTTP/2 nothing but its words is left of an alert that comes behind the handshake.
+            _ if innermost.to_string().contains("received fatal alert") => {
+                (Attempt::Tls, format!("TLS: {innermost}; {}", dial::ours(dial::For::Webhook)))
+            }
             (_, Some(io::ErrorKind::ConnectionRefused)) => {
                 (Attempt::ConnectionRefused, "connection refused".to_owned())
             }

@@ -1,15 +1,20 @@
 //! Other people's clients, which resolve by themselves, ask a [`Dialler`] instead. The Redis client is given connections that
 //! are open; reqwest asks it of names only, so its user has to judge addresses (see `delivery/endpoint.rs`).
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, RedisResult, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cmd,
 };
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
-use super::{Dialler, category};
+use super::{Dialler, HungUp, category};
 use crate::{
     model::{Address, FaultCategory},
     tls::Tls,
@@ -24,16 +29,56 @@ pub struct Login {
     pub tls: Option<Tls>,
 }
 
+/// A connection of the Redis client. What drives it ends with the last clone.
+#[derive(Clone)]
+pub struct Connection {
+    client: MultiplexedConnection,
+    _driver: Arc<JoinSet<()>>,
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.client.req_packed_command(command)
+    }
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.client.req_packed_commands(commands, offset, count)
+    }
+    fn get_db(&self) -> i64 {
+        self.client.get_db()
+    }
+}
+
+impl Connection {
+    /// The answer as it is, an error of the server's among them.
+    pub async fn send_packed_command(&mut self, command: &Cmd) -> RedisResult<Value> {
+        self.client.send_packed_command(command).await
+    }
+    /// The answers as they are.
+    pub async fn send_packed_commands(
+        &mut self,
+        commands: &Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        self.client.send_packed_commands(commands, offset, count).await
+    }
+}
+
 impl Dialler {
     /// A connection of the Redis client, made within `connecting`, each answer on it within `answering` (`None`: who asks knows how
-    /// long to wait).
+    /// long to wait). Whoever is connected to has said something.
     pub async fn redis(
         &self,
         address: &Address,
         login: Login,
         connecting: Duration,
         answering: Option<Duration>,
-    ) -> RedisResult<MultiplexedConnection> {
+    ) -> RedisResult<Connection> {
         // Its name and version are not told: a right of its own that nobody needs.
         let mut settings = RedisConnectionInfo::default().set_db(i64::from(login.database)).set_skip_set_lib_name();
         if let Some(username) = login.username {
@@ -45,12 +90,20 @@ impl Dialler {
         let limits = AsyncConnectionConfig::new().set_response_timeout(answering);
         let end = Instant::now() + connecting;
         let stream = self.open(address, login.tls.as_ref(), connecting).await?;
+        let logging_in = async {
+            let (mut client, running) = MultiplexedConnection::new_with_config(&settings, stream, limits).await?;
+            let mut driver = JoinSet::new();
+            driver.spawn(running);
+            // Nobody needs a right for it, and whatever it comes to is an answer.
+            client.send_packed_command(&cmd("HELLO")).await?;
+            Ok(Connection { client, _driver: Arc::new(driver) })
+        };
         let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {connecting:?}")).into());
-        let logging_in = timeout_at(end, MultiplexedConnection::new_with_config(&settings, stream, limits));
-        let (connection, driver) = logging_in.await.unwrap_or_else(late)?;
-        // It ends with the last clone of the connection.
-        tokio::spawn(driver);
-        Ok(connection)
+        let made: RedisResult<Connection> = timeout_at(end, logging_in).await.unwrap_or_else(late);
+        made.map_err(|error| match error.is_io_error() && !error.is_timeout() && login.tls.is_none() {
+            true => io::Error::other(HungUp(error.to_string())).into(),
+            false => error,
+        })
     }
 }
 

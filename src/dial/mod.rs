@@ -10,10 +10,14 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
-use futures_util::future::BoxFuture;
-use tokio::net::{TcpStream, lookup_host};
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 
 use crate::model::FaultCategory;
 
@@ -22,10 +26,13 @@ mod egress;
 mod stream;
 mod tls;
 
-pub use clients::{Login, redis_category};
+pub use clients::{Connection, Login, redis_category};
 pub use egress::{Cidr, Egress, NotACidr, Refused, Sort};
-pub use stream::Stream;
-pub use tls::{For, advice, advised};
+pub use stream::{HungUp, Stream};
+pub use tls::{For, advice, advised, ours};
+
+/// When the next address of a name is tried beside one that says nothing.
+const NEXT_AFTER: Duration = Duration::from_millis(100);
 
 /// What a resolver answers with: the addresses of a host (a link-local one of IPv6 has a scope), and ports of no meaning.
 pub type Resolving = BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
@@ -84,16 +91,21 @@ impl Dialler {
         }
     }
 
-    /// Dials the addresses of `host` that may be, one after the other, until one answers.
+    /// Dials the addresses of `host` that may be, each a moment after the one before or when that has failed, until one answers.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let mut left = self.resolve(host, port).await?.into_iter();
         let mut failed = io::Error::other("the name has no address");
-        for address in self.resolve(host, port).await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = error,
+        let mut dialling = FuturesUnordered::new();
+        loop {
+            dialling.extend(left.next().map(TcpStream::connect));
+            let patience = if left.len() == 0 { Duration::MAX } else { NEXT_AFTER };
+            match timeout(patience, dialling.next()).await {
+                Ok(Some(Ok(stream))) => return Ok(stream),
+                Ok(Some(Err(error))) => failed = error,
+                Ok(None) => return Err(failed),
+                Err(_) => {}
             }
         }
-        Err(failed)
     }
 }
 

@@ -35,6 +35,17 @@ impl fmt::Display for NoHandshake {
 }
 impl Error for NoHandshake {}
 
+/// The connection was ended, without TLS, before anything was said on it: one that wants TLS does that.
+#[derive(Debug)]
+pub struct HungUp(pub String);
+
+impl fmt::Display for HungUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+impl Error for HungUp {}
+
 impl Dialler {
     /// Dials `address`, as [`Dialler::connect`] does, and shakes hands where there is TLS: both within `within`.
     pub async fn open(&self, address: &Address, tls: Option<&Tls>, within: Duration) -> io::Result<Stream> {

@@ -4,14 +4,33 @@ use std::error::Error;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use super::{stream::NoHandshake, within};
+use super::{
+    stream::{HungUp, NoHandshake},
+    within,
+};
 
 /// Whose connection it is: their fields have other names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     Webhook,
-    /// The watched Redis, sentinels, or the store's.
+    /// The watched Redis, or the store's.
     Redis,
+    /// Those of one of them.
+    Sentinels,
+}
+
+impl For {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Webhook => "spec.webhook.tls",
+            Self::Redis => "tls",
+            Self::Sentinels => "sentinel.tls",
+        }
+    }
+    /// Where that stands, where the field alone would not tell.
+    fn place(self) -> &'static str {
+        if self == Self::Webhook { "" } else { " beside the addresses" }
+    }
 }
 
 /// What an error of a connection says, and what to do about it where that is known.
@@ -22,66 +41,74 @@ pub fn advised(error: &(dyn Error + 'static), whose: For) -> String {
     }
 }
 
-/// How a failure of TLS goes on, after what it says of itself; `None` where nothing more is known.
-pub fn advice(error: &(dyn Error + 'static), whose: For) -> Option<&'static str> {
+/// How a connection that could not be made goes on, after what it says of itself; `None` where nothing more is known.
+pub fn advice(error: &(dyn Error + 'static), whose: For) -> Option<String> {
     let mut made_of = Some(error);
     while let Some(error) = made_of {
         if let Some(error) = error.downcast_ref::<TlsError>() {
             return of(error, whose);
         }
-        if error.is::<NoHandshake>() && whose == For::Redis {
-            return Some(NO_TLS);
+        if error.is::<NoHandshake>() {
+            return no_tls(whose);
+        }
+        if error.is::<HungUp>() {
+            return Some(format!("if its port wants TLS, set {}{}", whose.field(), whose.place()));
         }
         made_of = within(error);
     }
     None
 }
 
-const NO_TLS: &str = "if its port speaks no TLS, use the servers' tls-port in the addresses, or remove tls";
-
-fn of(error: &TlsError, whose: For) -> Option<&'static str> {
-    Some(match (error, whose) {
-        (TlsError::InvalidCertificate(error), For::Webhook) => of_webhook(error),
-        (TlsError::InvalidCertificate(error), For::Redis) => of_redis(error),
-        (TlsError::AlertReceived(alert), whose) if about_ours(*alert) => match whose {
-            For::Webhook => "it does not believe our certificate: see spec.webhook.tls.clientCertSecretRef",
-            For::Redis => {
-                "it does not believe our certificate, or wants one: see tls.clientCertSecretRef beside the addresses"
-            }
-        },
-        (TlsError::InvalidMessage(_) | TlsError::InappropriateMessage { .. }, For::Redis) => NO_TLS,
-        _ => return None,
-    })
-}
-
-fn of_webhook(error: &CertificateError) -> &'static str {
+fn of(error: &TlsError, whose: For) -> Option<String> {
     match error {
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "use a host name that the certificate has in spec.webhook.url, or a certificate that has this one"
-        }
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => "renew the receiver's certificate, and compare the clocks",
-        CertificateError::Revoked => "give the receiver another certificate",
-        // By far the most: nobody vouches for it, or it vouches for itself.
-        _ => {
-            "name who has signed it in spec.webhook.tls.caRef, or have it signed by an authority that is trusted here already"
-        }
+        TlsError::InvalidCertificate(error) => Some(of_certificate(error, whose)),
+        TlsError::AlertReceived(alert) if about_ours(*alert) => Some(ours(whose)),
+        TlsError::InvalidMessage(_) | TlsError::InappropriateMessage { .. } => no_tls(whose),
+        _ => None,
     }
 }
 
-fn of_redis(error: &CertificateError) -> &'static str {
+/// What to do where a server does not take our certificate, or would have one.
+pub fn ours(whose: For) -> String {
+    let (field, place) = (whose.field(), whose.place());
+    format!(
+        "it does not believe our certificate, or wants one, or has no cipher in common with us: see \
+         {field}.clientCertSecretRef{place}"
+    )
+}
+
+fn no_tls(whose: For) -> Option<String> {
+    let (field, place) = (whose.field(), whose.place());
+    let fix = "if its port speaks no TLS, use the servers' tls-port in the addresses, or remove";
+    (whose != For::Webhook).then(|| format!("{fix} {field}{place}"))
+}
+
+fn of_certificate(error: &CertificateError, whose: For) -> String {
+    let (field, place) = (whose.field(), whose.place());
+    let who = if whose == For::Webhook { "receiver" } else { "server" };
     match error {
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "set tls.serverName beside the addresses to a name that the certificate has, or use a certificate that has this one"
-        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => match whose {
+            For::Webhook => "use a host name that the certificate has in spec.webhook.url, or a certificate that has \
+                             this one"
+                .to_owned(),
+            For::Redis | For::Sentinels => format!(
+                "set {field}.serverName{place} to a name that the certificate has (as subjectAltName), or use one that \
+                 has this"
+            ),
+        },
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => "renew the server's certificate, and compare the clocks",
-        CertificateError::Revoked => "give the server another certificate",
-        _ => "name who has signed it in tls.caRef beside the addresses",
+        | CertificateError::NotValidYetContext { .. } => {
+            format!("renew the {who}'s certificate, and compare the clocks")
+        }
+        CertificateError::Revoked => format!("give the {who} another certificate"),
+        // By far the most: nobody vouches for it, or it vouches for itself.
+        _ => {
+            let trusted = ", or have it signed by an authority that is trusted here already";
+            let or = if whose == For::Webhook { trusted } else { "" };
+            format!("name who has signed it in {field}.caRef{place}{or}")
+        }
     }
 }
 
@@ -114,6 +141,7 @@ mod tests {
         assert!(told(CertificateError::UnknownIssuer, For::Redis).contains("tls.caRef"));
         assert!(told(CertificateError::NotValidForName, For::Webhook).contains("spec.webhook.url"));
         assert!(told(CertificateError::NotValidForName, For::Redis).contains("tls.serverName"));
+        assert!(told(CertificateError::UnknownIssuer, For::Sentinels).contains("sentinel.tls.caRef"));
         for whose in [For::Webhook, For::Redis] {
             assert!(told(CertificateError::Expired, whose).contains("renew"));
         }
@@ -125,6 +153,11 @@ mod tests {
         assert!(advice(&required, For::Redis).unwrap().contains("tls.clientCertSecretRef"));
         let plain = TlsError::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         assert!(advice(&plain, For::Redis).unwrap().contains("remove tls"));
+        let hung_up = io::Error::other(HungUp("closed".into()));
+        assert_eq!(
+            advised(&hung_up, For::Sentinels),
+            "closed; if its port wants TLS, set sentinel.tls beside the addresses"
+        );
     }
 
     #[test]

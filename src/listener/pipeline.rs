@@ -74,7 +74,7 @@ pub(super) struct Pipeline {
 
 /// How long a deleted listener's store may take to be opened and emptied.
 const BURYING: Duration = Duration::from_secs(10);
-/// A store in Redis has this long to take what is still under way.
+/// A store in Redis has this long at least to take what is still under way, and as long as attempts that are under way else.
 const CLOSING: Duration = Duration::from_secs(2);
 /// How long a snapshot that turns ready waits for its counts.
 const COUNTING: Duration = Duration::from_millis(500);
@@ -192,12 +192,13 @@ impl Pipeline {
         }
         if ending == Ending::Deleted {
             self.buried = true;
-            match store.destroy(epoch).await {
+            let late = |_| Err(StoreError::Unavailable(format!("not within {BURYING:?}")));
+            match timeout(BURYING, store.destroy(epoch)).await.unwrap_or_else(late) {
                 Ok(()) => tracing::info!(listener = %plan.listener, "The listener was deleted, and its store with it."),
                 Err(error) => left_behind(&plan, &error),
             }
         } else {
-            close(&plan, &store).await;
+            close(&plan, &store, patience.max(CLOSING)).await;
         }
         over
     }
@@ -445,15 +446,15 @@ pub(super) async fn ending(end: &mut watch::Receiver<Ending>) {
     let _ = end.wait_for(|ending| *ending != Ending::Never).await;
 }
 
-/// One in Redis that does not answer is left: who follows scans for what it has not been told, and delivers again what it was not
-/// told is delivered. One in a file has to be let go of.
-async fn close(plan: &Plan, store: &Arc<dyn Store>) {
+/// One in Redis that does not answer is left after `patience`, as if we had been killed: who follows scans, and delivers again what it
+/// was not told is delivered; a deletion that it was not told of may be told, `Inferred`. One in a file has to be let go of.
+async fn close(plan: &Plan, store: &Arc<dyn Store>, patience: Duration) {
     let closed = match plan.store {
         StorePlan::Memory => return,
         StorePlan::Local { .. } => store.close().await,
         StorePlan::Redis { .. } => {
-            let late = |_| Err(StoreError::Unavailable(format!("not within {CLOSING:?}")));
-            timeout(CLOSING, store.close()).await.unwrap_or_else(late)
+            let late = |_| Err(StoreError::Unavailable(format!("not within {patience:?}")));
+            timeout(patience, store.close()).await.unwrap_or_else(late)
         }
     };
     if let Err(error) = closed {

@@ -64,15 +64,15 @@ impl Fault {
         Self { message: format!("{prefix}: {}", self.message).into(), ..self }
     }
 
-    /// Why none of several did `what`. The category is the first one's that is not of a node that is merely away: that one is to be
-    /// mended; where all are away, `fix` says what to do.
+    /// Why none of several did `what`. Those that are more than merely away come first: they are to be mended, and the category is
+    /// that of the first. Where all are away, `fix` says what to do.
     pub fn of_all(failures: &[Self], what: &str, fix: &str) -> Self {
-        let mut categories = failures.iter().map(|fault| fault.category);
-        let category = categories.find(|category| *category != FaultCategory::Unreachable);
-        let mut messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).collect();
+        let away = |fault: &Self| fault.category == FaultCategory::Unreachable;
+        let mut failures: Vec<&Self> = failures.iter().collect();
         // Whom of them was asked first changes with each look, and is no news.
-        messages.sort_unstable();
-        messages.truncate(4);
+        failures.sort_by_key(|fault| (away(fault), fault.category.as_str(), Arc::clone(&fault.message)));
+        let category = failures.first().filter(|fault| !away(fault)).map(|fault| fault.category);
+        let messages: Vec<&str> = failures.iter().map(|fault| &*fault.message).take(4).collect();
         let message = format!("{what}: {}", messages.join("; "));
         match category {
             Some(category) => category.fault(message),

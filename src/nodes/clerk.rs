@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 use tokio::{
     sync::{Mutex, Notify, watch},
     time::timeout,
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Dial;
 use crate::{
-    dial::Dialler,
+    dial::{Connection, Dialler},
     model::{Fault, FaultCategory, Key, NodeId, NotificationFault, info_field},
     plan::{KeyspaceEvents, RedisPlan},
     topology::{connect, explain},
@@ -39,7 +39,7 @@ pub struct Control {
     plan: RedisPlan,
     dialler: Dialler,
     dial: watch::Receiver<Dial>,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: Mutex<Option<Connection>>,
 }
 
 impl Control {
@@ -87,7 +87,7 @@ impl Control {
         result
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, Fault> {
+    async fn connect(&self) -> Result<Connection, Fault> {
         let dial = self.dial.borrow().clone();
         let mut last = FaultCategory::Concealed.fault("its address is concealed");
         for address in dial {

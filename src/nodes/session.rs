@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock,
-    dial::{self, Stream},
+    dial::{self, HungUp, Stream},
     model::{Address, Fault, FaultCategory, Key, Millis, NodeId, Slot, SlotSet},
     plan::{Mode, RedisPlan, STORE_PREFIX},
 };
@@ -713,12 +713,6 @@ fn closed() -> Fault {
     FaultCategory::Unreachable.fault("the node closed the connection")
 }
 
-fn wants_tls() -> Fault {
-    FaultCategory::Unreachable.fault(
-        "the node closed the connection before it said anything; if its port wants TLS, set tls beside the addresses",
-    )
-}
-
 fn io(error: &std::io::Error) -> Fault {
     dial::category(error).fault(dial::advised(error, dial::For::Redis))
 }
@@ -764,10 +758,14 @@ async fn hello(mut stream: Stream, plan: &RedisPlan, id: &NodeId) -> Result<(Str
         match codec.decode(&mut inbox).map_err(|error| unreadable(&error))? {
             Some(value) => replies.push(value),
             None => {
-                if stream.read_buf(&mut inbox).await.map_err(|error| io(&error))? == 0 {
-                    let said_nothing = replies.is_empty() && inbox.is_empty() && plan.tls.is_none();
-                    return Err(if said_nothing { wants_tls() } else { closed() });
-                }
+                let ended = match stream.read_buf(&mut inbox).await {
+                    Ok(0) => closed(),
+                    Ok(_) => continue,
+                    Err(error) => io(&error),
+                };
+                // Nothing was said.
+                let first = replies.is_empty() && inbox.is_empty() && plan.tls.is_none();
+                return Err(if first { io(&std::io::Error::other(HungUp(ended.to_string()))) } else { ended });
             }
         }
     }

@@ -6,12 +6,12 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 use tokio::time::{Instant, timeout};
 
 use super::Named;
 use crate::{
-    dial::{self, Dialler, Login},
+    dial::{self, Connection, Dialler, Login},
     model::{Address, Fault, FaultCategory, dialled},
     tls::Tls,
 };
@@ -66,7 +66,7 @@ pub struct Sentinels {
     reach: Reach,
     /// That others have told of.
     others: BTreeSet<Address>,
-    connections: HashMap<Address, MultiplexedConnection>,
+    connections: HashMap<Address, Connection>,
     said: Option<Said>,
 }
 
@@ -122,11 +122,7 @@ fn none(failures: &[Fault]) -> Fault {
     Fault::of_all(failures, "no sentinel names the master", fix)
 }
 
-async fn ask(
-    reach: &Reach,
-    address: &Address,
-    connection: Option<MultiplexedConnection>,
-) -> Result<(MultiplexedConnection, View), Fault> {
+async fn ask(reach: &Reach, address: &Address, connection: Option<Connection>) -> Result<(Connection, View), Fault> {
     let asking = async {
         let mut connection = match connection {
             Some(connection) => connection,
@@ -149,7 +145,7 @@ async fn ask(
     timeout(PATIENCE, asking).await.unwrap_or_else(late)
 }
 
-async fn connect(reach: &Reach, address: &Address) -> redis::RedisResult<MultiplexedConnection> {
+async fn connect(reach: &Reach, address: &Address) -> redis::RedisResult<Connection> {
     let Watched { username, password, tls, .. } = reach.watched.clone();
     let login = Login { username, password, database: 0, tls };
     reach.dialler.redis(dialled(&reach.address_map, address), login, PATIENCE * 9 / 10, Some(PATIENCE)).await
@@ -157,7 +153,7 @@ async fn connect(reach: &Reach, address: &Address) -> redis::RedisResult<Multipl
 
 /// A sentinel's error with the fix.
 fn explain(error: &redis::RedisError, reach: &Reach) -> Fault {
-    let text = dial::advised(error, dial::For::Redis);
+    let text = dial::advised(error, dial::For::Sentinels);
     if text.contains("No such master") {
         let name = &reach.watched.master_name;
         return FaultCategory::Other

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-
 use crate::{
-    dial::{self, Dialler, Login},
+    dial::{self, Connection, Dialler, Login},
     model::{Address, Fault, FaultCategory},
     plan::{RedisPlan, Secret},
 };
@@ -14,24 +12,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(450);
 
 /// A connection for what needs no barrier. Every call on it ends within the time limits given here.
-pub async fn connect(
-    plan: &RedisPlan,
-    dialler: &Dialler,
-    address: &Address,
-) -> redis::RedisResult<MultiplexedConnection> {
+pub async fn connect(plan: &RedisPlan, dialler: &Dialler, address: &Address) -> redis::RedisResult<Connection> {
     let (username, password) = (plan.username.clone(), plan.password.as_ref().map(Secret::text));
     let login = Login { username, password, database: plan.database, tls: plan.tls.clone() };
     dialler.redis(address, login, PATIENCE, Some(Duration::from_secs(5))).await
-}
-
-/// What a server has answered first on a new connection: one that wants TLS, and is not spoken to with it, hangs up.
-pub fn perhaps_tls(plan: &RedisPlan, fault: Fault) -> Fault {
-    match (&plan.tls, fault.category) {
-        (None, FaultCategory::Unreachable) => {
-            fault.category.fault(format!("{fault}; if its port wants TLS, set tls beside the addresses"))
-        }
-        _ => fault,
-    }
 }
 
 /// Redis's error with the fix, where it is plain.

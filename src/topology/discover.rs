@@ -89,7 +89,7 @@ mod tests {
         }
         assert_eq!(
             &*none(&[away(), wrong()]).message,
-            "no node tells the topology: a: connection refused; b: WRONGPASS"
+            "no node tells the topology: b: WRONGPASS; a: connection refused"
         );
     }
 }

@@ -9,7 +9,6 @@ mod discover;
 mod merge;
 mod parse;
 
-pub(crate) use connecting::perhaps_tls;
 pub use connecting::{connect, explain};
 pub use discover::{Discovery, Refresh, Sighting};
 pub use merge::{Node, Role, Topology, merge};

@@ -104,8 +104,8 @@ fn parse_slot_words(words: &[&str]) -> Result<(SlotSet, bool), String> {
 
 /// Reads `CLUSTER SHARDS` (7.0 and later): where NODES is denied. It has no epochs; `epoch` is the
 /// `cluster_current_epoch` of the same node's CLUSTER INFO, 0 if that is denied too. `asked` stands in for an endpoint of
-/// NULL or "": "the address that you asked".
-pub fn parse_shards(value: &Value, asked: &Address, epoch: u64) -> Result<View, String> {
+/// NULL or "": "the address that you asked". Unlike the others it tells both ports of a node, of which `tls` chooses.
+pub fn parse_shards(value: &Value, asked: &Address, epoch: u64, tls: bool) -> Result<View, String> {
     let mut view = View::default();
     for shard in list(value, "CLUSTER SHARDS")? {
         let ranges = list(field(shard, "slots").ok_or("CLUSTER SHARDS has a shard without slots")?, "slots")?;
@@ -125,7 +125,13 @@ pub fn parse_shards(value: &Value, asked: &Address, epoch: u64) -> Result<View, 
             .and_then(|node| word(node, "id"));
         for node in nodes {
             let id = word(node, "id").ok_or("CLUSTER SHARDS has a node without id")?;
-            let port = field(node, "port").and_then(number).and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+            let ports = if tls { ["tls-port", "port"] } else { ["port", "tls-port"] };
+            let port = ports
+                .iter()
+                .find_map(|port| field(node, port))
+                .and_then(number)
+                .and_then(|port| u16::try_from(port).ok())
+                .unwrap_or(0);
             let is_master = master.as_deref() == Some(&id);
             let hosts = [
                 endpoint_host(field(node, "endpoint"), asked),
@@ -298,7 +304,7 @@ e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca ::1:30001@31001 myself,master - 0 0 1 c
             assert!(parse_nodes(wrong, &Address::new("seed", 7000)).is_err(), "{wrong}");
         }
         assert!(parse_slots(&Value::Int(1), &Address::new("h", 1), 0).is_err());
-        assert!(parse_shards(&Value::Array(vec![Value::Int(1)]), &Address::new("h", 1), 0).is_err());
+        assert!(parse_shards(&Value::Array(vec![Value::Int(1)]), &Address::new("h", 1), 0, false).is_err());
     }
 
     fn bulk(text: &str) -> Value {
@@ -347,6 +353,8 @@ e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca ::1:30001@31001 myself,master - 0 0 1 c
                 bulk(id),
                 bulk("port"),
                 Value::Int(port),
+                bulk("tls-port"),
+                Value::Int(7),
                 bulk("ip"),
                 bulk("10.0.0.9"),
                 bulk("endpoint"),
@@ -360,26 +368,26 @@ e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca ::1:30001@31001 myself,master - 0 0 1 c
         let shard = |slots: Vec<Value>, nodes| {
             Value::Array(vec![bulk("slots"), Value::Array(slots), bulk("nodes"), Value::Array(nodes)])
         };
-        let view = parse_shards(
-            &Value::Array(vec![
-                shard(
-                    vec![Value::Int(0), Value::Int(16383)],
-                    vec![
-                        node("dead", "master", "fail", 1),
-                        node("new", "master", "online", 2),
-                        node("r", "replica", "online", 3),
-                    ],
-                ),
-                shard(vec![], vec![node("empty", "master", "online", 4)]),
-            ]),
-            &Address::new("seed", 1),
-            3,
-        )
-        .unwrap();
+        let shards = Value::Array(vec![
+            shard(
+                vec![Value::Int(0), Value::Int(16383)],
+                vec![
+                    node("dead", "master", "fail", 1),
+                    node("new", "master", "online", 2),
+                    node("r", "replica", "online", 3),
+                ],
+            ),
+            shard(vec![], vec![node("empty", "master", "online", 4)]),
+        ]);
+        let read = |tls| parse_shards(&shards, &Address::new("seed", 1), 3, tls).unwrap();
+        let view = read(false);
         let of = |id: &str| view.rows.iter().find(|row| row.id.as_str() == id).unwrap();
         assert_eq!(of("new").slots.len(), 16384);
         assert!(of("dead").slots.is_empty() && of("dead").failed);
         assert_eq!(of("r").replica_of, Some("new".into()));
         assert!(of("empty").replica_of.is_none());
+        assert_eq!(of("new").announced, [Address::new("10.0.0.9", 2)]);
+        let secured = read(true);
+        assert!(secured.rows.iter().all(|row| row.announced == [Address::new("10.0.0.9", 7)]));
     }
 }

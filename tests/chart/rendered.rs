@@ -54,9 +54,7 @@ fn of_the_operator() -> BTreeSet<String> {
 }
 
 fn of_the_leases() -> BTreeSet<String> {
-    ["get", "list", "watch", "create", "update", "patch", "delete"]
-        .map(|verb| format!("{verb} leases.coordination.k8s.io"))
-        .into()
+    ["list", "watch", "create", "patch", "delete"].map(|verb| format!("{verb} leases.coordination.k8s.io")).into()
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
+#[path = "../support/certificates.rs"]
+mod certificates;
 #[path = "../support/certified.rs"]
 mod certified;
 mod nodes;

@@ -132,3 +132,31 @@ async fn a_wrong_file_is_exit_code_2_and_a_table_is_for_people() {
     assert!(table.starts_with("shop/orders ("), "{table}");
     assert!(table.contains("\nok    webhook"), "{table}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_in_which_tls_goes_wrong_has_its_fix() {
+    let fixture = Fixture::secured().await;
+    fixture.grant(&RULES).await;
+    let node = &fixture.cluster.nodes()[0];
+    let secured = node.tls_address().unwrap();
+    let document = |address: &str, tls: &str| {
+        let tls = if tls.is_empty() { String::new() } else { format!("    tls: {tls}\n") };
+        fixture.document().replace(&node.address(), address).replace("  keyPattern", &format!("{tls}  keyPattern"))
+    };
+    let (ca, own) = ("caRef: {kind: Secret, name: tls}", "clientCertSecretRef: {name: tls}");
+    for (address, tls, fix) in [
+        (secured.as_str(), "", "-> if its port wants TLS, set tls beside the addresses"),
+        (&secured, "{}", "-> name who has signed it in tls.caRef beside the addresses"),
+        (&secured, &format!("{{{ca}}}"), "see tls.clientCertSecretRef beside the addresses"),
+        (
+            &secured,
+            &format!("{{{ca}, {own}, serverName: redis.shop.svc}}"),
+            "-> set tls.serverName beside the addresses",
+        ),
+        (&node.address(), &format!("{{{ca}, {own}}}"), "-> if its port speaks no TLS, use the servers' tls-port"),
+    ] {
+        fixture.check(&document(address, tls)).await.fails_with(fix);
+    }
+    let checked = fixture.check(&document(&secured, &format!("{{{ca}, {own}}}"))).await;
+    assert_eq!((checked.code, checked.of("fail")), (0, vec![]), "{:#?}", checked.findings);
+}

@@ -11,6 +11,8 @@ use redis::cmd;
 use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
 use serde_json::Value;
 
+use super::certificates::Authority;
+
 pub const CHANNEL: &str = "&__keyspace@0__:order:pay:*";
 /// All that a listener needs of the Redis that it watches, as facts/redis.md section 5 has it.
 pub const RULES: [&str; 21] = [
@@ -46,7 +48,18 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn start(notify_keyspace_events: &str) -> Self {
+        Self::with(notify_keyspace_events, None).await
+    }
+
+    /// Its servers speak TLS too, and want a certificate: those of Secret `tls` will do.
+    pub async fn secured() -> Self {
+        Self::with("Kgxe$", Some(&Authority::new())).await
+    }
+
+    async fn with(notify_keyspace_events: &str, authority: Option<&Authority>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let options = Options {
+            tls: authority.map(|authority| authority.files(folder.path(), "127.0.0.1")),
             masters: 1,
             replicas: 0,
             notify_keyspace_events: notify_keyspace_events.to_owned(),
@@ -54,12 +67,16 @@ impl Fixture {
             directives: vec![("cluster-announce-ip".to_owned(), "127.0.0.1".to_owned())],
             ..Options::default()
         };
-        let folder = tempfile::tempdir().unwrap();
+        let own = authority.map(|authority| authority.vouch_for("redis-expiry-operator"));
+        let pem = |text: Option<&String>| text.cloned().unwrap_or_default();
         for (name, value) in [
-            ("auth/username", "rx"),
-            ("auth/password", "sesame\n"),
-            ("auth/wrong", "open barley"),
-            ("key/secret", "abcdefghijklmnopqrstuvwxyz"),
+            ("auth/username", "rx".to_owned()),
+            ("auth/password", "sesame\n".to_owned()),
+            ("auth/wrong", "open barley".to_owned()),
+            ("key/secret", "abcdefghijklmnopqrstuvwxyz".to_owned()),
+            ("tls/ca.crt", pem(authority.map(|authority| &authority.pem))),
+            ("tls/tls.crt", pem(own.as_ref().map(|own| &own.certificate))),
+            ("tls/tls.key", pem(own.as_ref().map(|own| &own.key))),
         ] {
             let path = folder.path().join("secrets").join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

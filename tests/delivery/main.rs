@@ -12,6 +12,7 @@ use redis_expiry_operator::{
     model::{Failure, Millis},
     plan::{IdTemplate, Secret},
     store::{Epoch, Selection, Store, StoreError},
+    tls::{Material, Tls},
 };
 use tokio::net::TcpListener;
 
@@ -459,6 +460,47 @@ async fn a_certificate_that_nobody_vouches_for_is_told_with_what_to_do() {
     let why = told.last_error.unwrap();
     assert!(why.starts_with("TLS: ") && why.contains("spec.webhook.tls.caRef"), "{why}");
     assert_eq!(outbox.pending().await.len(), 1);
+}
+
+fn tls(server: &certified::Certified, identity: Option<&(String, String)>) -> Option<Tls> {
+    let authorities = Some(server.authority.clone().into_bytes());
+    let identity = identity.map(|(chain, key)| (chain.clone().into_bytes(), key.clone().into_bytes()));
+    Some(Tls::new(Material { authorities, identity, server_name: None }).unwrap())
+}
+
+#[tokio::test]
+async fn a_receiver_is_believed_once_its_authority_is_named_and_changes_with_it() {
+    let server = certified::Certified::start("localhost").await;
+    let outbox = Outbox::empty().await;
+    let mut settings = settings(&format!("https://localhost:{}/hook", server.address.port()));
+    settings.webhook.tls = tls(&server, None);
+    let delivery = outbox.deliver(settings.clone());
+    outbox.settle_and_offer(&delivery, vec![event("k")]).await;
+    outbox.becomes_empty().await;
+    // Another, that nobody has named yet.
+    let other = certified::Certified::start("localhost").await;
+    settings.webhook.url = format!("https://localhost:{}/hook", other.address.port());
+    delivery.update(settings.clone());
+    outbox.settle_and_offer(&delivery, vec![event("l")]).await;
+    snapshot(&delivery, "it failed", |now| now.last_failure == Some(Failure::Tls)).await;
+    settings.webhook.tls = tls(&other, None);
+    delivery.update(settings);
+    outbox.becomes_empty().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_demands_a_certificate_gets_ours() {
+    let server = certified::Certified::demanding("localhost").await;
+    let outbox = Outbox::empty().await;
+    let mut settings = settings(&format!("https://localhost:{}/hook", server.address.port()));
+    settings.webhook.tls = tls(&server, None);
+    let delivery = outbox.deliver(settings.clone());
+    outbox.settle_and_offer(&delivery, vec![event("k")]).await;
+    let told = snapshot(&delivery, "it failed", |now| now.last_failure == Some(Failure::Tls)).await;
+    assert!(told.last_error.unwrap().contains("spec.webhook.tls.clientCertSecretRef"));
+    settings.webhook.tls = tls(&server, Some(&server.own));
+    delivery.update(settings);
+    outbox.becomes_empty().await;
 }
 
 #[tokio::test]

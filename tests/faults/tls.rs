@@ -1,4 +1,4 @@
-//! Servers that are spoken to with TLS alone, and want a certificate; the ledger lies in them.
+//! Servers that are spoken to with TLS alone, and want a certificate; the ledger lies in them, or in others of that kind.
 
 use redis_expiry_operator::{commands::demo::cluster::Options, model::SlotSet};
 
@@ -22,6 +22,11 @@ fn secured(setup: Setup) -> Setup {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_is_killed() {
     faults::a_master_is_killed(secured(Setup::with(Store::Watched))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_takes_over_as_planned_and_the_ledger_lies_in_another_cluster() {
+    faults::a_replica_takes_over_as_planned(secured(Setup::with(Store::Another))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,7 +90,7 @@ const LISTENERS: [(&str, &str); 5] = [
     ("/configmaps", "get list watch"),
     ("events.k8s.io/events", "create patch"),
 ];
-const LEASES: [(&str, &str); 1] = [("coordination.k8s.io/leases", "get list watch create update patch delete")];
+const LEASES: [(&str, &str); 1] = [("coordination.k8s.io/leases", "list watch create patch delete")];
 
 /// What must stay forbidden, whatever else is said here.
 const NEVER: [(&str, &str); 9] = [

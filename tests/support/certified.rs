@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,23 +20,48 @@ pub struct Certified {
     /// The authority that vouches for it, as PEM.
     #[allow(dead_code, reason = "who only wants it not to be believed does not ask")]
     pub authority: String,
+    /// A certificate and its key, of the same authority, for who is asked for one.
+    #[allow(dead_code, reason = "most are not")]
+    pub own: (String, String),
     _serving: JoinSet<()>,
 }
 
 impl Certified {
     /// Answers 200 to every request; its certificate is for `name`, and its authority's alone.
     pub async fn start(name: &str) -> Self {
+        Self::with(name, false).await
+    }
+
+    /// The same, to whoever has a certificate of its authority.
+    #[allow(dead_code, reason = "few are")]
+    pub async fn demanding(name: &str) -> Self {
+        Self::with(name, true).await
+    }
+
+    async fn with(name: &str, demanding: bool) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, format!("authority {}", rand::random::<u64>()));
         let key = KeyPair::generate().unwrap();
         let authority = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(["operator".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let own = (own.pem(), key.serialize_pem());
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
         let certificate = CertificateDer::from_pem_slice(certificate.pem().as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+        let builder = ServerConfig::builder();
+        let builder = if demanding {
+            builder.with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
+        } else {
+            builder.with_no_client_auth()
+        };
+        let config = builder.with_single_cert(vec![certificate], key).unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -46,7 +72,7 @@ impl Certified {
                 served.spawn(serve(acceptor.clone(), stream));
             }
         });
-        Self { address, authority, _serving: serving }
+        Self { address, authority, own, _serving: serving }
     }
 }
 

@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// How long after the store is back it takes at most until nothing waits for it any more, on a slow machine.
 const CAUGHT_UP_MS: i64 = 2_500;
 
-/// What the sentinels are spoken to with, where there is TLS: as the servers.
-const SENTINELS_TLS: &str = ", tls: {caRef: {kind: Secret, name: redis-ca}, clientCertSecretRef: {name: redis-client}}";
+/// What sentinels, and another store, are spoken to with where there is TLS: as the servers.
+const TLS: &str = ", tls: {caRef: {kind: Secret, name: redis-ca}, clientCertSecretRef: {name: redis-client}}";
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -114,11 +114,12 @@ impl Scenario {
         let authority = setup.tls.then(Authority::new);
         setup.cluster.tls = authority.as_ref().map(|authority| authority.files(directory.path(), "127.0.0.1"));
         let own = authority.as_ref().map(|authority| authority.vouch_for("redis-expiry-operator"));
+        let tls = setup.cluster.tls.clone();
         let cluster = Cluster::start(setup.cluster).await.unwrap();
         let other = match setup.store {
             Store::Another | Store::Alone => {
                 let replicas = usize::from(setup.store == Store::Another);
-                let quiet = Options { replicas, notify_keyspace_events: String::new(), ..Options::default() };
+                let quiet = Options { replicas, notify_keyspace_events: String::new(), tls, ..Options::default() };
                 Some(Cluster::start(quiet).await.unwrap())
             }
             Store::Local | Store::Watched => None,
@@ -126,6 +127,9 @@ impl Scenario {
         let store = match (setup.store, &other) {
             (Store::Local, _) => "{type: Local}".to_owned(),
             (_, None) => "{type: Redis}".to_owned(),
+            (_, Some(other)) if setup.tls => {
+                format!("{{type: Redis, redis: {{addresses: {:?}{TLS}}}}}", other.tls_seeds())
+            }
             (_, Some(other)) => format!("{{type: Redis, redis: {{addresses: {:?}}}}}", other.seeds()),
         };
         let receiver = Receiver::start(SECRET, "shop/order-timeouts").await;
@@ -140,7 +144,7 @@ impl Scenario {
             (true, _) => ("Cluster".to_owned(), seeds),
             (false, true) => ("Standalone".to_owned(), seeds),
             (false, false) => {
-                let tls = if setup.tls { SENTINELS_TLS } else { "" };
+                let tls = if setup.tls { TLS } else { "" };
                 (format!("Sentinel\n    sentinel: {{masterName: {MASTER_NAME}{tls}}}"), sentinels)
             }
         };

@@ -1,5 +1,7 @@
 //! `tls`, of a Redis, of sentinels, and of the webhook.
 
+use url::Url;
+
 use super::Check;
 use crate::{
     api::{CaReference, KeyRef, NameRef, RedisTls, RefKind, WebhookTls, reason},
@@ -16,7 +18,7 @@ pub(super) fn redis(check: &mut Check<'_>, field: &str, spec: Option<&RedisTls>)
 pub(super) fn webhook(check: &mut Check<'_>, spec: Option<&WebhookTls>, url: Option<&str>) -> Option<Tls> {
     const FIELD: &str = "spec.webhook.tls";
     let WebhookTls { ca_ref, client_cert_secret_ref } = spec?;
-    if url.is_some_and(|url| url.starts_with("http:")) {
+    if url.and_then(|url| Url::parse(url).ok()).is_some_and(|url| url.scheme() == "http") {
         check.problem(FIELD, "is set, and the URL is one of http", "remove it, or use https");
     }
     tls(check, FIELD, ca_ref.as_ref(), client_cert_secret_ref.as_ref(), None)

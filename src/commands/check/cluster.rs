@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::aio::MultiplexedConnection;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{finding::Finding, node, not_dialled};
 use crate::{
-    dial::Dialler,
+    dial::{self, Connection, Dialler},
     model::{Address, SLOTS, Slot},
     plan::{Mode, Plan, RedisPlan},
     topology::{self, Discovery, Node, Topology},
@@ -143,16 +142,12 @@ pub(super) struct Refused {
 }
 
 /// Connects, and sees whether it may.
-pub(super) async fn connect(
-    plan: &RedisPlan,
-    dialler: &Dialler,
-    address: &Address,
-) -> Result<MultiplexedConnection, Refused> {
+pub(super) async fn connect(plan: &RedisPlan, dialler: &Dialler, address: &Address) -> Result<Connection, Refused> {
     let connecting = async {
         let mut connection = topology::connect(plan, dialler, address).await?;
         // Without a password the connection stands before anything was asked of the node.
         match redis::cmd("PING").query_async::<redis::Value>(&mut connection).await {
-            Err(error) if error.code() == Some("NOAUTH") => Err(error),
+            Err(error) if error.code() == Some("NOAUTH") || error.is_io_error() => Err(error),
             _ => Ok(connection),
         }
     };
@@ -174,6 +169,8 @@ pub(super) async fn connect(
         }
         _ => None,
     };
-    let what = if fix.is_some() { format!("AUTH is refused: {text}") } else { format!("cannot be reached: {text}") };
-    Err(Refused { what, fix })
+    if fix.is_some() {
+        return Err(Refused { what: format!("AUTH is refused: {text}"), fix });
+    }
+    Err(Refused { what: format!("cannot be reached: {text}"), fix: dial::advice(&error, dial::For::Redis) })
 }

@@ -1,10 +1,11 @@
 //! One node: who it is, what we may do there, how it is set, and its clock.
 
-use redis::{Cmd, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, RedisResult, Value};
 
 use super::{finding::Finding, permissions, settings};
 use crate::{
     clock,
+    dial::Connection,
     model::{Address, info_field},
     plan::{Mode, Plan},
     topology::Node,
@@ -13,7 +14,7 @@ use crate::{
 /// A connection to a node, and what its findings are filed under.
 pub(super) struct Asked {
     pub subject: String,
-    pub connection: MultiplexedConnection,
+    pub connection: Connection,
 }
 
 impl Asked {
@@ -22,12 +23,7 @@ impl Asked {
     }
 }
 
-pub(super) async fn check(
-    plan: &Plan,
-    node: &Node,
-    address: &Address,
-    connection: MultiplexedConnection,
-) -> Vec<Finding> {
+pub(super) async fn check(plan: &Plan, node: &Node, address: &Address, connection: Connection) -> Vec<Finding> {
     let mut asked = Asked { subject: address.to_string(), connection };
     let mut findings = Vec::new();
     let server = asked.ask::<String>(redis::cmd("INFO").arg("server")).await.ok();

@@ -173,7 +173,8 @@ fn class(fault: &Fault) -> Option<&'static str> {
         FaultCategory::NotACluster | FaultCategory::Concealed | FaultCategory::Uncovered => {
             Some(reason::TOPOLOGY_UNKNOWN)
         }
-        FaultCategory::Unreachable | FaultCategory::Tls | FaultCategory::Other => None,
+        FaultCategory::Tls => Some(reason::TLS_HANDSHAKE_FAILED),
+        FaultCategory::Unreachable | FaultCategory::Other => None,
     }
 }
 

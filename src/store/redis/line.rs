@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{RedisResult, aio::MultiplexedConnection};
+use redis::RedisResult;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
@@ -26,7 +26,10 @@ use super::{
     refusal::{Refusal, classify},
     settings::Settings,
 };
-use crate::{dial::Login, model::Address};
+use crate::{
+    dial::{Connection, Login},
+    model::Address,
+};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_millis(750);
@@ -48,7 +51,7 @@ struct State {
 #[derive(Clone)]
 pub(super) struct Open {
     number: u64,
-    pub connection: MultiplexedConnection,
+    pub connection: Connection,
     pub heard: Heard,
 }
 
@@ -111,9 +114,9 @@ impl Line {
     }
 }
 
-async fn connect(node: &Address, settings: &Settings) -> RedisResult<MultiplexedConnection> {
+async fn connect(node: &Address, settings: &Settings) -> RedisResult<Connection> {
     let (username, password) = (settings.username.clone(), settings.password.clone());
     let login = Login { username, password, database: settings.database, tls: settings.tls.clone() };
     // Who asks knows how long to wait.
-    settings.dialler.redis(node, login, CONNECT, None).await
+    settings.dialler.redis(node, login, CONNECT * 9 / 10, None).await
 }

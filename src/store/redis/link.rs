@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection, cmd};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until, timeout_at},
@@ -31,6 +31,7 @@ use super::{
     settings::{Mode, Reach, Settings},
 };
 use crate::{
+    dial::Connection,
     model::{Address, Slot},
     store::StoreError,
 };
@@ -315,7 +316,7 @@ enum Unanswered {
     Busy,
 }
 
-async fn send(connection: &mut MultiplexedConnection, command: &Cmd, asking: bool) -> RedisResult<Value> {
+async fn send(connection: &mut Connection, command: &Cmd, asking: bool) -> RedisResult<Value> {
     if !asking {
         return connection.send_packed_command(command).await;
     }

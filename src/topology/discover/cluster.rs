@@ -1,23 +1,23 @@
 //! Asks the nodes of a cluster who they are: two at a time, the highest epoch wins.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 use tokio::time::{Instant, timeout};
 
 use super::{PATIENCE, Sighting, none};
 use crate::{
-    dial::Dialler,
+    dial::{Connection, Dialler},
     model::{Address, Fault, FaultCategory, NodeId, info_field},
     plan::RedisPlan,
-    topology::{Node, Topology, View, connect, explain, merge, parse_nodes, parse_shards, parse_slots, perhaps_tls},
+    topology::{Node, Topology, View, connect, explain, merge, parse_nodes, parse_shards, parse_slots},
 };
 
 /// Reads the topology of one cluster.
 pub struct Cluster {
     plan: RedisPlan,
     dialler: Dialler,
-    connections: HashMap<Address, MultiplexedConnection>,
+    connections: HashMap<Address, Connection>,
     turn: usize,
 }
 
@@ -106,23 +106,20 @@ async fn maybe<F: Future>(future: Option<F>) -> Option<F::Output> {
     }
 }
 
-type Answer = Result<(MultiplexedConnection, View), Fault>;
+type Answer = Result<(Connection, View), Fault>;
 
 async fn ask(
     plan: &RedisPlan,
     dialler: &Dialler,
     address: Address,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
 ) -> (Address, Answer) {
     let asking = async {
-        let new = connection.is_none();
         let mut connection = match connection {
             Some(connection) => connection,
             None => connect(plan, dialler, &address).await.map_err(|error| explain(&error))?,
         };
-        let view = read(&mut connection, &address)
-            .await
-            .map_err(|fault| if new { perhaps_tls(plan, fault) } else { fault })?;
+        let view = read(plan, &mut connection, &address).await?;
         Ok((connection, view))
     };
     let answer = timeout(PATIENCE, asking)
@@ -132,17 +129,17 @@ async fn ask(
 }
 
 /// CLUSTER NODES, else SHARDS, else SLOTS.
-async fn read(connection: &mut MultiplexedConnection, asked: &Address) -> Result<View, Fault> {
+async fn read(plan: &RedisPlan, connection: &mut Connection, asked: &Address) -> Result<View, Fault> {
     let unreadable = |error: String| FaultCategory::Other.fault(error);
     let denied = match redis::cmd("CLUSTER").arg("NODES").query_async::<String>(connection).await {
-        Ok(text) => return parse_nodes(&text, asked).map_err(unreadable),
+        Ok(text) => return parse_nodes(&text, asked).map(|view| named_first(view, plan)).map_err(unreadable),
         Err(error) if error.code() == Some("NOPERM") => error,
         Err(error) => return Err(explain(&error)),
     };
     let epoch = current_epoch(connection).await;
     let shards = redis::cmd("CLUSTER").arg("SHARDS").query_async::<Value>(connection).await;
     let mut view = if let Ok(value) = shards {
-        parse_shards(&value, asked, epoch).map_err(unreadable)?
+        parse_shards(&value, asked, epoch, plan.tls.is_some()).map_err(unreadable)?
     } else if let Ok(value) = redis::cmd("CLUSTER").arg("SLOTS").query_async::<Value>(connection).await {
         parse_slots(&value, asked, epoch).map_err(unreadable)?
     } else {
@@ -152,10 +149,21 @@ async fn read(connection: &mut MultiplexedConnection, asked: &Address) -> Result
     if let Ok(myself) = redis::cmd("CLUSTER").arg("MYID").query_async::<String>(connection).await {
         view.myself = Some(NodeId::from(myself.as_str()));
     }
-    Ok(view)
+    Ok(named_first(view, plan))
 }
 
-async fn current_epoch(connection: &mut MultiplexedConnection) -> u64 {
+/// A certificate names hosts rather than addresses: where each server is to be named by the host that is dialled, that one is its
+/// name, if it has told one.
+fn named_first(mut view: View, plan: &RedisPlan) -> View {
+    if plan.tls.as_ref().is_some_and(|tls| !tls.names_all()) {
+        for row in &mut view.rows {
+            row.announced.sort_by_key(|address| address.host.parse::<IpAddr>().is_ok());
+        }
+    }
+    view
+}
+
+async fn current_epoch(connection: &mut Connection) -> u64 {
     let info = redis::cmd("CLUSTER").arg("INFO").query_async::<String>(connection).await.unwrap_or_default();
     info_field(&info, "cluster_current_epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0)
 }

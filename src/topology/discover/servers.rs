@@ -3,16 +3,15 @@
 use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::join_all;
-use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, timeout};
 
 use super::{PATIENCE, Sighting, none};
 use crate::{
-    dial::Dialler,
+    dial::{Connection, Dialler},
     model::{Address, Fault, FaultCategory, NodeId, SlotSet, dialled},
     plan::{Mode, RedisPlan, Secret, SentinelPlan},
     servers::{Answer, Found, Memory, Named, Reach, Sentinels, Server, Settled, Watched, parse_info},
-    topology::{Row, Topology, View, connect, explain, merge, perhaps_tls},
+    topology::{Row, Topology, View, connect, explain, merge},
 };
 
 /// Reads who one server, or one with replicas, is.
@@ -21,7 +20,7 @@ pub struct Servers {
     sentinels: Option<Sentinels>,
     plan: RedisPlan,
     dialler: Dialler,
-    connections: HashMap<Address, MultiplexedConnection>,
+    connections: HashMap<Address, Connection>,
     memory: Memory,
 }
 
@@ -122,17 +121,16 @@ fn view(settled: &Settled) -> View {
     View { myself: None, rows: settled.servers.iter().map(row).collect() }
 }
 
-type Asked = Result<(MultiplexedConnection, Server), Fault>;
+type Asked = Result<(Connection, Server), Fault>;
 
 async fn ask(
     plan: &RedisPlan,
     dialler: &Dialler,
     address: Address,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
 ) -> (Address, Instant, Asked) {
     let asked_at = Instant::now();
     let asking = async {
-        let new = connection.is_none();
         let mut connection = match connection {
             Some(connection) => connection,
             None => {
@@ -143,10 +141,7 @@ async fn ask(
         // One by one: before 7.0, INFO takes one section.
         for section in ["server", "replication"] {
             let asked = redis::cmd("INFO").arg(section).query_async::<String>(&mut connection).await;
-            info += &asked.map_err(|error| {
-                let fault = may_not(explain(&error));
-                if new { perhaps_tls(plan, fault) } else { fault }
-            })?;
+            info += &asked.map_err(|error| may_not(explain(&error)))?;
             info.push('\n');
         }
         let server = parse_info(&info).map_err(|what| FaultCategory::Other.fault(what))?;
