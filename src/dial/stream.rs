@@ -53,7 +53,6 @@ impl Dialler {
         let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {within:?}"));
         let connecting = timeout_at(end, self.connect(&address.host, address.port));
         let stream = connecting.await.unwrap_or_else(|_| Err(late()))?;
-        stream.set_nodelay(true)?;
         let Some(tls) = tls else { return Ok(Stream::Plain(stream)) };
         let config = tls.config().map_err(io::Error::other)?;
         let no_name =
@@ -62,6 +61,16 @@ impl Dialler {
         let shaking = timeout_at(end, TlsConnector::from(config).connect(name, stream));
         let secured = shaking.await.unwrap_or_else(|_| Err(io::Error::other(NoHandshake(within))))?;
         Ok(Stream::Secured(Box::new(secured)))
+    }
+}
+
+impl Stream {
+    /// Each write is sent at once.
+    pub fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.set_nodelay(true),
+            Self::Secured(stream) => stream.get_ref().0.set_nodelay(true),
+        }
     }
 }
 

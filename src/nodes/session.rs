@@ -149,6 +149,7 @@ impl<'a> Session<'a> {
             let end = Instant::now() + OPENING;
             let tls = setting.plan.tls.as_ref();
             let stream = setting.dialler.open(&address, tls, OPENING).await.map_err(|error| io(&error))?;
+            stream.set_nodelay().map_err(|error| io(&error))?;
             timeout_at(end, hello(stream, &setting.plan, &setting.id)).await.unwrap_or_else(late)
         };
         let (stream, relative) = opening.await.map_err(|fault| fault.at(&address))?;
