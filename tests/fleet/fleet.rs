@@ -23,7 +23,7 @@ use crate::bed::{
 const LISTENERS: usize = 500;
 const DEPLOYMENTS: usize = 5;
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// In MiB, of a debug build.
+/// In MiB, of a debug build; the program that ships takes less.
 const MOST_MEMORY: u64 = 256;
 /// How often: to list them all is work for the API server, on the two cores that all of this shares.
 const LOOKED_AT: Duration = Duration::from_secs(1);
