@@ -100,9 +100,11 @@ impl Dialler {
         };
         let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {connecting:?}")).into());
         let made: RedisResult<Connection> = timeout_at(end, logging_in).await.unwrap_or_else(late);
-        made.map_err(|error| match error.is_io_error() && !error.is_timeout() && login.tls.is_none() {
-            true => io::Error::other(HungUp(error.to_string())).into(),
-            false => error,
+        made.map_err(|error| {
+            if error.is_io_error() && !error.is_timeout() && login.tls.is_none() {
+                return io::Error::other(HungUp(error.to_string())).into();
+            }
+            error
         })
     }
 }

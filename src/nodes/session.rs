@@ -756,19 +756,18 @@ async fn hello(mut stream: Stream, plan: &RedisPlan, id: &NodeId) -> Result<(Str
     let mut codec = ValueCodec::default();
     let mut replies = Vec::new();
     while replies.len() < wanted {
-        match codec.decode(&mut inbox).map_err(|error| unreadable(&error))? {
-            Some(value) => replies.push(value),
-            None => {
-                let ended = match stream.read_buf(&mut inbox).await {
-                    Ok(0) => closed(),
-                    Ok(_) => continue,
-                    Err(error) => io(&error),
-                };
-                // Nothing was said.
-                let first = replies.is_empty() && inbox.is_empty() && plan.tls.is_none();
-                return Err(if first { io(&std::io::Error::other(HungUp(ended.to_string()))) } else { ended });
-            }
+        if let Some(value) = codec.decode(&mut inbox).map_err(|error| unreadable(&error))? {
+            replies.push(value);
+            continue;
         }
+        let ended = match stream.read_buf(&mut inbox).await {
+            Ok(0) => closed(),
+            Ok(_) => continue,
+            Err(error) => io(&error),
+        };
+        // Nothing was said.
+        let first = replies.is_empty() && inbox.is_empty() && plan.tls.is_none();
+        return Err(if first { io(&std::io::Error::other(HungUp(ended.to_string()))) } else { ended });
     }
     if let Value::ServerError(error) = &replies[0] {
         let message = match error.code() {

@@ -462,10 +462,10 @@ async fn a_certificate_that_nobody_vouches_for_is_told_with_what_to_do() {
     assert_eq!(outbox.pending().await.len(), 1);
 }
 
-fn tls(server: &certified::Certified, identity: Option<&(String, String)>) -> Option<Tls> {
+fn tls(server: &certified::Certified, identity: Option<&(String, String)>) -> Tls {
     let authorities = Some(server.authority.clone().into_bytes());
     let identity = identity.map(|(chain, key)| (chain.clone().into_bytes(), key.clone().into_bytes()));
-    Some(Tls::new(Material { authorities, identity, server_name: None }).unwrap())
+    Tls::new(Material { authorities, identity, server_name: None }).unwrap()
 }
 
 #[tokio::test]
@@ -473,7 +473,7 @@ async fn a_receiver_is_believed_once_its_authority_is_named_and_changes_with_it(
     let server = certified::Certified::start("localhost").await;
     let outbox = Outbox::empty().await;
     let mut settings = settings(&format!("https://localhost:{}/hook", server.address.port()));
-    settings.webhook.tls = tls(&server, None);
+    settings.webhook.tls = Some(tls(&server, None));
     let delivery = outbox.deliver(settings.clone());
     outbox.settle_and_offer(&delivery, vec![event("k")]).await;
     outbox.becomes_empty().await;
@@ -483,7 +483,7 @@ async fn a_receiver_is_believed_once_its_authority_is_named_and_changes_with_it(
     delivery.update(settings.clone());
     outbox.settle_and_offer(&delivery, vec![event("l")]).await;
     snapshot(&delivery, "it failed", |now| now.last_failure == Some(Failure::Tls)).await;
-    settings.webhook.tls = tls(&other, None);
+    settings.webhook.tls = Some(tls(&other, None));
     delivery.update(settings);
     outbox.becomes_empty().await;
 }
@@ -493,12 +493,12 @@ async fn a_receiver_that_demands_a_certificate_gets_ours() {
     let server = certified::Certified::demanding("localhost").await;
     let outbox = Outbox::empty().await;
     let mut settings = settings(&format!("https://localhost:{}/hook", server.address.port()));
-    settings.webhook.tls = tls(&server, None);
+    settings.webhook.tls = Some(tls(&server, None));
     let delivery = outbox.deliver(settings.clone());
     outbox.settle_and_offer(&delivery, vec![event("k")]).await;
     let told = snapshot(&delivery, "it failed", |now| now.last_failure == Some(Failure::Tls)).await;
     assert!(told.last_error.unwrap().contains("spec.webhook.tls.clientCertSecretRef"));
-    settings.webhook.tls = tls(&server, Some(&server.own));
+    settings.webhook.tls = Some(tls(&server, Some(&server.own)));
     delivery.update(settings);
     outbox.becomes_empty().await;
 }
