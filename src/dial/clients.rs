@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Dialler, HungUp, category};
+use super::{Dialler, For, HungUp, advice, category};
 use crate::{
     model::{Address, FaultCategory},
     tls::Tls,
@@ -101,8 +101,9 @@ impl Dialler {
         let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {connecting:?}")).into());
         let made: RedisResult<Connection> = timeout_at(end, logging_in).await.unwrap_or_else(late);
         made.map_err(|error| {
-            if error.is_io_error() && !error.is_timeout() && login.tls.is_none() {
-                return io::Error::other(HungUp(error.to_string())).into();
+            let known = advice(&error, For::Redis).is_some();
+            if error.is_io_error() && !error.is_timeout() && !known {
+                return io::Error::other(HungUp { why: error.to_string(), secured: login.tls.is_some() }).into();
             }
             error
         })

@@ -35,13 +35,18 @@ impl fmt::Display for NoHandshake {
 }
 impl Error for NoHandshake {}
 
-/// The connection was ended, without TLS, before anything was said on it: one that wants TLS does that.
+/// The connection was ended before anything was said on it: one that wants TLS does that, and with TLS one that wants a certificate,
+/// whose word for it may be lost behind our own.
 #[derive(Debug)]
-pub struct HungUp(pub String);
+pub struct HungUp {
+    pub why: String,
+    /// There was TLS.
+    pub secured: bool,
+}
 
 impl fmt::Display for HungUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        f.write_str(&self.why)
     }
 }
 impl Error for HungUp {}

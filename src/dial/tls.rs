@@ -51,8 +51,10 @@ pub fn advice(error: &(dyn Error + 'static), whose: For) -> Option<String> {
         if error.is::<NoHandshake>() {
             return no_tls(whose);
         }
-        if error.is::<HungUp>() {
-            return Some(format!("if its port wants TLS, set {}{}", whose.field(), whose.place()));
+        match error.downcast_ref::<HungUp>() {
+            Some(HungUp { secured: true, .. }) => return Some(ours(whose)),
+            Some(_) => return Some(format!("if its port wants TLS, set {}{}", whose.field(), whose.place())),
+            None => {}
         }
         made_of = within(error);
     }
@@ -72,7 +74,7 @@ fn of(error: &TlsError, whose: For) -> Option<String> {
 pub fn ours(whose: For) -> String {
     let (field, place) = (whose.field(), whose.place());
     format!(
-        "it does not believe our certificate, or wants one, or has no cipher in common with us: see \
+        "it may not believe our certificate, or want one, or have no cipher in common with us: see \
          {field}.clientCertSecretRef{place}"
     )
 }
@@ -153,7 +155,7 @@ mod tests {
         assert!(advice(&required, For::Redis).unwrap().contains("tls.clientCertSecretRef"));
         let plain = TlsError::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         assert!(advice(&plain, For::Redis).unwrap().contains("remove tls"));
-        let hung_up = io::Error::other(HungUp("closed".into()));
+        let hung_up = io::Error::other(HungUp { why: "closed".into(), secured: false });
         assert_eq!(
             advised(&hung_up, For::Sentinels),
             "closed; if its port wants TLS, set sentinel.tls beside the addresses"

@@ -766,8 +766,9 @@ async fn hello(mut stream: Stream, plan: &RedisPlan, id: &NodeId) -> Result<(Str
             Err(error) => io(&error),
         };
         // Nothing was said.
-        let first = replies.is_empty() && inbox.is_empty() && plan.tls.is_none();
-        return Err(if first { io(&std::io::Error::other(HungUp(ended.to_string()))) } else { ended });
+        let first = replies.is_empty() && inbox.is_empty() && ended.category != FaultCategory::Tls;
+        let hung_up = || HungUp { why: ended.to_string(), secured: plan.tls.is_some() };
+        return Err(if first { io(&std::io::Error::other(hung_up())) } else { ended });
     }
     if let Value::ServerError(error) = &replies[0] {
         let message = match error.code() {
