@@ -141,6 +141,14 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
+/// Whom the system trusts, and nobody ourselves.
+impl Default for Tls {
+    fn default() -> Self {
+        let (material, config) = (Material::default(), OnceLock::new());
+        Self(Arc::new(Checked { material, roots: None, identity: None, server_name: None, config }))
+    }
+}
+
 impl PartialEq for Tls {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0.material == other.0.material

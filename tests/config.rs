@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{CertificateParams, KeyPair};
 use redis_expiry_operator::{
     api::{KeyRef, NoValue, Platform, RefKind, Secrets, Surroundings, document, resolve::resolve},
     commands::load::{Files, LoadError},
@@ -16,6 +15,11 @@ use redis_expiry_operator::{
     plan::{IdTemplate, Inferred, KeyspaceEvents, Mode, Plan, Secret, StorePlan},
 };
 use tempfile::TempDir;
+
+use certificates::{Authority, Certificate};
+
+#[path = "support/certificates.rs"]
+mod certificates;
 
 /// DESIGN section 6, as it stands there.
 const DESIGN_EXAMPLE: &str = r#"
@@ -85,15 +89,16 @@ impl Folder {
         }
         fs::write(folder.path().join("listener.yaml"), text).unwrap();
         let folder = Self(folder);
-        let (certificate, key) = certificate();
+        let authority = Authority::new();
+        let Certificate { certificate, key } = authority.vouch_for("redis.shop.svc");
         for name in ["redis-client", "listener-tls"] {
             folder.write(&format!("secrets/{name}/tls.crt"), &certificate);
             folder.write(&format!("secrets/{name}/tls.key"), &key);
         }
         folder.write("secrets/others/tls.crt", &certificate);
-        folder.write("secrets/others/tls.key", &self::certificate().1);
+        folder.write("secrets/others/tls.key", &authority.vouch_for("others").key);
         for name in ["redis-ca", "shop-ca"] {
-            folder.write(&format!("secrets/{name}/ca.crt"), &certificate);
+            folder.write(&format!("secrets/{name}/ca.crt"), &authority.pem);
         }
         folder
     }
@@ -112,13 +117,6 @@ impl Folder {
         };
         Ok(files.load(Platform::Process)?.into_iter().map(|declared| declared.plan).collect())
     }
-}
-
-/// One that vouches for itself, and its key, in PEM.
-fn certificate() -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["redis.shop.svc".to_owned()]).unwrap().self_signed(&key).unwrap();
-    (certificate.pem(), key.serialize_pem())
 }
 
 fn plan(text: &str) -> Plan {

@@ -1,6 +1,6 @@
 //! The receiver as it is set up now, and one attempt on it.
 
-use std::{error::Error, io, time::Duration};
+use std::{io, time::Duration};
 
 use anyhow::Context;
 use reqwest::{
@@ -101,10 +101,7 @@ impl Endpoint {
             };
             return Answer::None { sort: Attempt::Timeout, why };
         }
-        let mut innermost: &dyn Error = error;
-        while let Some(source) = dial::within(innermost) {
-            innermost = source;
-        }
+        let innermost = dial::made_of(error).last().unwrap_or(error);
         let io = innermost.downcast_ref::<io::Error>();
         let (sort, why) = match (dial::category(error), io.map(io::Error::kind)) {
             (FaultCategory::EgressRefused, _) => (Attempt::EgressRefused, innermost.to_string()),

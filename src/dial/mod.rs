@@ -7,7 +7,7 @@
 
 use std::{
     error::Error,
-    io,
+    io, iter,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -118,31 +118,26 @@ pub fn category(error: &(dyn Error + 'static)) -> FaultCategory {
     if refused(error).is_some() {
         return FaultCategory::EgressRefused;
     }
-    let mut made_of = Some(error);
-    while let Some(error) = made_of {
-        if error.is::<rustls::Error>() || error.is::<stream::NoHandshake>() {
-            return FaultCategory::Tls;
-        }
-        made_of = within(error);
+    if made_of(error).any(|error| error.is::<rustls::Error>() || error.is::<stream::NoHandshake>()) {
+        FaultCategory::Tls
+    } else {
+        FaultCategory::Unreachable
     }
-    FaultCategory::Unreachable
 }
 
 /// The refusal that an error of a connection is, if it is one.
 pub fn refused<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Refused> {
-    let mut made_of = Some(error);
-    while let Some(error) = made_of {
-        if let Some(refused) = error.downcast_ref() {
-            return Some(refused);
-        }
-        made_of = within(error);
-    }
-    None
+    made_of(error).find_map(|error| error.downcast_ref())
+}
+
+/// The error, and all that it is made of, one within the other.
+pub fn made_of<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    iter::successors(Some(error), |error| within(*error))
 }
 
 /// What `error` is made of: an `io::Error` shows what it wraps, but does not name it as its source, and the Redis client
 /// shares its own.
-pub fn within<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+fn within<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
     let io = match error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
         Some(shared) => shared.downcast_ref::<io::Error>(),
         None => error.downcast_ref::<io::Error>(),

@@ -5,8 +5,8 @@ use std::error::Error;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 use super::{
+    made_of,
     stream::{HungUp, NoHandshake},
-    within,
 };
 
 /// Whose connection it is: their fields have other names.
@@ -43,8 +43,7 @@ pub fn advised(error: &(dyn Error + 'static), whose: For) -> String {
 
 /// How a connection that could not be made goes on, after what it says of itself; `None` where nothing more is known.
 pub fn advice(error: &(dyn Error + 'static), whose: For) -> Option<String> {
-    let mut made_of = Some(error);
-    while let Some(error) = made_of {
+    for error in made_of(error) {
         if let Some(error) = error.downcast_ref::<TlsError>() {
             return of(error, whose);
         }
@@ -56,7 +55,6 @@ pub fn advice(error: &(dyn Error + 'static), whose: For) -> Option<String> {
             Some(_) => return Some(format!("if its port wants TLS, set {}{}", whose.field(), whose.place())),
             None => {}
         }
-        made_of = within(error);
     }
     None
 }

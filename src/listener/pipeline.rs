@@ -192,8 +192,7 @@ impl Pipeline {
         }
         if ending == Ending::Deleted {
             self.buried = true;
-            let late = |_| Err(StoreError::Unavailable(format!("not within {BURYING:?}")));
-            match timeout(BURYING, store.destroy(epoch)).await.unwrap_or_else(late) {
+            match within(BURYING, store.destroy(epoch)).await {
                 Ok(()) => tracing::info!(listener = %plan.listener, "The listener was deleted, and its store with it."),
                 Err(error) => left_behind(&plan, &error),
             }
@@ -452,14 +451,17 @@ async fn close(plan: &Plan, store: &Arc<dyn Store>, patience: Duration) {
     let closed = match plan.store {
         StorePlan::Memory => return,
         StorePlan::Local { .. } => store.close().await,
-        StorePlan::Redis { .. } => {
-            let late = |_| Err(StoreError::Unavailable(format!("not within {patience:?}")));
-            timeout(patience, store.close()).await.unwrap_or_else(late)
-        }
+        StorePlan::Redis { .. } => within(patience, store.close()).await,
     };
     if let Err(error) = closed {
         tracing::error!(listener = %plan.listener, %error, "The store did not close well.");
     }
+}
+
+/// What the store's answer is, if it comes in time.
+async fn within(patience: Duration, answer: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let late = |_| Err(StoreError::Unavailable(format!("not within {patience:?}")));
+    timeout(patience, answer).await.unwrap_or_else(late)
 }
 
 fn left_behind(plan: &Plan, error: &StoreError) {

@@ -7,11 +7,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rcgen::{CertificateParams, KeyPair};
 use redis_expiry_operator::{api::Platform, commands::load::Files};
 use serde_json::Value;
 
-use super::helm::{documents, read};
+use super::{
+    certificates::{Authority, Certificate},
+    helm::{documents, read},
+};
 
 /// A value of a Secret or `ConfigMap` for each `{name, key}` and each certificate below `value`, laid out as Kubernetes mounts them.
 fn mount(value: &Value, folder: &Path) {
@@ -25,13 +27,13 @@ fn mount(value: &Value, folder: &Path) {
                 let (name, key) = (name.as_str().unwrap(), key.as_str().unwrap());
                 let content = match key {
                     "url" => "https://orders.example/x".to_owned(),
-                    "ca.crt" => certificate().0,
+                    "ca.crt" => Authority::new().pem,
                     _ => "0123456789abcdefghijklmnop".to_owned(),
                 };
                 put(name, key, &content);
             }
             if let Some(own) = fields.get("clientCertSecretRef") {
-                let (certificate, key) = certificate();
+                let Certificate { certificate, key } = Authority::new().vouch_for("operator");
                 let name = own["name"].as_str().unwrap();
                 put(name, "tls.crt", &certificate);
                 put(name, "tls.key", &key);
@@ -41,13 +43,6 @@ fn mount(value: &Value, folder: &Path) {
         Value::Array(items) => items.iter().for_each(|inner| mount(inner, folder)),
         _ => {}
     }
-}
-
-/// One that vouches for itself, and its key, in PEM.
-fn certificate() -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["redis.shop.svc".to_owned()]).unwrap().self_signed(&key).unwrap();
-    (certificate.pem(), key.serialize_pem())
 }
 
 /// Everything that the operator has against it, and `run`, for which `spec.store` is taken away: there it is a file.

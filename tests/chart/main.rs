@@ -4,6 +4,8 @@
 
 mod alerts;
 mod cases;
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod examples;
 mod firing;
 mod generated;

@@ -22,6 +22,8 @@ use self::{
     setup::{Outbox, event, events, eventually, now, settings, snapshot},
 };
 
+#[path = "../support/certificates.rs"]
+mod certificates;
 #[path = "../support/certified.rs"]
 mod certified;
 mod egress;
@@ -462,9 +464,9 @@ async fn a_certificate_that_nobody_vouches_for_is_told_with_what_to_do() {
     assert_eq!(outbox.pending().await.len(), 1);
 }
 
-fn tls(server: &certified::Certified, identity: Option<&(String, String)>) -> Tls {
+fn tls(server: &certified::Certified, identity: Option<&certificates::Certificate>) -> Tls {
     let authorities = Some(server.authority.clone().into_bytes());
-    let identity = identity.map(|(chain, key)| (chain.clone().into_bytes(), key.clone().into_bytes()));
+    let identity = identity.map(|own| (own.certificate.clone().into_bytes(), own.key.clone().into_bytes()));
     Tls::new(Material { authorities, identity, server_name: None }).unwrap()
 }
 

@@ -39,6 +39,7 @@ impl Authority {
     }
 
     /// Files for redis-servers that are called `name`.
+    #[allow(dead_code, reason = "most start no servers")]
     pub fn files(&self, directory: &Path, name: &str) -> TlsFiles {
         let Certificate { certificate, key } = self.vouch_for(name);
         let write = |name: &str, text: &str| -> PathBuf {

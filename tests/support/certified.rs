@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -15,14 +14,16 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use super::certificates::{Authority, Certificate};
+
 pub struct Certified {
     pub address: SocketAddr,
     /// The authority that vouches for it, as PEM.
     #[allow(dead_code, reason = "who only wants it not to be believed does not ask")]
     pub authority: String,
-    /// A certificate and its key, of the same authority, for who is asked for one.
+    /// Of the same authority, for who is asked for one.
     #[allow(dead_code, reason = "most are not")]
-    pub own: (String, String),
+    pub own: Certificate,
     _serving: JoinSet<()>,
 }
 
@@ -39,22 +40,14 @@ impl Certified {
     }
 
     async fn with(name: &str, demanding: bool) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, format!("authority {}", rand::random::<u64>()));
-        let key = KeyPair::generate().unwrap();
-        let authority = params.self_signed(&key).unwrap().pem();
-        let issuer = Issuer::new(params, key);
-        let key = KeyPair::generate().unwrap();
-        let own = CertificateParams::new(["operator".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        let own = (own.pem(), key.serialize_pem());
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        let certificate = CertificateDer::from_pem_slice(certificate.pem().as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let authority = Authority::new();
+        let own = authority.vouch_for("operator");
+        let Certificate { certificate, key } = authority.vouch_for(name);
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
         let builder = ServerConfig::builder();
         let builder = if demanding {
             builder.with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
@@ -72,7 +65,7 @@ impl Certified {
                 served.spawn(serve(acceptor.clone(), stream));
             }
         });
-        Self { address, authority, own, _serving: serving }
+        Self { address, authority: authority.pem, own, _serving: serving }
     }
 }
 

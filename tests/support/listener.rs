@@ -41,6 +41,9 @@ pub struct Settings<'a> {
     pub tls: Option<(&'a str, &'a Certificate)>,
 }
 
+/// How a Redis with TLS is spoken to, with what [`Listener::write_tls`] lays out.
+pub const TLS: &str = "tls: {caRef: {kind: Secret, name: redis-ca}, clientCertSecretRef: {name: redis-client}}";
+
 pub struct Listener {
     directory: PathBuf,
     child: Option<Child>,
@@ -73,9 +76,9 @@ impl Listener {
                 let _ = write!(credentials, "\n    {key}SecretRef: {{name: redis-auth, key: {key}}}");
             }
         }
-        let mut tls = "";
+        let mut tls = String::new();
         if let Some((authority, own)) = settings.tls {
-            tls = "\n    tls: {caRef: {kind: Secret, name: redis-ca}, clientCertSecretRef: {name: redis-client}}";
+            tls = format!("\n    {TLS}");
             Self::write_tls(directory, authority, own);
         }
         let yaml = format!(

@@ -14,7 +14,7 @@ use super::{
     certificates::Authority,
     generator::{Generator, last_deadline},
     judge::judge,
-    listener::{Listener, Settings},
+    listener::{Listener, Settings, TLS},
     now,
     receiver::{Received, Receiver},
     report::{Report, Span, story},
@@ -33,9 +33,6 @@ const LEAST_MS: i64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(12);
 /// How long after the store is back it takes at most until nothing waits for it any more, on a slow machine.
 const CAUGHT_UP_MS: i64 = 2_500;
-
-/// What sentinels, and another store, are spoken to with where there is TLS: as the servers.
-const TLS: &str = ", tls: {caRef: {kind: Secret, name: redis-ca}, clientCertSecretRef: {name: redis-client}}";
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -128,7 +125,7 @@ impl Scenario {
             (Store::Local, _) => "{type: Local}".to_owned(),
             (_, None) => "{type: Redis}".to_owned(),
             (_, Some(other)) if setup.tls => {
-                format!("{{type: Redis, redis: {{addresses: {:?}{TLS}}}}}", other.tls_seeds())
+                format!("{{type: Redis, redis: {{addresses: {:?}, {TLS}}}}}", other.tls_seeds())
             }
             (_, Some(other)) => format!("{{type: Redis, redis: {{addresses: {:?}}}}}", other.seeds()),
         };
@@ -144,7 +141,7 @@ impl Scenario {
             (true, _) => ("Cluster".to_owned(), seeds),
             (false, true) => ("Standalone".to_owned(), seeds),
             (false, false) => {
-                let tls = if setup.tls { TLS } else { "" };
+                let tls = if setup.tls { format!(", {TLS}") } else { String::new() };
                 (format!("Sentinel\n    sentinel: {{masterName: {MASTER_NAME}{tls}}}"), sentinels)
             }
         };
