@@ -12,8 +12,12 @@ mod support;
 
 #[path = "faults/in_redis.rs"]
 mod in_redis;
+#[path = "faults/modes.rs"]
+mod modes;
+#[allow(dead_code, reason = "tests/every_mode.rs has the rest")]
 #[path = "faults/standalone.rs"]
 mod standalone;
+#[allow(dead_code, reason = "tests/every_mode.rs has the rest")]
 #[path = "faults/tls.rs"]
 mod tls;
 

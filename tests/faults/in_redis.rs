@@ -72,8 +72,10 @@ async fn a_master_of_another_redis_that_has_the_ledger_is_killed() {
     run.store_held(from, well);
     run.counts(from, well);
     let late = run.judge().await.lateness_inside;
-    // Two of three partitions are as well as ever: their keys do not wait for the others'.
-    assert!(late[late.len() / 2] < 1_000, "half of them {} ms late, in the middle", late[late.len() / 2]);
+    // Two of three partitions are as well as ever: their keys do not wait for the others', which are up to half of all that is
+    // due meanwhile.
+    let soon = late[late.len() / 3];
+    assert!(soon < 1_000, "a third of them came within {soon} ms");
 }
 
 /// What was written longer ago than the process keeps it to write it again (30 s) is gone with it.

@@ -53,45 +53,15 @@ async fn master_and_replica(run: &Scenario) -> (Node, Node) {
     (master, replica)
 }
 
-/// Each with the ledger in a file, and in the watched servers.
-macro_rules! both {
-    ($($name:ident)*) => {
-        mod in_a_file {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(Store::Local).await;
-            })*
-        }
-        mod in_redis {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(Store::Watched).await;
-            })*
-        }
-    };
-}
-
-both! {
-    killed_and_restarted_five_times_once_inside_a_burst
-    the_master_is_killed_and_its_replica_promoted
-    a_replica_is_promoted_and_the_old_master_made_its_replica
-    the_master_hangs_until_it_is_replaced_and_thaws
-    notifications_are_cleared_and_enabled_again_by_the_listener
-    the_master_is_killed_and_sentinels_promote_another
-    the_master_hangs_until_sentinels_replace_it_and_thaws
-}
-
-async fn killed_and_restarted_five_times_once_inside_a_burst(store: Store) {
+pub async fn killed_and_restarted_five_times_once_inside_a_burst(store: Store) {
     faults::killed_and_restarted_five_times_once_inside_a_burst(servers(1, store)).await;
 }
 
-async fn notifications_are_cleared_and_enabled_again_by_the_listener(store: Store) {
+pub async fn notifications_are_cleared_and_enabled_again_by_the_listener(store: Store) {
     faults::notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener(servers(1, store)).await;
 }
 
-async fn the_master_is_killed_and_its_replica_promoted(store: Store) {
+pub async fn the_master_is_killed_and_its_replica_promoted(store: Store) {
     let run = started("server killed", servers(1, store)).await;
     let (master, replica) = master_and_replica(&run).await;
     let from = now();
@@ -101,7 +71,7 @@ async fn the_master_is_killed_and_its_replica_promoted(store: Store) {
     replaced(run, from, &master).await;
 }
 
-async fn a_replica_is_promoted_and_the_old_master_made_its_replica(store: Store) {
+pub async fn a_replica_is_promoted_and_the_old_master_made_its_replica(store: Store) {
     let mut run = started("server replaced", servers(1, store)).await;
     let (master, replica) = master_and_replica(&run).await;
     let from = now();
@@ -111,7 +81,7 @@ async fn a_replica_is_promoted_and_the_old_master_made_its_replica(store: Store)
     replaced(run, from, &master).await;
 }
 
-async fn the_master_hangs_until_it_is_replaced_and_thaws(store: Store) {
+pub async fn the_master_hangs_until_it_is_replaced_and_thaws(store: Store) {
     let run = started("server hangs", servers(1, store)).await;
     let (master, replica) = master_and_replica(&run).await;
     let from = now();
@@ -125,8 +95,7 @@ async fn the_master_hangs_until_it_is_replaced_and_thaws(store: Store) {
     replaced(run, from, &master).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_alone_restarts_empty() {
+pub async fn a_server_alone_restarts_empty() {
     let mut run = started("server restarted empty", servers(0, Store::Local)).await;
     let (master, _) = run.masters().await.remove(0);
     let from = now();
@@ -136,7 +105,7 @@ async fn a_server_alone_restarts_empty() {
     over(run, from, until).await;
 }
 
-async fn the_master_is_killed_and_sentinels_promote_another(store: Store) {
+pub async fn the_master_is_killed_and_sentinels_promote_another(store: Store) {
     killed_before_sentinels(sentinels(store)).await;
 }
 
@@ -148,7 +117,7 @@ pub async fn killed_before_sentinels(setup: Setup) {
     replaced(run, from, &master).await;
 }
 
-async fn the_master_hangs_until_sentinels_replace_it_and_thaws(store: Store) {
+pub async fn the_master_hangs_until_sentinels_replace_it_and_thaws(store: Store) {
     let run = started("sentinels: master hangs", sentinels(store)).await;
     let (master, _) = run.masters().await.remove(0);
     let from = now();

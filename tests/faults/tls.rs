@@ -19,24 +19,20 @@ fn secured(setup: Setup) -> Setup {
     Setup { tls: true, ..setup }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_is_killed() {
+pub async fn a_master_is_killed() {
     faults::a_master_is_killed(secured(Setup::with(Store::Watched))).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_takes_over_as_planned_and_the_ledger_lies_in_another_cluster() {
+pub async fn a_replica_takes_over_as_planned_and_the_ledger_lies_in_another_cluster() {
     faults::a_replica_takes_over_as_planned(secured(Setup::with(Store::Another))).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_master_is_killed_and_sentinels_promote_another() {
+pub async fn the_master_is_killed_and_sentinels_promote_another() {
     standalone::killed_before_sentinels(secured(standalone::sentinels(Store::Watched))).await;
 }
 
 /// Servers and listener get certificates of another authority, the servers first.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_certificates_are_all_replaced() {
+pub async fn the_certificates_are_all_replaced() {
     let cluster = Options { masters: 2, notify_keyspace_events: "KA".into(), ..Options::default() };
     let mut run =
         Scenario::start("certificates replaced", secured(Setup { cluster, ..Setup::with(Store::Watched) })).await;

@@ -1,0 +1,60 @@
+//! The faults of the modes other than a cluster, and of TLS, that `make test` has no time for: `make test-all` runs them too.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what the tests are made of may fail as tests do; clippy only knows of functions marked as tests"
+)]
+#![allow(dead_code, reason = "tests/faults.rs has the rest")]
+
+mod support;
+
+#[path = "faults/standalone.rs"]
+mod standalone;
+#[path = "faults/tls.rs"]
+mod tls;
+
+macro_rules! put_through {
+    ($($name:ident: $fault:expr;)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            $fault.await;
+        })*
+    };
+}
+
+mod in_a_file {
+    use crate::{standalone::*, support::scenario::Store::Local};
+
+    put_through! {
+        killed: killed_and_restarted_five_times_once_inside_a_burst(Local);
+        replica_promoted: the_master_is_killed_and_its_replica_promoted(Local);
+        replica_promoted_as_planned: a_replica_is_promoted_and_the_old_master_made_its_replica(Local);
+        notifications_cleared: notifications_are_cleared_and_enabled_again_by_the_listener(Local);
+        sentinels_replace_a_master_that_hangs: the_master_hangs_until_sentinels_replace_it_and_thaws(Local);
+        restarted_empty: a_server_alone_restarts_empty();
+    }
+}
+
+mod in_redis {
+    use crate::{standalone::*, support::scenario::Store::Watched};
+
+    put_through! {
+        killed: killed_and_restarted_five_times_once_inside_a_burst(Watched);
+        replica_promoted_as_planned: a_replica_is_promoted_and_the_old_master_made_its_replica(Watched);
+        hangs_until_replaced: the_master_hangs_until_it_is_replaced_and_thaws(Watched);
+        notifications_cleared: notifications_are_cleared_and_enabled_again_by_the_listener(Watched);
+        sentinels_replace_a_master: the_master_is_killed_and_sentinels_promote_another(Watched);
+        sentinels_replace_a_master_that_hangs: the_master_hangs_until_sentinels_replace_it_and_thaws(Watched);
+    }
+}
+
+mod secured {
+    use crate::tls::*;
+
+    put_through! {
+        replaced_as_planned: a_replica_takes_over_as_planned_and_the_ledger_lies_in_another_cluster();
+        sentinels_replace_a_master: the_master_is_killed_and_sentinels_promote_another();
+    }
+}
