@@ -8,7 +8,7 @@ use crate::{
     tls::Tls,
 };
 
-mod glob;
+pub mod glob;
 mod template;
 
 pub use glob::{Glob, GlobError};
@@ -72,6 +72,7 @@ pub struct RedisPlan {
     pub password: Option<Secret>,
     /// `None`: without TLS.
     pub tls: Option<Tls>,
+    pub change_source: ChangeSource,
     pub keyspace_events: KeyspaceEvents,
     pub topology_refresh: Duration,
 }
@@ -104,6 +105,15 @@ pub struct SentinelPlan {
     pub password: Option<Secret>,
     /// `None`: without TLS.
     pub tls: Option<Tls>,
+}
+
+/// How we learn that something happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChangeSource {
+    /// Each node by keyspace events where they are on, else by client tracking.
+    Auto,
+    KeyspaceEvents,
+    ClientTracking,
 }
 
 /// What to do about missing `notify-keyspace-events` flags.

@@ -421,7 +421,7 @@ const INVALID: [(&str, &str, &str); 100] = [
         "spec.redis.tls.serverName is no name that a certificate can have; write",
     ),
     ("spec.redis.tls", "{insecure: true}", "spec.redis.tls.insecure: unknown field"),
-    ("spec.redis.changeSource", "ClientTracking", "changeSource ClientTracking is not enforced by this version yet"),
+    ("spec.redis.changeSource", "Polling", "spec.redis.changeSource: unknown variant `Polling`"),
     ("spec.redis.keyspaceEvents", "Set", "spec.redis.keyspaceEvents: unknown variant `Set`"),
     ("spec.redis.topologyRefresh", "10ms", "spec.redis.topologyRefresh is 10ms; choose 100ms to 1m"),
     ("spec.redis.topologyRefresh", "2", "spec.redis.topologyRefresh: \"2\" is not a duration"),

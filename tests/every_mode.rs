@@ -1,4 +1,4 @@
-//! The faults of the modes other than a cluster, and of TLS, that `make test` has no time for: `make test-all` runs them too.
+//! The faults of the modes other than a cluster, of TLS and of client tracking, that `make test` has no time for: `make test-all` runs them too.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,6 +14,8 @@ mod support;
 mod standalone;
 #[path = "faults/tls.rs"]
 mod tls;
+#[path = "faults/tracked.rs"]
+mod tracked;
 
 macro_rules! put_through {
     ($($name:ident: $fault:expr;)*) => {
@@ -56,5 +58,16 @@ mod secured {
     put_through! {
         replaced_as_planned: a_replica_takes_over_as_planned_and_the_ledger_lies_in_another_cluster();
         sentinels_replace_a_master: the_master_is_killed_and_sentinels_promote_another();
+    }
+}
+
+mod under_client_tracking {
+    use crate::{support::scenario::Store::Local, tracked::*};
+
+    put_through! {
+        killed: a_master_is_killed(Local);
+        replaced_as_planned: a_replica_takes_over_as_planned();
+        slots_move: a_master_is_added_and_slots_move_to_it_under_load();
+        flushed: every_master_is_flushed();
     }
 }

@@ -20,6 +20,9 @@ mod standalone;
 #[allow(dead_code, reason = "tests/every_mode.rs has the rest")]
 #[path = "faults/tls.rs"]
 mod tls;
+#[allow(dead_code, reason = "tests/every_mode.rs has the rest")]
+#[path = "faults/tracked.rs"]
+mod tracked;
 
 use std::time::Duration;
 
@@ -170,7 +173,8 @@ async fn notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notifications_are_cleared_on_one_node_and_the_listener_says_so_and_goes_on_asking() {
-    let mut run = Scenario::start("notifications missing", Setup::default()).await;
+    let setup = Setup { change_source: "KeyspaceEvents", ..Setup::default() };
+    let mut run = Scenario::start("notifications missing", setup).await;
     let (master, slots) = run.masters().await.remove(0);
     let from = now();
     run.cluster.config_set(&master, "notify-keyspace-events", "").await.unwrap();
@@ -186,15 +190,7 @@ async fn notifications_are_cleared_on_one_node_and_the_listener_says_so_and_goes
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_master_is_flushed() {
-    let mut run = Scenario::start("flushed", Setup::default()).await;
-    let from = now();
-    for (master, slots) in run.masters().await {
-        let began = now();
-        ask(&address(&master), &["FLUSHALL"]).await.unwrap();
-        run.wiped(began, now(), &slots);
-    }
-    run.recovered(from, &SlotSet::all(), Kind::Loss).await;
-    run.judge().await;
+    faults::every_master_is_flushed(Setup::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

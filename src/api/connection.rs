@@ -51,8 +51,11 @@ pub struct RedisSpec {
     /// `addresses` are the sentinels', those have their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RedisTls>,
-    /// How changes of keys are learnt of. `Auto` and `KeyspaceEvents` both mean keyspace notifications, which need the
-    /// flags `K g $ x e` of `notify-keyspace-events` on every node, replicas too.
+    /// How changes of keys are learnt of. `KeyspaceEvents`: by keyspace notifications, which need the flags `K g $ x e` of
+    /// `notify-keyspace-events` on every node, replicas too. `ClientTracking`: by CLIENT TRACKING, which needs no setting of
+    /// the server but says only that something happened to a key: an order that is paid within milliseconds of its deadline,
+    /// or while we are behind, may be told of as Inferred. `Auto`: by keyspace notifications on the nodes where they are on,
+    /// by client tracking on those where they are off or cannot be read.
     #[serde(default)]
     pub change_source: ChangeSource,
     /// What to do about missing `notify-keyspace-events` flags: `Observe` says in the status which command would set them;
@@ -169,8 +172,6 @@ pub enum ChangeSource {
     #[default]
     Auto,
     KeyspaceEvents,
-    // Not enforced yet.
-    #[schemars(skip)]
     ClientTracking,
 }
 

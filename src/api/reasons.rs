@@ -69,6 +69,7 @@ words! {
 
         // NotificationsEnabled.
         KEYSPACE_EVENTS_ON = "KeyspaceEventsOn";
+        CLIENT_TRACKING = "ClientTracking";
         NOTIFICATIONS_DISABLED = "NotificationsDisabled";
         CANNOT_INSPECT = "CannotInspect";
 

@@ -87,7 +87,7 @@ pub struct NodeStatus {
     /// Since when nothing it told was missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// How its changes are learnt of, such as `KeyspaceEvents`.
+    /// How its changes are learnt of: `KeyspaceEvents` or `ClientTracking`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub change_source: Option<String>,

@@ -214,7 +214,7 @@ fn node_of(before: &Status, node: &NodeSnapshot, reword: bool, shown: &mut Shown
         slots: i32::try_from(node.slots).ok(),
         subscribed: Some(node.subscribed),
         since,
-        change_source: node.subscribed.then(|| "KeyspaceEvents".to_owned()),
+        change_source: node.subscribed.then(|| node.change_source.as_str().to_owned()),
         notify_keyspace_events: node.notify_keyspace_events.clone(),
         last_error: error.map(|error| said.unwrap_or(error)),
         id,

@@ -17,7 +17,7 @@ use super::{NodeView, View};
 use crate::{
     dial::Dialler,
     model::{Fault, FaultCategory, NodeId},
-    nodes::{Ask, Clerk, Connection, Control, Dial, Driver, Guidance, Notifications, Offset},
+    nodes::{Ask, Clerk, Connection, Control, Dial, Driver, Guidance, Notifications, Offset, Setting},
     plan::RedisPlan,
     topology::{Discovery, Node, Refresh, Sighting, Topology},
 };
@@ -191,23 +191,24 @@ impl Main {
         let (dial, dialled) = watch::channel(node.dial.clone());
         let control = Arc::new(Control::new(self.plan.clone(), self.dialler.clone(), dialled.clone()));
         let check = Arc::new(Notify::new());
-        let (driver, driving) = Driver::new(
-            node.id.clone(),
-            self.plan.clone(),
-            self.dialler.clone(),
-            dialled.clone(),
-            self.guidance.subscribe(),
-            self.refresh.clone(),
-            stop.clone(),
-        );
         let (notifications, checking) = Clerk::watch(
             node.id.clone(),
-            self.plan.keyspace_events,
+            &self.plan,
             Arc::clone(&control),
-            dialled,
+            dialled.clone(),
             Arc::clone(&check),
             stop.clone(),
         );
+        let setting = Setting {
+            id: node.id.clone(),
+            plan: self.plan.clone(),
+            dialler: self.dialler.clone(),
+            dial: dialled,
+            guidance: self.guidance.subscribe(),
+            refresh: self.refresh.clone(),
+            notifications: notifications.clone(),
+        };
+        let (driver, driving) = Driver::new(setting, stop.clone());
         self.tasks.spawn(driving);
         self.tasks.spawn(checking);
         self.tasks.spawn(forward(

@@ -17,7 +17,7 @@ mod main;
 mod port;
 mod view;
 
-pub use crate::nodes::{Answer, Heard, Look, NoAnswer, NodeData, Sort, Used};
+pub use crate::nodes::{Answer, Heard, Look, NoAnswer, NodeData, Sort, Source, Used};
 pub use port::{Looks, Port, Scanner};
 pub use view::{NodeView, View};
 

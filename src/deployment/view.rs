@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     model::{Address, Fault, NodeId, Slot, SlotSet},
-    nodes::{Connection, Control, Notifications, Offset},
+    nodes::{Connection, Control, Notifications, Offset, Source},
     topology::Topology,
 };
 
@@ -38,6 +38,10 @@ impl NodeView {
         self.connection.since.is_some()
             && self.connection.trusted
             && self.connection.patterns.iter().any(|subscribed| subscribed == pattern)
+    }
+    /// It tells of what happens to keys.
+    pub fn hears(&self) -> bool {
+        self.connection.source == Source::Tracking || self.notifications.sufficient
     }
     /// Grows with every gap.
     pub fn continuity(&self) -> u64 {

@@ -56,6 +56,8 @@ pub struct Naming {
     pub epoch: Epoch,
 }
 
+/// What a node's clock showed when it told of a change is reckoned.
+const RECKONED_MS: i64 = 5;
 /// A memory left by an earlier process outlives births up to this much younger: its last pushes and our first looks overlap.
 const EARLIER_PROCESS_MS: i64 = 1_000;
 
@@ -71,7 +73,7 @@ pub fn judge(naming: &Naming, known: Known, look: &Look, purpose: Purpose, at: M
     }
     let again = match look.answer {
         Answer::Alive(deadline) => judging.alive(deadline, look.now),
-        Answer::Gone => judging.gone(look.now, purpose),
+        Answer::Gone => judging.gone(look.now, purpose, Changes::of(&look.used.heard)),
         Answer::None(_) => Again::Soon,
     };
     Judgement { changes: judging.changes, again, entry: judging.entry }
@@ -120,7 +122,8 @@ impl Judging<'_> {
                 memory.made();
             }
             (Sort::Evicted, Some(seen)) if !seen.absent => self.mark_absent(seen),
-            (Sort::Deleted | Sort::Evicted, _) => {}
+            // What was changed is there, or it is gone: the answer tells.
+            (Sort::Deleted | Sort::Evicted | Sort::Changed | Sort::ChangedSince, _) => {}
         }
     }
 
@@ -147,8 +150,15 @@ impl Judging<'_> {
         }
     }
 
-    fn gone(&mut self, now: Millis, purpose: Purpose) -> Again {
+    fn gone(&mut self, now: Millis, purpose: Purpose, changes: Changes) -> Again {
         let Some(seen) = self.entry else { return Again::No };
+        if let Some(end) = changes.end(seen.deadline, now).filter(|_| !seen.absent) {
+            match end {
+                End::Deleted => self.forget(seen, self.gone_at),
+                End::Expired(evidence) => self.settle(seen.deadline, evidence, self.gone_at),
+            }
+            return Again::No;
+        }
         if seen.deadline < now {
             self.settle(seen.deadline, Evidence::Inferred, self.gone_at);
             return Again::No;
@@ -188,6 +198,47 @@ impl Judging<'_> {
     fn mark_absent(&mut self, saw: Seen) {
         self.changes.push(Change::MarkAbsent { key: self.key.clone(), saw });
         self.entry = Some(Seen { absent: true, ..saw });
+    }
+}
+
+/// What client tracking has told of a key that is gone.
+#[derive(Clone, Copy)]
+struct Changes {
+    /// The last of those before the answer: when at the latest, by the clock of the node.
+    before: Option<Millis>,
+    /// There are some behind the answer; when at the soonest.
+    since: Option<Millis>,
+}
+
+/// What the end of a life was.
+enum End {
+    Deleted,
+    Expired(Evidence),
+}
+
+impl Changes {
+    fn of(heard: &[Heard]) -> Self {
+        let of = |sort| heard.iter().filter(move |heard| heard.sort == sort);
+        Self {
+            before: of(Sort::Changed).map(|heard| heard.server_at).max(),
+            since: of(Sort::ChangedSince).map(|heard| heard.server_at).min(),
+        }
+    }
+
+    /// What became of a key that is gone at `now`, by the clock of the node. `None`: nothing was told.
+    ///
+    /// Whatever ends a life is told, and an expiry no sooner than its deadline, which may be a little sooner than the one that is
+    /// recorded. Where nothing was told before the answer, and what was told behind it happened past the deadline, the look itself
+    /// made it expire. What was told before may have been a deletion in the last moment, however late we read of it.
+    fn end(self, deadline: Deadline, now: Millis) -> Option<End> {
+        let sooner = |at: Millis, than: i64| at.since(deadline) < -than;
+        Some(match (self.before, self.since) {
+            (None, None) => return None,
+            _ if sooner(now, SAME_DEADLINE_MS) => End::Deleted,
+            (None, Some(since)) if since > deadline => End::Expired(Evidence::Witnessed),
+            (Some(last), None) if sooner(last, SAME_DEADLINE_MS + RECKONED_MS) => End::Deleted,
+            _ => End::Expired(Evidence::Inferred),
+        })
     }
 }
 
@@ -300,6 +351,48 @@ mod tests {
     fn expired_settles_the_entry_as_witnessed_with_its_deadline() {
         let look = look(Answer::Gone, PAST, vec![heard(Sort::Expired, 100_001)]);
         assert_eq!(judged(entry(D), &look, Purpose::Ordinary), (vec!["settle W 100000".into()], Again::No));
+    }
+
+    #[test]
+    fn what_was_changed_and_is_gone_was_deleted_or_expired_as_far_as_can_be_told() {
+        let changed = |at| heard(Sort::Changed, at);
+        let since = || heard(Sort::ChangedSince, 100_001);
+        let gone = |now, heard| judged(entry(D), &look(Answer::Gone, now, heard), Purpose::Ordinary);
+        // Before its deadline, whenever we read of it.
+        assert_eq!(gone(AHEAD, vec![changed(98_990)]), (vec!["forget".into()], Again::No));
+        assert_eq!(gone(AHEAD, vec![since()]), (vec!["forget".into()], Again::No));
+        assert_eq!(gone(PAST, vec![changed(99_989)]), (vec!["forget".into()], Again::No));
+        // Hardly before it, or behind it. The deadline may be 5 ms sooner than the one that is recorded.
+        assert_eq!(gone(PAST, vec![changed(99_990)]).0, ["settle I 100000"]);
+        assert_eq!(gone(Millis(99_995), vec![heard(Sort::ChangedSince, 99_994)]).0, ["settle I 100000"]);
+        assert_eq!(gone(Millis(99_994), vec![since()]).0, ["forget"]);
+        assert_eq!(gone(PAST, vec![changed(100_900)]).0, ["settle I 100000"]);
+        assert_eq!(gone(D, vec![changed(100_000)]).0, ["settle I 100000"]);
+        // It was there until we looked; it was written before, and then it may have been deleted.
+        assert_eq!(gone(PAST, vec![since()]).0, ["settle W 100000"]);
+        assert_eq!(gone(PAST, vec![changed(98_000), since()]).0, ["settle I 100000"]);
+        // It may have been deleted in the turn of the answer, before its deadline.
+        assert_eq!(gone(PAST, vec![heard(Sort::ChangedSince, 100_000)]).0, ["settle I 100000"]);
+        let mut in_a_gap = look(Answer::Gone, PAST, vec![since()]);
+        in_a_gap.used.in_gap();
+        assert_eq!(judged(entry(D), &in_a_gap, Purpose::Ordinary).0, ["settle I 100000"]);
+    }
+
+    #[test]
+    fn what_was_changed_and_lives_is_what_it_is_now() {
+        let alive = |deadline| look(Answer::Alive(deadline), PAST, vec![heard(Sort::Changed, 99_000)]);
+        let judged = |look: &Look| judged(entry(D), look, Purpose::Ordinary).0;
+        assert_eq!(judged(&alive(Some(D))), [""; 0]);
+        assert_eq!(judged(&alive(Some(Millis(200_000)))), ["record 200000"]);
+        assert_eq!(judged(&alive(None)), ["forget"]);
+    }
+
+    #[test]
+    fn what_was_lost_is_not_taken_for_deleted_because_it_was_changed() {
+        let gone = |now| look(Answer::Gone, now, vec![heard(Sort::Changed, 98_000)]);
+        assert_eq!(judged(absent(D), &gone(AHEAD), Purpose::Ordinary), (vec![], Again::At(D)));
+        assert_eq!(judged(absent(D), &gone(PAST), Purpose::Ordinary).0, ["settle I 100000"]);
+        assert_eq!(judged(Known::default(), &gone(PAST), Purpose::Ordinary).0, [""; 0]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     clock,
-    deployment::{Answer, Look, Looks, NoAnswer, Port, Sort, View},
+    deployment::{Answer, Look, Looks, NoAnswer, Port, View},
     meters::{Ended, Label as _, Looked, Shared},
     model::{Deadline, Event, Evidence, Key, KeySet, NodeId, SlotSet},
     plan::Glob,
@@ -409,7 +409,7 @@ impl Keeper {
         if let Some(seen) = self.book.seen(&look.key) {
             return Some(Known { entry: Some(seen), memory: None });
         }
-        let removal = look.used.heard.iter().any(|heard| heard.sort != Sort::Born);
+        let removal = look.heard_removal();
         let recorded = matches!(look.answer, Answer::Alive(Some(_)));
         (!removal && (recorded || self.book.complete())).then(Known::default)
     }
@@ -432,7 +432,10 @@ impl Keeper {
         let (keys, changes) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let mut works = Works { keys, changes, offered: false, relook: false };
         let periodic = self.pending.values().any(|pending| pending.kind == resync::Kind::Periodic);
-        for (look, known) in looks {
+        for (mut look, known) in looks {
+            if !self.seen_whole(&look.node) {
+                look.used.in_gap();
+            }
             let purpose = self.purpose(&look);
             let Judgement { changes, again, entry } = judge(&self.settings.naming, known, &look, purpose, at);
             if periodic && look.used.heard.is_empty() && !changes.is_empty() {
@@ -804,7 +807,7 @@ impl Keeper {
                             continue;
                         }
                         (resync::Kind::Whole, gained)
-                    } else if self.periodic_is_due(id, node.notifications.sufficient) {
+                    } else if self.periodic_is_due(id, node.hears()) {
                         (resync::Kind::Periodic, now.slots.clone())
                     } else {
                         self.synced.insert(id.clone(), now);
@@ -839,9 +842,9 @@ impl Keeper {
         self.tasks.spawn(async move { (id, stop.run_until_cancelled(job.run()).await) });
     }
 
-    fn periodic_is_due(&self, id: &NodeId, sufficient: bool) -> bool {
+    fn periodic_is_due(&self, id: &NodeId, hears: bool) -> bool {
         // Nobody tells of births on a deaf node: only scanning finds them.
-        let deaf = (!sufficient).then_some(DEAF_INTERVAL);
+        let deaf = (!hears).then_some(DEAF_INTERVAL);
         let every = [self.settings.resync_interval, deaf].into_iter().flatten().min();
         every.is_some_and(|every| self.scanned.get(id).is_some_and(|last| last.elapsed() >= every))
     }
@@ -921,24 +924,25 @@ impl Keeper {
         }
     }
 
+    /// All its keys, and all that the ledger has of it, were looked at since its last gap.
+    fn seen_whole(&self, id: &NodeId) -> bool {
+        let (Some(node), Some(synced)) = (self.view.nodes.get(id), self.synced.get(id)) else { return false };
+        // Slots that came and were not scanned yet count as a master that was not: nobody knows yet what came with them.
+        // While many move one after another it stays so, because what comes during a scan waits for the next: one turn
+        // for them all. Moves that are further apart than a scan are told one by one. Saying "ready" through them, or
+        // "not yet" beyond them, would make of the word something else than it says.
+        node.open(self.settings.pattern.as_bytes())
+            && synced.continuity == node.continuity()
+            && synced.epoch == node.epoch
+            && node.slots.minus(&synced.slots).is_empty()
+    }
+
     fn report(&mut self) {
-        let pattern = self.settings.pattern.as_bytes();
-        let current = |id: &NodeId| {
-            let (Some(node), Some(synced)) = (self.view.nodes.get(id), self.synced.get(id)) else { return false };
-            // Slots that came and were not scanned yet count as a master that was not: nobody knows yet what came with them.
-            // While many move one after another it stays so, because what comes during a scan waits for the next: one turn
-            // for them all. Moves that are further apart than a scan are told one by one. Saying "ready" through them, or
-            // "not yet" beyond them, would make of the word something else than it says.
-            node.open(pattern)
-                && synced.continuity == node.continuity()
-                && synced.epoch == node.epoch
-                && node.slots.minus(&synced.slots).is_empty()
-        };
-        self.stats.synced = self.synced.keys().filter(|id| current(id)).cloned().collect();
+        self.stats.synced = self.synced.keys().filter(|id| self.seen_whole(id)).cloned().collect();
         let masters = || self.view.nodes.iter().filter(|(_, node)| node.drives);
         self.stats.ready = self.view.covered()
             && masters().count() > 0
-            && masters().all(|(id, node)| current(id) && node.notifications.sufficient)
+            && masters().all(|(id, node)| self.seen_whole(id) && node.hears())
             && self.stats.store_error.is_none();
         self.fresh &= !self.stats.ready;
         self.stats.in_flight = self.book.in_flight();

@@ -33,7 +33,10 @@ mod pipeline;
 mod snapshot;
 mod successor;
 
-pub use crate::store::{Counts, Durability};
+pub use crate::{
+    deployment::Source,
+    store::{Counts, Durability},
+};
 pub use dead_letters::DeadLetters;
 pub use fencing::Fencing;
 use fencing::Gate;

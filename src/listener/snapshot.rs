@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use super::Snapshots;
 use crate::{
     clock, delivery,
-    deployment::{NodeView, View},
+    deployment::{NodeView, Source, View},
     ledger::Stats,
     meters::Shared,
     model::{Address, Fault, ListenerId, Millis, NodeId, NotificationFault},
@@ -163,7 +163,9 @@ pub struct NodeSnapshot {
     pub since: Option<Millis>,
     /// `notify-keyspace-events` as last read; `None` if it cannot be read.
     pub notify_keyspace_events: Option<String>,
-    /// Whether the flags that are needed are there.
+    /// How it tells of what happens to keys.
+    pub change_source: Source,
+    /// Whether it does: keyspace events have the flags that they need, or there is client tracking.
     pub notifications: bool,
     /// The node's clock less ours, in milliseconds.
     pub clock_offset_ms: Option<i64>,
@@ -215,6 +217,11 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
 
 fn node_of(plan: &Plan, id: &NodeId, node: &NodeView, stats: &Stats) -> Option<NodeSnapshot> {
     let connection = &node.connection;
+    let notification_fault = match connection.source {
+        Source::Notifications => node.notifications.fault.clone(),
+        // Nobody waits for them.
+        Source::Tracking => None,
+    };
     Some(NodeSnapshot {
         id: id.clone(),
         address: connection.address.clone().or_else(|| node.address.clone())?,
@@ -224,9 +231,10 @@ fn node_of(plan: &Plan, id: &NodeId, node: &NodeView, stats: &Stats) -> Option<N
         scanned: stats.synced.contains(id),
         since: connection.since,
         notify_keyspace_events: node.notifications.flags.clone(),
-        notifications: node.notifications.sufficient,
+        change_source: connection.source,
+        notifications: node.hears(),
         clock_offset_ms: node.offset.micros().map(|micros| micros / 1_000),
-        notification_fault: node.notifications.fault.clone(),
-        last_error: connection.error.clone().or_else(|| Some(node.notifications.fault.as_ref()?.fault())),
+        last_error: connection.error.clone().or_else(|| Some(notification_fault.as_ref()?.fault())),
+        notification_fault,
     })
 }

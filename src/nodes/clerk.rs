@@ -13,7 +13,7 @@ use super::Dial;
 use crate::{
     dial::{Connection, Dialler},
     model::{Fault, FaultCategory, Key, NodeId, NotificationFault, info_field},
-    plan::{KeyspaceEvents, RedisPlan},
+    plan::{ChangeSource, KeyspaceEvents, RedisPlan},
     topology::{connect, explain},
 };
 
@@ -126,17 +126,22 @@ pub struct Notifications {
 pub struct Clerk;
 
 impl Clerk {
-    /// What it finds, and the task that must be run until `stop`. `again` asks for a check at once.
+    /// What it finds, and the task that must be run until `stop`. `again` asks for a check at once. Where changes are learnt of by
+    /// client tracking alone there is nothing to find.
     pub fn watch(
         id: NodeId,
-        wanted: KeyspaceEvents,
+        plan: &RedisPlan,
         control: Arc<Control>,
         dial: watch::Receiver<Dial>,
         again: Arc<Notify>,
         stop: CancellationToken,
-    ) -> (watch::Receiver<Notifications>, impl Future<Output = ()> + Send) {
+    ) -> (watch::Receiver<Notifications>, impl Future<Output = ()> + Send + use<>) {
         let (publish, found) = watch::channel(Notifications::default());
+        let (wanted, tracked) = (plan.keyspace_events, plan.change_source == ChangeSource::ClientTracking);
         let task = async move {
+            if tracked {
+                stop.cancelled().await;
+            }
             while !stop.is_cancelled() {
                 let address = dial.borrow().first().map_or_else(|| id.to_string(), ToString::to_string);
                 let checking = check(&control, wanted, &address);

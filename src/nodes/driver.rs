@@ -12,11 +12,11 @@ use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Ask, Dial, Guidance, NoAnswer, Offset, session::Session};
+use super::{Ask, Dial, Guidance, NoAnswer, Notifications, Offset, session::Session};
 use crate::{
     dial::Dialler,
     model::{Address, Fault, FaultCategory, Millis, NodeId},
-    plan::RedisPlan,
+    plan::{ChangeSource, RedisPlan},
     topology::Refresh,
 };
 
@@ -26,11 +26,32 @@ const ASKS: usize = 1_024;
 /// How many drivers there were: each counts its gaps from a number of its own.
 static PLACES: AtomicU64 = AtomicU64::new(0);
 
+/// How a node tells of what happens to its keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Keyspace notifications.
+    #[default]
+    Notifications,
+    /// Client tracking.
+    Tracking,
+}
+
+impl Source {
+    /// As it is called in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notifications => "KeyspaceEvents",
+            Self::Tracking => "ClientTracking",
+        }
+    }
+}
+
 /// The connection for pushes and looks, as others see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
     /// Where it leads.
     pub address: Option<Address>,
+    pub source: Source,
     /// When the subscriptions were opened; `None` while they are not.
     pub since: Option<Millis>,
     /// The patterns that are subscribed to.
@@ -57,25 +78,32 @@ pub struct Setting {
     pub dial: watch::Receiver<Dial>,
     pub guidance: watch::Receiver<Arc<Guidance>>,
     pub refresh: Refresh,
+    /// What the node is set to.
+    pub notifications: watch::Receiver<Notifications>,
+}
+
+impl Setting {
+    /// What changes are to be learnt of by. `refused`: client tracking was, when it was last tried.
+    pub(super) fn source(&self, refused: bool) -> Source {
+        match self.plan.change_source {
+            ChangeSource::KeyspaceEvents => Source::Notifications,
+            ChangeSource::ClientTracking => Source::Tracking,
+            ChangeSource::Auto => {
+                let wanting = self.notifications.borrow().fault.is_some();
+                if wanting && !refused { Source::Tracking } else { Source::Notifications }
+            }
+        }
+    }
 }
 
 impl Driver {
     /// The driver, and the task that must be run until `stop`.
-    pub fn new(
-        id: NodeId,
-        plan: RedisPlan,
-        dialler: Dialler,
-        dial: watch::Receiver<Dial>,
-        guidance: watch::Receiver<Arc<Guidance>>,
-        refresh: Refresh,
-        stop: CancellationToken,
-    ) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(setting: Setting, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let (asks, asked) = mpsc::channel(ASKS);
         // A driver that takes another's place must not look as if nothing had been missed between the two.
         let continuity = PLACES.fetch_add(1, Ordering::Relaxed) << 32;
         let (publish, connection) = watch::channel(Connection { continuity, ..Connection::default() });
         let offset = Offset::unknown();
-        let setting = Setting { id, plan, dialler, dial, guidance, refresh };
         let task = drive(setting, asked, publish, offset.clone(), stop);
         (Self { asks, connection, offset }, task)
     }
@@ -90,6 +118,7 @@ async fn drive(
 ) {
     let mut failures = 0u32;
     let mut turn = 0;
+    let mut refused = false;
     while !stop.is_cancelled() {
         let dial = setting.dial.borrow().clone();
         let address = dial.get(turn % dial.len().max(1)).cloned();
@@ -98,7 +127,7 @@ async fn drive(
             None => FaultCategory::Concealed.fault("its address is concealed"),
             Some(address) => {
                 let opened = {
-                    let opening = std::pin::pin!(Session::open(&setting, address, &publish, &offset));
+                    let opening = std::pin::pin!(Session::open(&setting, refused, address, &publish, &offset));
                     refusing(opening, &setting.id, &mut asked, &stop).await
                 };
                 match opened {
@@ -106,11 +135,14 @@ async fn drive(
                     Some(Err(error)) => error,
                     Some(Ok(session)) => {
                         let Some(ended) = session.run(&mut asked, &stop).await else { break };
+                        refused = ended.refused;
                         if publish.borrow().since.is_some() {
                             failures = 0;
                             turn -= 1; // It was the right address.
+                            // It may be granted by now.
+                            refused = false;
                         }
-                        ended
+                        ended.why
                     }
                 }
             }

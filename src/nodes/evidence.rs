@@ -18,6 +18,20 @@ pub enum Sort {
     Evicted,
     /// Anything else: it is there.
     Born,
+    /// By client tracking: it was written, deleted or expired, and nobody says which.
+    Changed,
+    /// The same, but pushed behind the answer of the look that uses it.
+    ChangedSince,
+}
+
+impl Sort {
+    /// It is gone, or may be.
+    pub fn may_remove(self) -> bool {
+        self != Self::Born
+    }
+    fn may_bear(self) -> bool {
+        matches!(self, Self::Born | Self::Changed | Self::ChangedSince)
+    }
 }
 
 /// One push.
@@ -27,7 +41,8 @@ pub struct Heard {
     pub node: NodeId,
     /// When, by our clock.
     pub at: Millis,
-    /// When at the latest, by the clock of the node that pushed it: never before it did.
+    /// When at the latest, by the clock of the node that pushed it: never before it did. Of [`Sort::ChangedSince`]: when at the
+    /// soonest.
     pub server_at: Millis,
 }
 
@@ -53,6 +68,28 @@ pub struct Used {
 }
 
 impl Used {
+    /// The times of changes by the clock of the node that has answered: it showed `begun` in an earlier turn than it answered in, and
+    /// shows `theirs` at `ours` or a little before; it may have gone forward since it was last reckoned.
+    #[must_use]
+    pub fn heard_by(mut self, ours: Millis, theirs: Millis, begun: Millis) -> Self {
+        for heard in &mut self.heard {
+            match heard.sort {
+                Sort::Changed => heard.server_at = heard.server_at.max(theirs.plus(-ours.since(heard.at))),
+                Sort::ChangedSince => heard.server_at = begun,
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// The node was not seen whole since its last gap: the key may be gone for long, and what was told behind the answer be another
+    /// life's birth.
+    pub fn in_gap(&mut self) {
+        for heard in self.heard.iter_mut().filter(|heard| heard.sort == Sort::ChangedSince) {
+            heard.server_at = Millis(i64::MIN);
+        }
+    }
+
     /// As if exactly this had been heard.
     pub fn of(heard: Vec<Heard>, earlier_birth: Option<Millis>) -> Self {
         Self { heard, earlier_birth, taken: Vec::new() }
@@ -63,7 +100,7 @@ impl Used {
 #[derive(Clone, Copy, Debug)]
 pub struct Answering<'a> {
     pub node: &'a NodeId,
-    /// When its subscription was opened.
+    /// When its subscription was opened; under client tracking also, when it was flushed last.
     pub since: Millis,
 }
 
@@ -139,7 +176,7 @@ impl Evidence {
         if another || self.items >= self.limit * NEWS_A_KEY {
             return Err(Full);
         }
-        if heard.sort == Sort::Born {
+        if heard.sort.may_bear() {
             // What is read at once has one time. A birth behind a removal must be younger than it: the memory of the removal
             // would swallow the new life's expiry.
             if let Some(removed) = self.removals.get(key) {
@@ -199,7 +236,10 @@ impl Evidence {
     }
 
     /// Takes out what a look may use that `answering` has answered. `answered` is the [`Evidence::mark`] of the moment
-    /// the answer was read: a birth behind it leaves a hint.
+    /// the answer was read: what may be a birth behind it leaves a hint.
+    ///
+    /// What is only known to have changed something says so of the node that answers, and on that connection: another's
+    /// may have been a MIGRATE, and what was flushed since is not what was changed.
     pub fn take(&mut self, key: &Key, answering: Answering<'_>, answered: u64) -> Used {
         let births = self.births.get(key);
         let earlier_birth = self.used_births.get(key).copied();
@@ -216,7 +256,7 @@ impl Evidence {
             item.left = true;
         }
         self.items -= counted.len() + suspect.len();
-        let behind = counted.iter().any(|item| item.heard.sort == Sort::Born && item.order > answered);
+        let behind = counted.iter().any(|item| item.heard.sort.may_bear() && item.order > answered);
         if kept.is_empty() && !behind {
             self.records.remove(key);
         } else {
@@ -230,8 +270,17 @@ impl Evidence {
         if let Some(newest) = newest.max(earlier_birth) {
             self.used_births.insert(key.clone(), newest);
         }
-        let counts = |item: &&Item| !may_be_a_migrate(&item.heard, &counted, births, answering);
-        let heard = counted.iter().filter(counts).map(|item| item.heard.clone()).collect();
+        let heard = counted
+            .iter()
+            .filter(|item| match item.heard.sort {
+                Sort::Changed => item.heard.node == *answering.node && item.heard.at > answering.since,
+                _ => !may_be_a_migrate(&item.heard, &counted, births, answering),
+            })
+            .map(|item| match item.heard.sort {
+                Sort::Changed if item.order > answered => Heard { sort: Sort::ChangedSince, ..item.heard.clone() },
+                _ => item.heard.clone(),
+            })
+            .collect();
         let taken = counted.into_iter().chain(suspect).collect();
         Used { heard, earlier_birth, taken }
     }
@@ -347,6 +396,47 @@ mod tests {
         let mut case = Case::new().hear("r", Sort::Deleted, 5000, REPLICA).hear("r", Sort::Expired, 5001, REPLICA);
         assert_eq!(case.take("a", 0), []);
         assert_eq!(case.take("r", 0), [Sort::Expired]);
+    }
+
+    #[test]
+    fn a_change_counts_of_the_node_that_answers_on_the_same_connection() {
+        let changed = || Case::new().hear("a", Sort::Changed, 5000, OWNER);
+        assert_eq!(changed().take("a", 4999), [Sort::Changed]);
+        assert_eq!(changed().take("a", 5000), [], "it was connected to, or flushed, since");
+        assert_eq!(changed().take("b", 0), [], "it may have moved");
+        assert_eq!(Case::new().hear("r", Sort::Changed, 5000, REPLICA).take("r", 0), []);
+    }
+
+    #[test]
+    fn a_change_behind_the_answer_is_told_apart_and_looked_at_again() {
+        let mut case = Case::new().hear("a", Sort::Changed, 5000, OWNER);
+        assert_eq!(case.0.hints(9).len(), 1);
+        let answered = case.0.mark();
+        case = case.hear("a", Sort::Changed, 5001, OWNER);
+        assert_eq!(case.0.hints(9).len(), 1);
+        let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, answered);
+        assert_eq!(sorts(&used), [Sort::Changed, Sort::ChangedSince]);
+        assert_eq!(case.0.hints(9).len(), 1, "it may be a birth");
+        case.0.put_back(&"k".into(), used);
+        assert_eq!(case.take("a", 0), [Sort::Changed, Sort::Changed], "as it was");
+    }
+
+    #[test]
+    fn a_change_came_no_sooner_than_the_clock_of_the_answer_allows() {
+        let used =
+            |at| Used::of(vec![heard("a", Sort::Changed, at)], None).heard_by(Millis(5_010), Millis(5_060), Millis(1));
+        assert_eq!(used(5_000).heard[0].server_at, Millis(5_050), "the clock has gone forward by 50 ms");
+        let behind =
+            Used::of(vec![heard("a", Sort::Changed, 5_000)], None).heard_by(Millis(5_010), Millis(4_000), Millis(1));
+        assert_eq!(behind.heard[0].server_at, Millis(5_000));
+        let since = Used::of(vec![heard("a", Sort::ChangedSince, 5_000)], None);
+        assert_eq!(since.heard_by(Millis(5_010), Millis(5_060), Millis(4_998)).heard[0].server_at, Millis(4_998));
+    }
+
+    #[test]
+    fn a_change_of_another_shards_key_may_be_a_migrate() {
+        let mut moved = Case::new().hear("b", Sort::Changed, 4100, MASTER).hear("a", Sort::Deleted, 5000, OWNER);
+        assert_eq!(moved.take("b", 0), [Sort::Changed]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod watch;
 mod wire;
 
 pub use clerk::{Clerk, Control, NodeData, Notifications, complete_flags, missing as missing_flags};
-pub use driver::{Connection, Driver};
+pub use driver::{Connection, Driver, Setting, Source};
 pub use evidence::{Answering, Evidence, Full, Heard, Sort, Standing, Used};
 pub use offset::Offsets;
 pub use watch::{BEAT, DEAD_AFTER, SUSPECT_AFTER, Verdict, Watch};
@@ -50,6 +50,17 @@ pub struct Look {
     pub now: Millis,
     /// The evidence that this look has used up.
     pub used: Used,
+}
+
+impl Look {
+    /// Something that it has used may have removed the key.
+    pub fn heard_removal(&self) -> bool {
+        let stays = matches!(self.answer, Answer::Alive(_));
+        self.used.heard.iter().any(|heard| match heard.sort {
+            Sort::Changed | Sort::ChangedSince => !stays,
+            sort => sort.may_remove(),
+        })
+    }
 }
 
 /// What the slot's owner says of a key.

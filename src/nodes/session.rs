@@ -14,8 +14,9 @@ use tokio::{
 use tokio_util::{codec::Decoder as _, sync::CancellationToken};
 
 use super::{
-    Answer, Answering, Ask, Connection, Guidance, Heard, Look, NoAnswer, Offset, Standing, Tap, Used,
-    driver::Setting,
+    Answer, Answering, Ask, Connection, Guidance, Heard, Look, NoAnswer, Notifications, Offset, Sort, Standing, Tap,
+    Used,
+    driver::{Setting, Source},
     offset::Offsets,
     watch::{BEAT, Verdict, Watch},
     wire::{self, Push, Reply},
@@ -24,7 +25,7 @@ use crate::{
     clock,
     dial::{self, HungUp, Stream},
     model::{Address, Fault, FaultCategory, Key, Millis, NodeId, Slot, SlotSet},
-    plan::{Mode, RedisPlan, STORE_PREFIX},
+    plan::{Mode, RedisPlan, STORE_PREFIX, glob},
 };
 
 /// To connect and say HELLO.
@@ -42,6 +43,8 @@ const SLOTS_A_TICK: usize = 1_024;
 enum Expected {
     /// A subscription to a pattern.
     Pattern(Vec<u8>),
+    /// Client tracking of the keys of a pattern, or what comes behind it where they are tracked already.
+    Tracked(Vec<u8>),
     /// A subscription to a slot's shard channel.
     SlotChannel,
     Asking,
@@ -51,6 +54,12 @@ enum Expected {
     Key,
     /// The TIME of the oldest batch, and whether that batch is still to be answered is its own affair.
     Barrier,
+    /// Under client tracking: the keys of the oldest that waits can be asked about.
+    Begun,
+    /// Under client tracking: whatever happened before the barrier has been told.
+    Told,
+    /// Under client tracking: what was changed before a flush has been told.
+    Flushed,
     /// A sign of life, asked for at this time of ours in microseconds.
     Beat(i64),
 }
@@ -64,6 +73,10 @@ struct Batch {
     since: Millis,
     /// A reply, and the mark of the evidence when it was read; for a living key what it may use.
     replies: Vec<(Reply, u64, Option<Used>)>,
+    /// What TIME said.
+    time: Option<i64>,
+    /// Under client tracking: what the node's clock showed in an earlier turn than that of any answer.
+    begun: Millis,
     /// The node has not said that it is no master, nor kept it to itself.
     master: bool,
     /// It was answered already: too late.
@@ -71,7 +84,6 @@ struct Batch {
 }
 
 pub struct Session<'a> {
-    id: NodeId,
     reader: ReadHalf<Stream>,
     writer: WriteHalf<Stream>,
     /// Something was written that may not have been sent: under TLS a record may be left.
@@ -82,11 +94,33 @@ pub struct Session<'a> {
     between_frames: bool,
     core: Core<'a>,
     guidance: watch::Receiver<Arc<Guidance>>,
+    notifications: watch::Receiver<Notifications>,
+}
+
+/// How a session ended.
+pub struct Ended {
+    pub why: Fault,
+    /// The node refuses client tracking.
+    pub refused: bool,
 }
 
 enum Frame {
     Push(Push),
     Reply(Value),
+}
+
+/// Client tracking.
+struct Tracking {
+    /// It was refused, in this session or in one before.
+    refused: bool,
+    /// The prefixes that are tracked.
+    prefixes: Vec<Vec<u8>>,
+    /// Not asked yet, and since when. `None`: given up.
+    waiting: VecDeque<Option<(Ask, Instant)>>,
+    /// Answered, and what happened before may not have been told yet.
+    answered: VecDeque<Batch>,
+    /// When a flush was last told, by our clock.
+    flushed: Millis,
 }
 
 /// Something that was pushed could not be kept.
@@ -107,6 +141,8 @@ struct Core<'a> {
     outbox: Vec<u8>,
     expected: VecDeque<Expected>,
     batches: VecDeque<Batch>,
+    source: Source,
+    tracking: Tracking,
     /// Channels of the keyspace begin with this.
     prefix: Vec<u8>,
     /// `PTTL` in place of `PEXPIRETIME`: before 7.0.
@@ -137,9 +173,10 @@ enum Denied {
 }
 
 impl<'a> Session<'a> {
-    /// Connects and says HELLO; the subscriptions follow in [`Session::run`].
+    /// Connects and says HELLO; the subscriptions follow in [`Session::run`]. `refused`: client tracking was.
     pub async fn open(
         setting: &'a Setting,
+        refused: bool,
         address: Address,
         publish: &'a watch::Sender<Connection>,
         offset: &'a Offset,
@@ -154,7 +191,9 @@ impl<'a> Session<'a> {
         };
         let (stream, relative) = opening.await.map_err(|fault| fault.at(&address))?;
         let (reader, writer) = tokio::io::split(stream);
+        let source = setting.source(refused);
         publish.send_modify(|connection| {
+            connection.source = source;
             connection.address = Some(address);
             connection.patterns = Arc::new([]);
         });
@@ -169,6 +208,14 @@ impl<'a> Session<'a> {
             outbox: Vec::new(),
             expected: VecDeque::new(),
             batches: VecDeque::new(),
+            source,
+            tracking: Tracking {
+                refused,
+                prefixes: Vec::new(),
+                waiting: VecDeque::new(),
+                answered: VecDeque::new(),
+                flushed: Millis(i64::MIN),
+            },
             prefix: format!("__keyspace@{}__:", setting.plan.database).into_bytes(),
             relative,
             clustered: setting.plan.mode == Mode::Cluster,
@@ -184,17 +231,15 @@ impl<'a> Session<'a> {
             denied: None,
         };
         let (inbox, codec) = (BytesMut::with_capacity(1 << 16), ValueCodec::default());
-        let id = setting.id.clone();
-        Ok(Self { id, reader, writer, unsent: false, inbox, codec, between_frames: true, core, guidance })
+        let notifications = setting.notifications.clone();
+        Ok(Self { reader, writer, unsent: false, inbox, codec, between_frames: true, core, guidance, notifications })
     }
 
     /// Serves until the connection ends, and says why it did, or until `stop`. Every look that it has taken is answered.
-    pub async fn run(mut self, asked: &mut mpsc::Receiver<Ask>, stop: &CancellationToken) -> Option<Fault> {
+    pub async fn run(mut self, asked: &mut mpsc::Receiver<Ask>, stop: &CancellationToken) -> Option<Ended> {
         let ended = stop.run_until_cancelled(self.serve(asked)).await;
-        for mut batch in self.core.batches.drain(..) {
-            batch.give_up(&self.id, &NoAnswer::Disconnected);
-        }
-        ended
+        self.core.give_up();
+        Some(Ended { why: ended?, refused: self.core.tracking.refused })
     }
 
     async fn serve(&mut self, asked: &mut mpsc::Receiver<Ask>) -> Fault {
@@ -232,6 +277,11 @@ impl<'a> Session<'a> {
                     if changed.is_err() { return FaultCategory::Other.fault("the deployment has stopped") }
                     self.core.now = self.guidance.borrow_and_update().clone();
                     self.core.guided();
+                }
+                Ok(()) = self.notifications.changed() => {
+                    if self.core.setting.source(self.core.tracking.refused) != self.core.source {
+                        return anew("how it tells of changes is another now");
+                    }
                 }
                 _ = tick.tick() => {
                     // What has arrived is read before anything is called late: the delay may have been ours.
@@ -325,6 +375,12 @@ impl Core<'_> {
     fn pushed(&mut self, push: Push, at: i64) {
         match push {
             Push::Keyspace { pattern, key, sort } => self.heard(&pattern, &key, sort, at),
+            Push::Changed(keys) => {
+                for key in keys {
+                    self.changed(&key, at);
+                }
+            }
+            Push::Flushed => self.flushed(),
             Push::Subscribed => match self.expected.pop_front() {
                 Some(Expected::Pattern(pattern)) => self.subscribed(pattern),
                 Some(Expected::SlotChannel) | None => {}
@@ -335,7 +391,42 @@ impl Core<'_> {
         }
     }
 
-    fn heard(&mut self, pattern: &[u8], key: &Key, sort: super::Sort, at: i64) {
+    fn heard(&mut self, pattern: &[u8], key: &Key, sort: Sort, at: i64) {
+        self.heard_by(|tap| tap.pattern == pattern, key, sort, at);
+    }
+
+    fn changed(&mut self, key: &Key, at: i64) {
+        self.heard_by(|tap| glob::matches(&tap.pattern, key.as_bytes()), key, Sort::Changed, at);
+    }
+
+    /// By client tracking: all may be gone, and nothing was told of any key.
+    fn flushed(&mut self) {
+        self.give_up();
+        self.tracking.flushed = clock::now();
+        // What was changed in the same turn, before it, is told behind it.
+        wire::command(&mut self.outbox, &[b"TIME"]);
+        self.expected.push_back(Expected::Flushed);
+        self.publish.send_modify(|connection| connection.continuity += 1);
+    }
+
+    /// Answers all looks that there is no answer.
+    fn give_up(&mut self) {
+        self.give_up_those(&NoAnswer::Disconnected, |_| true);
+    }
+
+    /// ... those that were asked for then.
+    fn give_up_those(&mut self, why: &NoAnswer, concerns: impl Fn(Instant) -> bool) {
+        for batch in self.tracking.answered.iter_mut().chain(&mut self.batches).filter(|batch| concerns(batch.asked)) {
+            batch.give_up(&self.setting.id, why);
+        }
+        for waiting in &mut self.tracking.waiting {
+            if let Some((ask, _)) = waiting.take_if(|(_, asked)| concerns(*asked)) {
+                ask.tap.no_answer(&self.setting.id, ask.keys, why);
+            }
+        }
+    }
+
+    fn heard_by(&mut self, concerns: impl Fn(&Tap) -> bool, key: &Key, sort: Sort, at: i64) {
         if key.as_bytes().starts_with(STORE_PREFIX) {
             return;
         }
@@ -348,7 +439,7 @@ impl Core<'_> {
             server_at: Millis(self.offsets.latest(at).unwrap_or(at).div_euclid(1_000)),
         };
         let now = Arc::clone(&self.now);
-        for tap in now.taps.iter().filter(|tap| tap.pattern == pattern) {
+        for tap in now.taps.iter().filter(|tap| concerns(tap)) {
             if tap.evidence().hear(key, heard.clone(), standing).is_err() {
                 self.overflow();
             }
@@ -414,6 +505,21 @@ impl Core<'_> {
                     other => FaultCategory::Other.fault(format!("PSUBSCRIBE {channel}: {other:?}")),
                 });
             }
+            Some(Expected::Tracked(pattern)) => match value {
+                Value::ServerError(error) => {
+                    // Whatever else it may be, it passes.
+                    if matches!(error.code(), "NOPERM" | "ERR") {
+                        self.tracking.refused = true;
+                    }
+                    let fix = match error.code() {
+                        "NOPERM" => ": grant the ACL user +client|tracking",
+                        _ => "",
+                    };
+                    let fault = FaultCategory::of_code(error.code());
+                    self.failed = Some(fault.fault(format!("CLIENT TRACKING: {error}{fix}")));
+                }
+                _ => self.subscribed(pattern),
+            },
             Some(Expected::SlotChannel) => match value {
                 Value::ServerError(error) if matches!(error.code(), "MOVED" | "CLUSTERDOWN") => {
                     self.setting.refresh.request();
@@ -425,6 +531,22 @@ impl Core<'_> {
             Some(Expected::Role) => self.role_answered(value),
             Some(Expected::Key) => self.key_answered(value),
             Some(Expected::Barrier) => self.barrier(wire::time(value)),
+            Some(Expected::Begun) => {
+                if let Some(Some((ask, asked))) = self.tracking.waiting.pop_front() {
+                    match wire::time(value) {
+                        Some(time) => self.look(ask, asked, Millis(time.div_euclid(1_000))),
+                        None => ask.tap.no_answer(&self.setting.id, ask.keys, &NoAnswer::Late),
+                    }
+                }
+            }
+            Some(Expected::Told) => {
+                if let Some(mut batch) = self.tracking.answered.pop_front() {
+                    // Without an answer nobody knows that all was told.
+                    batch.time = batch.time.filter(|_| wire::time(value).is_some());
+                    self.conclude(batch);
+                }
+            }
+            Some(Expected::Flushed) => self.tracking.flushed = clock::now(),
             Some(Expected::Beat(sent)) => {
                 if let Some(theirs) = wire::time(value) {
                     self.offset.set(self.offsets.exchange(sent, clock::micros(), theirs));
@@ -460,7 +582,7 @@ impl Core<'_> {
         // An alive answer uses what came before the answer; a gone one what came before TIME, taken there.
         let used = match reply {
             Reply::Alive(_) | Reply::AliveFor(_) => {
-                let answering = Answering { node: &self.setting.id, since: batch.since };
+                let answering = Answering { node: &self.setting.id, since: batch.since.max(self.tracking.flushed) };
                 Some(evidence.take(key, answering, mark))
             }
             _ => None,
@@ -469,16 +591,30 @@ impl Core<'_> {
         batch.replies.push((reply, mark, used));
     }
 
-    /// Everything that the looks of the oldest batch caused has arrived.
+    /// Everything that the looks of the oldest batch caused has arrived, but for what client tracking tells.
     fn barrier(&mut self, time: Option<i64>) {
-        let Some(batch) = self.batches.pop_front() else { return };
+        let Some(mut batch) = self.batches.pop_front() else { return };
+        batch.time = time;
+        if self.source == Source::Tracking && !batch.over {
+            // Redis tells of what happened at the end of its turn, behind the answers of that turn. This is asked in a later one.
+            wire::command(&mut self.outbox, &[b"TIME"]);
+            self.expected.push_back(Expected::Told);
+            self.tracking.answered.push_back(batch);
+            return;
+        }
+        self.conclude(batch);
+    }
+
+    /// Everything that the looks of a batch caused has arrived.
+    fn conclude(&mut self, batch: Batch) {
         if batch.over {
             return;
         }
+        let time = batch.time;
         let late = batch.asked.elapsed() > ANSWER_WITHIN;
         let trusted = self.trusted_master();
         let now = Millis(time.unwrap_or_default().div_euclid(1_000));
-        let answering = Answering { node: &self.setting.id, since: batch.since };
+        let answering = Answering { node: &self.setting.id, since: batch.since.max(self.tracking.flushed) };
         let mut looks = Vec::with_capacity(batch.keys.len());
         let mut redirected = Vec::new();
         let mut evidence = batch.tap.evidence();
@@ -527,7 +663,7 @@ impl Core<'_> {
                 }
                 (Answer::None(_), None) => Used::default(),
                 (_, Some(used)) => used,
-                (_, None) => evidence.take(&key, answering, mark),
+                (_, None) => evidence.take(&key, answering, mark).heard_by(clock::now(), now, batch.begun),
             };
             looks.push(Look { key, node: self.setting.id.clone(), answer, now, used });
         }
@@ -576,6 +712,19 @@ impl Core<'_> {
         if ask.keys.is_empty() {
             return;
         }
+        let asked = Instant::now();
+        if self.source == Source::Tracking {
+            // What is asked now is answered in a later turn than this.
+            wire::command(&mut self.outbox, &[b"TIME"]);
+            self.expected.push_back(Expected::Begun);
+            self.tracking.waiting.push_back(Some((ask, asked)));
+            return;
+        }
+        self.look(ask, asked, Millis(i64::MIN));
+    }
+
+    /// Asks about the keys. `begun`: what the node's clock showed in an earlier turn.
+    fn look(&mut self, ask: Ask, asked: Instant, begun: Millis) {
         let question: &[u8] = if self.relative { b"PTTL" } else { b"PEXPIRETIME" };
         self.ask_role();
         for key in &ask.keys {
@@ -596,8 +745,10 @@ impl Core<'_> {
             tap: ask.tap,
             keys: ask.keys,
             asking: ask.asking,
-            asked: Instant::now(),
+            asked,
+            begun,
             replies,
+            time: None,
             master: true,
             over: false,
         });
@@ -612,11 +763,7 @@ impl Core<'_> {
 
     /// Says of batches that they are too late; their replies are passed over when they come.
     fn late(&mut self) {
-        for batch in &mut self.batches {
-            if batch.asked.elapsed() > ANSWER_WITHIN {
-                batch.give_up(&self.setting.id, &NoAnswer::Late);
-            }
-        }
+        self.give_up_those(&NoAnswer::Late, |asked| asked.elapsed() > ANSWER_WITHIN);
     }
 
     /// A sign of life that also tells the node's clock.
@@ -630,20 +777,49 @@ impl Core<'_> {
         let left = |pattern: &Vec<u8>| !now.taps.iter().any(|tap| tap.pattern == *pattern);
         if self.patterns.iter().any(|(pattern, _)| left(pattern)) {
             for (pattern, _) in self.patterns.extract_if(.., |(pattern, _)| left(pattern)) {
-                let channel = [self.prefix.as_slice(), &pattern].concat();
-                wire::command(&mut self.outbox, &[b"PUNSUBSCRIBE", &channel]);
+                // What is tracked stays so until the connection is made anew.
+                if self.source == Source::Notifications {
+                    let channel = [self.prefix.as_slice(), &pattern].concat();
+                    wire::command(&mut self.outbox, &[b"PUNSUBSCRIBE", &channel]);
+                }
                 self.wanted.retain(|wanted| *wanted != pattern);
             }
             let patterns = self.subscribed_patterns();
             self.publish.send_modify(|connection| connection.patterns = patterns);
         }
+        let mut new: Vec<&Vec<u8>> = Vec::new();
         for tap in &now.taps {
             if !self.wanted.contains(&tap.pattern) {
                 self.wanted.push(tap.pattern.clone());
-                let channel = [self.prefix.as_slice(), &tap.pattern].concat();
-                wire::command(&mut self.outbox, &[b"PSUBSCRIBE", &channel]);
-                self.expected.push_back(Expected::Pattern(tap.pattern.clone()));
+                new.push(&tap.pattern);
             }
+        }
+        if self.source == Source::Tracking {
+            return self.track(new);
+        }
+        for pattern in new {
+            let channel = [self.prefix.as_slice(), pattern].concat();
+            wire::command(&mut self.outbox, &[b"PSUBSCRIBE", &channel]);
+            self.expected.push_back(Expected::Pattern(pattern.clone()));
+        }
+    }
+
+    /// Client tracking knows prefixes, none of which may begin with another.
+    fn track(&mut self, patterns: Vec<&Vec<u8>>) {
+        let mut wanted: Vec<_> = patterns.into_iter().map(|pattern| (glob::literal_prefix(pattern), pattern)).collect();
+        // The shortest first: it may have others in it.
+        wanted.sort();
+        for (prefix, pattern) in wanted {
+            if self.tracking.prefixes.iter().any(|tracked| prefix.starts_with(tracked)) {
+                wire::command(&mut self.outbox, &[b"TIME"]);
+            } else if self.tracking.prefixes.iter().any(|tracked| tracked.starts_with(&prefix)) {
+                self.failed = Some(anew("more of its keys are tracked"));
+                return;
+            } else {
+                wire::track(&mut self.outbox, &prefix);
+                self.tracking.prefixes.push(prefix);
+            }
+            self.expected.push_back(Expected::Tracked(pattern.clone()));
         }
     }
 
@@ -708,6 +884,11 @@ impl Batch {
         drop(evidence);
         self.tap.no_answer(node, std::mem::take(&mut self.keys), why);
     }
+}
+
+/// The connection is to be made anew though nothing is wrong with it.
+fn anew(why: &str) -> Fault {
+    FaultCategory::Other.fault(format!("it is connected to anew: {why}"))
 }
 
 fn closed() -> Fault {

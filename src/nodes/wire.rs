@@ -39,6 +39,10 @@ fn length(out: &mut Vec<u8>, sort: u8, mut number: usize) {
 pub enum Push {
     /// Something happened to a key that `pattern` covers.
     Keyspace { pattern: Vec<u8>, key: Key, sort: Sort },
+    /// Client tracking: something happened to these keys, whatever the database.
+    Changed(Vec<Key>),
+    /// Client tracking: everything may be gone.
+    Flushed,
     /// The answer to a subscription.
     Subscribed,
     /// A shard channel was dropped: its slot leaves the node.
@@ -53,7 +57,18 @@ pub fn push(kind: &PushKind, data: Vec<Value>, prefix: &[u8]) -> Push {
         PushKind::PMessage => keyspace(data, prefix).unwrap_or(Push::Other),
         PushKind::PSubscribe | PushKind::SSubscribe => Push::Subscribed,
         PushKind::SUnsubscribe => Push::SlotLeft,
+        PushKind::Invalidate => match data.into_iter().next() {
+            Some(Value::Array(keys)) => Push::Changed(keys.into_iter().filter_map(bulk).collect()),
+            _ => Push::Flushed,
+        },
         _ => Push::Other,
+    }
+}
+
+fn bulk(value: Value) -> Option<Key> {
+    match value {
+        Value::BulkString(text) => Some(Key::from(text)),
+        _ => None,
     }
 }
 
@@ -99,6 +114,11 @@ fn sort(event: &[u8]) -> Option<Sort> {
         b"keymiss" => None,
         _ => Some(Sort::Born),
     }
+}
+
+/// The command that makes a node tell what happens to keys that begin with `prefix`.
+pub fn track(out: &mut Vec<u8>, prefix: &[u8]) {
+    command(out, &[b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", prefix]);
 }
 
 /// A whole frame that is a number (`:-2\r\n`), and how many bytes it has; `None` says nothing.
@@ -264,6 +284,17 @@ mod tests {
             assert_eq!(read(event), Push::Keyspace { pattern: b"a*".to_vec(), key: Key::from(&b"a:\xff:b"[..]), sort });
         }
         assert_eq!(read(b"keymiss"), Push::Other);
+    }
+
+    #[test]
+    fn client_tracking_names_the_keys_or_none_for_all() {
+        let read = |frame: &[u8]| match redis::parse_redis_value(frame).unwrap() {
+            Value::Push { kind, data } => push(&kind, data, b"__keyspace@0__:"),
+            other => panic!("{other:?}"),
+        };
+        let keys = vec![Key::from("a"), Key::from(&b"\xff"[..])];
+        assert_eq!(read(b">2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n$1\r\n\xff\r\n"), Push::Changed(keys));
+        assert_eq!(read(b">2\r\n$10\r\ninvalidate\r\n_\r\n"), Push::Flushed);
     }
 
     #[test]

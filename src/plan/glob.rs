@@ -37,62 +37,81 @@ impl Glob {
     }
 
     pub fn matches(&self, text: &[u8]) -> bool {
-        self.run(text).is_some()
+        matches(&self.0, text)
     }
 
     /// What the first `*` of the pattern matched in `text`, the shortest that lets the rest match; `None` if there is no
     /// `*` or no match. Stars that follow one another are one.
     pub fn first_star<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
-        let (start, end) = self.run(text)??;
+        let (start, end) = run(&self.0, text)??;
         text.get(start..end)
     }
+}
 
-    /// `None`: no match. Otherwise where the first star's text begins and ends, if there is a star.
-    ///
-    /// Redis calls itself at each star and, since 6.2, gives up on earlier stars once a later one found nothing
-    /// (`skipLongerMatches`). That is this loop: only the latest star is ever lengthened, so the time is at most
-    /// pattern times text. The one difference is the empty text, which Redis's loop never looks at: here it matches any
-    /// number of stars, as it does behind the prefix of a channel, and not just the lone star of SCAN.
-    #[expect(clippy::option_option, reason = "no match, no star and a star are three answers")]
-    fn run(&self, text: &[u8]) -> Option<Option<(usize, usize)>> {
-        let pattern = self.0.as_slice();
-        let (mut at, mut read) = (0, 0);
-        // Behind the latest star: the rest of the pattern, and where the text was taken up again.
-        let mut latest: Option<(usize, usize)> = None;
-        let mut first: Option<(usize, usize)> = None;
-        let mut stars = 0;
-        loop {
-            if pattern.get(at) == Some(&b'*') {
-                while pattern.get(at) == Some(&b'*') {
-                    at += 1;
-                }
-                stars += 1;
-                let end = if at == pattern.len() { text.len() } else { read };
-                first = first.or(Some((read, end)));
-                if at == pattern.len() {
-                    return Some(first);
-                }
-                latest = Some((at, read));
-                continue;
+/// Whether Redis's glob `pattern` matches the whole of `text`.
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    run(pattern, text).is_some()
+}
+
+/// What every text begins with that `pattern` matches: all that comes before its first wildcard.
+pub fn literal_prefix(pattern: &[u8]) -> Vec<u8> {
+    let mut prefix = Vec::new();
+    let mut rest = pattern;
+    loop {
+        rest = match rest {
+            [] | [b'*' | b'?' | b'[', ..] => return prefix,
+            [b'\\', literal, rest @ ..] | [literal, rest @ ..] => {
+                prefix.push(*literal);
+                rest
             }
-            match text.get(read) {
-                None if at == pattern.len() => return Some(first),
-                // A longer star would only leave less text.
-                None => return None,
-                Some(byte) => {
-                    if let Some(length) = element(&pattern[at..], *byte) {
-                        at += length;
-                        read += 1;
-                        continue;
-                    }
+        };
+    }
+}
+
+/// `None`: no match. Otherwise where the first star's text begins and ends, if there is a star.
+///
+/// Redis calls itself at each star and, since 6.2, gives up on earlier stars once a later one found nothing
+/// (`skipLongerMatches`). That is this loop: only the latest star is ever lengthened, so the time is at most
+/// pattern times text. The one difference is the empty text, which Redis's loop never looks at: here it matches any
+/// number of stars, as it does behind the prefix of a channel, and not just the lone star of SCAN.
+#[expect(clippy::option_option, reason = "no match, no star and a star are three answers")]
+fn run(pattern: &[u8], text: &[u8]) -> Option<Option<(usize, usize)>> {
+    let (mut at, mut read) = (0, 0);
+    // Behind the latest star: the rest of the pattern, and where the text was taken up again.
+    let mut latest: Option<(usize, usize)> = None;
+    let mut first: Option<(usize, usize)> = None;
+    let mut stars = 0;
+    loop {
+        if pattern.get(at) == Some(&b'*') {
+            while pattern.get(at) == Some(&b'*') {
+                at += 1;
+            }
+            stars += 1;
+            let end = if at == pattern.len() { text.len() } else { read };
+            first = first.or(Some((read, end)));
+            if at == pattern.len() {
+                return Some(first);
+            }
+            latest = Some((at, read));
+            continue;
+        }
+        match text.get(read) {
+            None if at == pattern.len() => return Some(first),
+            // A longer star would only leave less text.
+            None => return None,
+            Some(byte) => {
+                if let Some(length) = element(&pattern[at..], *byte) {
+                    at += length;
+                    read += 1;
+                    continue;
                 }
             }
-            let (behind, taken_up) = latest?;
-            latest = Some((behind, taken_up + 1));
-            (at, read) = (behind, taken_up + 1);
-            if stars == 1 {
-                first = first.map(|(start, _)| (start, read));
-            }
+        }
+        let (behind, taken_up) = latest?;
+        latest = Some((behind, taken_up + 1));
+        (at, read) = (behind, taken_up + 1);
+        if stars == 1 {
+            first = first.map(|(start, _)| (start, read));
         }
     }
 }
@@ -172,6 +191,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_comes_before_the_first_wildcard_is_taken_literally() {
+        for (pattern, prefix) in [
+            (&b"order:pay:*"[..], &b"order:pay:"[..]),
+            (b"order:[ab]*", b"order:"),
+            (b"a\\*b?", b"a*b"),
+            (b"order:1", b"order:1"),
+            (b"*", b""),
+            (b"a\\", b"a\\"),
+        ] {
+            assert_eq!(literal_prefix(pattern), prefix, "{}", pattern.escape_ascii());
+        }
+    }
+
     fn glob(pattern: &str) -> Glob {
         Glob::new(pattern.as_bytes()).unwrap()
     }
@@ -247,7 +280,7 @@ mod tests {
             pattern in bytes(b"**?[]^-\\abc\xff", 10), text in bytes(b"abc]-^*\\\xff", 9),
         ) {
             prop_assume!(!pattern.is_empty());
-            let found = Glob::new(&pattern).unwrap().run(&text);
+            let found = run(&pattern, &text);
             let taken = found.map(|first| first.map(|(start, end)| end - start));
             match reference(&pattern, &text) {
                 // The reference says what the first star took only when the pattern begins with one.
@@ -255,6 +288,7 @@ mod tests {
                 Some(None) => prop_assert!(taken.is_some()),
                 None => prop_assert_eq!(taken, None),
             }
+            prop_assert!(taken.is_none() || text.starts_with(&literal_prefix(&pattern)));
         }
     }
 }

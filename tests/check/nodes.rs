@@ -28,6 +28,7 @@ async fn each_permission_that_is_missing_is_named_with_the_rule_that_grants_it()
         ("+info", "fail", "INFO is denied"),
         ("+time", "fail", "TIME is denied"),
         ("+client|setname", "warn", "CLIENT SETNAME is denied"),
+        ("+client|tracking", "warn", "CLIENT TRACKING is denied"),
         ("+cluster|nodes", "warn", "CLUSTER NODES is denied"),
         ("+cluster|myid", "warn", "CLUSTER MYID is denied"),
         ("+cluster|info", "warn", "CLUSTER INFO is denied"),
@@ -61,8 +62,19 @@ async fn settings_that_cannot_be_read_or_set_are_told() {
     let fixture = Fixture::start("").await;
     fixture.grant(&RULES).await;
     let address = fixture.cluster.nodes()[0].address();
+    let fix = format!("run CONFIG SET notify-keyspace-events Kgxe$ on {address}");
+    let events = fixture.document().replace("  keyPattern", "    changeSource: KeyspaceEvents\n  keyPattern");
+    fixture.check(&events).await.fails_with(&fix);
+    // Client tracking will do.
     let checked = fixture.check(&fixture.document()).await;
-    checked.fails_with(&format!("run CONFIG SET notify-keyspace-events Kgxe$ on {address}"));
+    assert_eq!((checked.code, checked.of("fail")), (0, vec![]));
+    assert!(checked.of("warn")[0].contains("client tracking") && checked.of("warn")[0].contains(&fix));
+    let tracked = fixture.document().replace("  keyPattern", "    changeSource: ClientTracking\n  keyPattern");
+    assert_eq!(fixture.check(&tracked).await.code, 0);
+    let untracked: Vec<&str> = RULES.into_iter().filter(|rule| *rule != "+client|tracking").collect();
+    fixture.grant(&untracked).await;
+    fixture.check(&tracked).await.fails_with("-> ACL SETUSER rx +client|tracking");
+    fixture.grant(&RULES).await;
 
     let enable = fixture.document().replace("  keyPattern", "    keyspaceEvents: Enable\n  keyPattern");
     fixture.check(&enable).await.fails_with("-> ACL SETUSER rx +config|set");

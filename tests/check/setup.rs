@@ -15,13 +15,14 @@ use super::certificates::Authority;
 
 pub const CHANNEL: &str = "&__keyspace@0__:order:pay:*";
 /// All that a listener needs of the Redis that it watches, as facts/redis.md section 5 has it.
-pub const RULES: [&str; 21] = [
+pub const RULES: [&str; 22] = [
     "+hello",
     "+auth",
     "+ping",
     "+info",
     "+time",
     "+client|setname",
+    "+client|tracking",
     "+cluster|shards",
     "+cluster|slots",
     "+cluster|nodes",

@@ -12,3 +12,4 @@ mod plan;
 mod rotation;
 mod setup;
 mod tls;
+mod tracking;

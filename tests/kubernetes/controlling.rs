@@ -60,6 +60,11 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
     seen.wait("Ready", Duration::from_secs(90), |stood| stood.ready).await;
 
     on_all(&cluster, "notify-keyspace-events", "").await;
+    let message = seen.says("NotificationsEnabled", "True", "ClientTracking").await;
+    assert!(message.starts_with("3/3 nodes"), "{message}");
+    seen.wait_ready().await;
+    let by_events = r#"{"spec":{"redis":{"changeSource":"KeyspaceEvents"}}}"#;
+    space.kubectl(&["patch", "rel", "order-timeouts", "--type=merge", "-p", by_events]).await.ok();
     let message = seen.says("Ready", "False", "NotificationsDisabled").await;
     assert!(message.contains("CONFIG SET notify-keyspace-events"), "{message}");
     on_all(&cluster, "notify-keyspace-events", "Kgxe$").await;

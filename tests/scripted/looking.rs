@@ -7,7 +7,7 @@ use redis_expiry_operator::{
     deployment::{Answer, Look, NoAnswer, Sort},
     dial::Dialler,
     model::{Key, Millis},
-    nodes::{Ask, Connection, Driver, Guidance, Tap},
+    nodes::{Ask, Connection, Driver, Guidance, Notifications, Setting, Tap},
     plan::RedisPlan,
     topology::{Refresh, Topology, merge, parse_nodes},
 };
@@ -43,18 +43,20 @@ fn topology(fake: &Fake, rows: &[String]) -> Arc<Topology> {
 fn drive(fake: &Fake, guidance: &watch::Sender<Arc<Guidance>>, refresh: &Refresh, tasks: &mut JoinSet<()>) -> Driver {
     let (dialled, dial) = watch::channel(vec![fake.address.clone()]);
     let stop = CancellationToken::new();
-    let (driver, task) = Driver::new(
-        fake.id.into(),
-        plan(&[fake]),
-        Dialler::everything(),
+    let (set, notifications) = watch::channel(Notifications::default());
+    let setting = Setting {
+        id: fake.id.into(),
+        plan: plan(&[fake]),
+        dialler: Dialler::everything(),
         dial,
-        guidance.subscribe(),
-        refresh.clone(),
-        stop,
-    );
+        guidance: guidance.subscribe(),
+        refresh: refresh.clone(),
+        notifications,
+    };
+    let (driver, task) = Driver::new(setting, stop);
     tasks.spawn(async move {
         task.await;
-        drop(dialled);
+        drop((dialled, set));
     });
     driver
 }

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use redis_expiry_operator::{
-    deployment::{Answer, Heard, Look, NoAnswer},
+    deployment::{Answer, Heard, Look, NoAnswer, Sort},
     model::{Address, Key, Millis},
     nodes::{Answering, Offsets, Standing, Used, Verdict, Watch},
     topology::{self, Topology},
@@ -53,12 +53,19 @@ pub struct Connection {
     offsets: Offsets,
     expected: VecDeque<Expected>,
     batches: VecDeque<Batch>,
+    /// Under client tracking: not asked yet. `None`: given up.
+    waiting: VecDeque<Option<Batch>>,
+    /// Under client tracking: answered, and what happened before may not have been told yet.
+    answered: VecDeque<(Batch, i64)>,
     last_beat: i64,
 }
 
 enum Expected {
     Key,
     Barrier,
+    Told,
+    Begun,
+    Flushed,
     Beat(i64),
 }
 
@@ -66,6 +73,8 @@ struct Batch {
     keys: Vec<Key>,
     asking: bool,
     asked: i64,
+    /// In an earlier turn, by the node's clock.
+    begun: i64,
     replies: Vec<(Said, u64, Option<Used>)>,
     over: bool,
 }
@@ -94,6 +103,8 @@ impl World {
             offsets: Offsets::default(),
             expected: VecDeque::new(),
             batches: VecDeque::new(),
+            waiting: VecDeque::new(),
+            answered: VecDeque::new(),
             last_beat: began,
         });
         if self.servers[node].alive {
@@ -112,7 +123,8 @@ impl World {
         link.trusted = false;
         link.failures = if connection.greeted { 1 } else { link.failures + 1 };
         let most = (20i64 << link.failures.min(5)).min(500);
-        for batch in connection.batches {
+        let waiting = connection.waiting.into_iter().flatten();
+        for batch in waiting.chain(connection.answered.into_iter().map(|(batch, _)| batch)).chain(connection.batches) {
             self.give_up(pid, node, batch, &NoAnswer::Disconnected);
         }
         self.cut(line, false);
@@ -161,16 +173,29 @@ impl World {
     }
 
     fn ask_node(&mut self, pid: Pid, node: Node, keys: Vec<Key>, asking: bool) {
-        let now = self.now;
-        let indices: Vec<KeyIndex> = keys.iter().map(|key| self.index_of(key)).collect();
+        let (now, tracking) = (self.now, self.tracking);
         let Some(process) = self.process(pid) else { return };
         let Some(connection) = process.links[node].connection.as_mut().filter(|connection| connection.greeted) else {
             return self.no_answer(pid, node, keys, &NoAnswer::Disconnected);
         };
         let line = connection.line;
-        connection.expected.extend(keys.iter().map(|_| Expected::Key));
+        let batch = Batch { keys, asking, asked: now, begun: i64::MIN, replies: Vec::new(), over: false };
+        if tracking {
+            connection.expected.push_back(Expected::Begun);
+            connection.waiting.push_back(Some(batch));
+            return self.send(line, Question::Time);
+        }
+        self.look(line, batch);
+    }
+
+    fn look(&mut self, line: Line, batch: Batch) {
+        let asking = batch.asking;
+        let indices: Vec<KeyIndex> = batch.keys.iter().map(|key| self.index_of(key)).collect();
+        let process = self.processes[line.pid].as_mut().expect("it asks");
+        let connection = process.links[line.node].connection.as_mut().expect("it is open");
+        connection.expected.extend(batch.keys.iter().map(|_| Expected::Key));
         connection.expected.push_back(Expected::Barrier);
-        connection.batches.push_back(Batch { keys, asking, asked: now, replies: Vec::new(), over: false });
+        connection.batches.push_back(batch);
         for key in indices {
             self.send(line, Question::Key { key, asking });
         }
@@ -207,6 +232,7 @@ impl World {
             }
             Frame::SlotLeft => self.refresh(pid),
             Frame::Push { key, sort, life } => self.pushed(line, key, sort, life, &topology),
+            Frame::Flushed => self.flushed(line),
             Frame::Answer(said) => self.key_answered(line, said),
             Frame::Time(theirs) => match connection.expected.pop_front() {
                 Some(Expected::Beat(sent)) => {
@@ -214,6 +240,18 @@ impl World {
                     process.links[node].offset = Some(offset);
                 }
                 Some(Expected::Barrier) => self.barrier(line, theirs, &topology),
+                Some(Expected::Begun) => {
+                    if let Some(Some(batch)) = connection.waiting.pop_front() {
+                        self.look(line, Batch { begun: theirs, ..batch });
+                    }
+                }
+                Some(Expected::Flushed) => {
+                    connection.since = connection.since.map(|_| Millis(at.div_euclid(1_000)));
+                }
+                Some(Expected::Told) => {
+                    let (batch, theirs) = connection.answered.pop_front().expect("it was answered");
+                    self.conclude(line, batch, theirs, &topology);
+                }
                 other => panic!("a TIME that nobody asked for, or a key's answer is missing: {}", other.is_some()),
             },
         }
@@ -228,14 +266,7 @@ impl World {
         !connection.watch.suspect() && topology.node(&id_of(node)).is_some_and(topology::Node::is_master)
     }
 
-    fn pushed(
-        &mut self,
-        line: Line,
-        key: KeyIndex,
-        sort: redis_expiry_operator::deployment::Sort,
-        life: LifeId,
-        topology: &Topology,
-    ) {
+    fn pushed(&mut self, line: Line, key: KeyIndex, sort: Sort, life: Option<LifeId>, topology: &Topology) {
         let Line { pid, node, .. } = line;
         let (at, slot, now) = (self.ours(), self.slot, self.now);
         let name = self.keys[key].clone();
@@ -252,7 +283,7 @@ impl World {
             server_at: Millis((at + link.offset.unwrap_or(0)).div_euclid(1_000)),
         };
         process.evidence.hear(&name, heard, standing).expect("a few keys do not fill the evidence");
-        if sort == redis_expiry_operator::deployment::Sort::Born && standing.master {
+        if let (Sort::Born | Sort::Changed, true, Some(life)) = (sort, standing.master, life) {
             self.truth.heard(life, now);
         }
         self.note(key, || format!("process {pid} hears {sort:?} from {} ({standing:?})", crate::server::name(node)));
@@ -276,11 +307,48 @@ impl World {
     }
 
     fn barrier(&mut self, line: Line, theirs: i64, topology: &Topology) {
+        let tracking = self.tracking;
+        let process = self.processes[line.pid].as_mut().expect("it got a frame");
+        let connection = process.links[line.node].connection.as_mut().expect("it got a frame");
+        let batch = connection.batches.pop_front().expect("a barrier ends a batch");
+        if tracking && !batch.over {
+            connection.expected.push_back(Expected::Told);
+            connection.answered.push_back((batch, theirs));
+            return self.send(line, Question::Time);
+        }
+        self.conclude(line, batch, theirs, topology);
+    }
+
+    /// As `Core::flushed`.
+    fn flushed(&mut self, line: Line) {
         let Line { pid, node, .. } = line;
-        let (now, slot) = (self.now, self.slot);
+        let at = Millis(self.ours().div_euclid(1_000));
+        let link = &mut self.processes[pid].as_mut().expect("it got a frame").links[node];
+        link.continuity += 1;
+        let connection = link.connection.as_mut().expect("it got a frame");
+        connection.since = connection.since.map(|_| at);
+        connection.expected.push_back(Expected::Flushed);
+        let mut given_up: Vec<Batch> = connection.waiting.iter_mut().filter_map(Option::take).collect();
+        for batch in connection.answered.iter_mut().map(|(batch, _)| batch).chain(&mut connection.batches) {
+            if !std::mem::replace(&mut batch.over, true) {
+                let replies = std::mem::take(&mut batch.replies);
+                // What is still to be answered is passed over.
+                batch.replies = replies.iter().map(|(said, _, _)| (said.clone(), 0, None)).collect();
+                let (keys, asking, asked, begun) = (batch.keys.clone(), batch.asking, batch.asked, batch.begun);
+                given_up.push(Batch { keys, asking, asked, begun, replies, over: false });
+            }
+        }
+        self.send(line, Question::Time);
+        for batch in given_up {
+            self.give_up(pid, node, batch, &NoAnswer::Disconnected);
+        }
+    }
+
+    fn conclude(&mut self, line: Line, batch: Batch, theirs: i64, topology: &Topology) {
+        let Line { pid, node, .. } = line;
+        let (now, slot, ours) = (self.now, self.slot, self.ours());
         let process = self.processes[pid].as_mut().expect("it got a frame");
         let connection = process.links[node].connection.as_mut().expect("it got a frame");
-        let batch = connection.batches.pop_front().expect("a barrier ends a batch");
         if batch.over {
             return;
         }
@@ -324,7 +392,11 @@ impl World {
                 }
                 (Answer::None(_), None) => Used::default(),
                 (_, Some(used)) => used,
-                (_, None) => process.evidence.take(&key, Answering { node: &id_of(node), since }, mark),
+                (_, None) => {
+                    let used = process.evidence.take(&key, Answering { node: &id_of(node), since }, mark);
+                    let millis = |micros: i64| Millis(micros.div_euclid(1_000));
+                    used.heard_by(millis(ours), millis(theirs), millis(batch.begun))
+                }
             };
             let now = Millis(theirs.div_euclid(1_000));
             looks.push((Look { key, node: id_of(node), answer, now, used }, life));
@@ -352,8 +424,10 @@ impl World {
                 self.ended(line);
                 continue;
             }
-            let mut late = Vec::new();
-            for batch in &mut connection.batches {
+            let waiting = connection.waiting.iter_mut();
+            let waited = waiting.filter_map(|one| one.take_if(|batch| now - batch.asked > ANSWER_WITHIN));
+            let mut late: Vec<Vec<Key>> = waited.map(|batch| batch.keys).collect();
+            for batch in connection.answered.iter_mut().map(|(batch, _)| batch).chain(&mut connection.batches) {
                 if !batch.over && now - batch.asked > ANSWER_WITHIN {
                     batch.over = true;
                     for (key, (_, _, used)) in batch.keys.iter().zip(&mut batch.replies) {

@@ -237,6 +237,7 @@ impl World {
                     let key: KeyIndex = self.random.below(KEYS);
                     if let Some(value) = self.servers[owner].data.get(&key).cloned() {
                         let value: Value = value;
+                        self.truth.lives[value.life].evicted = true;
                         self.pay(owner, key, &value, Sort::Evicted, End::DataGone);
                     }
                 }

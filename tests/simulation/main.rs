@@ -41,6 +41,8 @@ enum Class {
     Calm,
     One(Fault),
     Two,
+    /// Under client tracking: nothing, one thing or two.
+    Tracked,
 }
 
 /// How long the application and the faults go on, and how long it may take to settle, in microseconds.
@@ -69,6 +71,13 @@ fn simulate(class: Class, seed: u64, logged: bool) -> (World, Vec<Violation>) {
     let mut faults = match class {
         Class::Calm => Vec::new(),
         Class::One(fault) => vec![fault; 1 + world.random.below(2)],
+        Class::Tracked => {
+            world.tracking = true;
+            let count = world.random.below(3);
+            // There are no notifications to lose.
+            let faults: Vec<Fault> = ALL.into_iter().filter(|fault| *fault != Fault::NotificationsOff).collect();
+            (0..count).map(|_| faults[world.random.below(faults.len())]).collect()
+        }
         Class::Two => vec![ALL[world.random.below(ALL.len())], ALL[world.random.below(ALL.len())]],
     };
     if matches!(class, Class::One(Fault::OurCrash | Fault::Cut | Fault::FlushAndEvict)) {
@@ -77,7 +86,7 @@ fn simulate(class: Class, seed: u64, logged: bool) -> (World, Vec<Violation>) {
     // Two at once are close together.
     let first = world.random.between(700_000, BUSY - 1_500_000);
     for fault in faults {
-        let near = class == Class::Two || world.random.percent(40);
+        let near = matches!(class, Class::Two | Class::Tracked) || world.random.percent(40);
         let at =
             if near { first + world.random.between(0, 700_000) } else { world.random.between(700_000, BUSY - 800_000) };
         world.at(at, Event::Fault(Step::Begin(fault)));
@@ -186,12 +195,19 @@ fn two_things_go_wrong_at_once() {
     check(Class::Two, 400);
 }
 
+#[test]
+fn changes_are_told_by_client_tracking() {
+    check(Class::Tracked, 400);
+}
+
 /// Prints the whole history of one run: `SIMULATION_SEED=Two:1592590336`.
 #[test]
 fn replay() {
     let Ok(wanted) = std::env::var("SIMULATION_SEED") else { return };
     let (class, seed) = wanted.rsplit_once(':').expect("SIMULATION_SEED is <class>:<seed>");
-    let classes = [Class::Calm, Class::Two, Class::One(Fault::StuckMigration)].into_iter().chain(ALL.map(Class::One));
+    let classes = [Class::Calm, Class::Two, Class::Tracked, Class::One(Fault::StuckMigration)]
+        .into_iter()
+        .chain(ALL.map(Class::One));
     let class = classes.into_iter().find(|known| format!("{known:?}") == class).expect("a class as printed");
     let (world, violations) = simulate(class, seed.parse().expect("a seed"), true);
     println!("{}{violations:#?}", world.history(None));

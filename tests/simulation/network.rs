@@ -35,8 +35,11 @@ pub enum Frame {
     Push {
         key: KeyIndex,
         sort: Sort,
-        life: LifeId,
+        /// What it tells of, if that is still there.
+        life: Option<LifeId>,
     },
+    /// By client tracking.
+    Flushed,
     Answer(Said),
     /// Microseconds of the node's clock.
     Time(i64),

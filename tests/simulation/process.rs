@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use redis_expiry_operator::{
-    deployment::{Answer, Look, Sort},
+    deployment::{Answer, Look},
     ledger::{Again, Book, Judgement, Naming, Purpose, judge},
     model::{Deadline, Key, ListenerId, Millis, SlotSet},
     nodes::Evidence,
@@ -381,7 +381,10 @@ impl World {
             return;
         }
         let mut works = Works { keys: Vec::new(), changes: Vec::new() };
-        for ((look, life), known) in looks {
+        for ((mut look, life), known) in looks {
+            if !self.seen_whole(pid, crate::world::node_of(&look.node)) {
+                look.used.in_gap();
+            }
             let process = self.process(pid).expect("it was there");
             let purpose = process.purpose(&look);
             let naming = process.naming.as_ref().expect("looks come after the epoch");
@@ -410,6 +413,17 @@ impl World {
             return self.applied(pid, &works, &[]);
         }
         self.call(pid, Call::Apply(works));
+    }
+
+    /// As `Keeper::seen_whole`.
+    fn seen_whole(&mut self, pid: Pid, node: Node) -> bool {
+        let process = self.process(pid).expect("it was there");
+        let Some(row) = process.topology.node(&crate::world::id_of(node)) else { return false };
+        let (link, epoch, slots) = (&process.links[node], row.epoch, row.slots.clone());
+        process.synced.get(&node).is_some_and(|synced| {
+            let same = synced.continuity == link.continuity() && synced.epoch == epoch;
+            link.open() && same && slots.minus(&synced.slots).is_empty()
+        })
     }
 
     fn applied(&mut self, pid: Pid, works: &Works, done: &[bool]) {
@@ -512,7 +526,7 @@ fn guess(book: &Book, doubted: &mut BTreeSet<Key>, look: &Look) -> Option<Known>
     if let Some(seen) = book.seen(&look.key) {
         return Some(Known { entry: Some(seen), memory: None });
     }
-    let removal = look.used.heard.iter().any(|heard| heard.sort != Sort::Born);
+    let removal = look.heard_removal();
     let recorded = matches!(look.answer, Answer::Alive(Some(_)));
     (!removal && (recorded || book.complete())).then(Known::default)
 }

@@ -72,7 +72,7 @@ const DEAF_INTERVAL: i64 = 10_000_000;
 impl World {
     pub fn resync(&mut self, pid: Pid) {
         for node in 0..NODES {
-            let (now, interval) = (self.now, self.resync_interval);
+            let (now, interval, tracking) = (self.now, self.resync_interval, self.tracking);
             let Some(process) = self.process(pid) else { return };
             if process.stopping || process.jobs.contains_key(&node) || !process.links[node].open() {
                 continue;
@@ -80,7 +80,7 @@ impl World {
             let Some(row) = process.topology.node(&id_of(node)).filter(|row| row.drives()) else { continue };
             let link = &process.links[node];
             let basis = Synced { continuity: link.continuity(), epoch: row.epoch, slots: row.slots.clone() };
-            let deaf = (!link.notifications.sufficient).then_some(DEAF_INTERVAL);
+            let deaf = (!tracking && !link.notifications.sufficient).then_some(DEAF_INTERVAL);
             let every = [interval, deaf].into_iter().flatten().min();
             let before = process.synced.get(&node);
             let fresh = process.fresh && before.is_none();

@@ -1,6 +1,6 @@
 //! The model of Redis (facts/redis.md sections 1, 2 and 7): three nodes, one slot under test, asynchronous replication.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use redis_expiry_operator::nodes::Sort;
 
@@ -69,6 +69,11 @@ pub struct Server {
     pub migrating: Option<Node>,
     pub importing: bool,
     pub subscribers: Vec<Line>,
+    /// Under client tracking: a turn of its loop is under way.
+    turns: bool,
+    /// What was changed in it, and what was answered: both leave at its end, the answers first.
+    dirty: BTreeSet<KeyIndex>,
+    said: Vec<(Line, Frame)>,
     /// What arrived while it was frozen.
     pub deferred: Vec<Event>,
     /// What its master has sent and it has not applied.
@@ -96,6 +101,9 @@ impl Server {
             migrating: None,
             importing: false,
             subscribers: Vec::new(),
+            turns: false,
+            dirty: BTreeSet::new(),
+            said: Vec::new(),
             deferred: Vec::new(),
             stream: VecDeque::new(),
             follows: None,
@@ -208,13 +216,63 @@ impl World {
             self.truth.ended(value.life, now, End::DataGone);
         }
         self.servers[node].flushes += 1;
+        self.tell_flushed(node);
         self.replicate(node, &Command::Flush);
     }
 
+    /// Client tracking tells of it at once.
+    fn tell_flushed(&mut self, node: Node) {
+        if self.tracking {
+            for line in self.servers[node].subscribers.clone() {
+                self.say(line, Frame::Flushed);
+            }
+        }
+    }
+
     pub fn push(&mut self, node: Node, key: KeyIndex, sort: Sort, life: LifeId) {
+        if self.tracking {
+            self.servers[node].dirty.insert(key);
+            return self.turn(node);
+        }
         if self.servers[node].notifies {
             for line in self.servers[node].subscribers.clone() {
-                self.deliver(line, Frame::Push { key, sort, life });
+                self.deliver(line, Frame::Push { key, sort, life: Some(life) });
+            }
+        }
+    }
+
+    /// Answers: at once, or under client tracking at the end of the turn.
+    fn say(&mut self, line: Line, frame: Frame) {
+        if self.tracking {
+            self.servers[line.node].said.push((line, frame));
+            self.turn(line.node);
+        } else {
+            self.deliver(line, frame);
+        }
+    }
+
+    fn turn(&mut self, node: Node) {
+        if !std::mem::replace(&mut self.servers[node].turns, true) {
+            let long = self.random.percent(10);
+            let micros = if long { self.random.between(200, 3_000) } else { self.random.between(0, 200) };
+            self.after(micros, Event::TurnEnds(node));
+        }
+    }
+
+    pub fn turn_ends(&mut self, node: Node) {
+        let server = &mut self.servers[node];
+        server.turns = false;
+        let (said, dirty) = (std::mem::take(&mut server.said), std::mem::take(&mut server.dirty));
+        if !server.alive {
+            return;
+        }
+        for (line, frame) in said {
+            self.deliver(line, frame);
+        }
+        for key in dirty {
+            let life = self.servers[node].data.get(&key).map(|value| value.life);
+            for line in self.servers[node].subscribers.clone() {
+                self.deliver(line, Frame::Push { key, sort: Sort::Changed, life });
             }
         }
     }
@@ -254,7 +312,10 @@ impl World {
                     self.push(replica, key, Sort::Deleted, value.life);
                 }
             }
-            Some(Command::Flush) => self.servers[replica].data.clear(),
+            Some(Command::Flush) => {
+                self.servers[replica].data.clear();
+                self.tell_flushed(replica);
+            }
             None => {}
         }
     }
@@ -362,19 +423,19 @@ impl World {
             return;
         }
         match question {
-            Question::Hello => self.deliver(line, Frame::Hello),
+            Question::Hello => self.say(line, Frame::Hello),
             Question::Subscribe => {
                 self.servers[node].subscribers.push(line);
-                self.deliver(line, Frame::Subscribed);
+                self.say(line, Frame::Subscribed);
             }
             Question::Key { key, asking } => {
                 let said = self.answer(node, key, asking);
                 self.note(key, || format!("{} says {said:?}", name(node)));
-                self.deliver(line, Frame::Answer(said));
+                self.say(line, Frame::Answer(said));
             }
             Question::Time => {
                 let time = self.server_micros(node);
-                self.deliver(line, Frame::Time(time));
+                self.say(line, Frame::Time(time));
             }
         }
     }

@@ -34,6 +34,7 @@ pub struct Life {
     /// When it was given which deadline (milliseconds of its node's clock). Empty: none.
     pub deadlines: Vec<(i64, i64)>,
     pub ends: Vec<(i64, End)>,
+    pub evicted: bool,
     /// More than one only where a failover resurrected it.
     pub expiries: Vec<Expiry>,
     /// When a look saw it alive and the store had it.

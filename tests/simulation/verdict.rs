@@ -18,6 +18,10 @@ const SAME_MS: i64 = 6;
 /// A push's time is that of its arrival, by an offset that is off by half a slow exchange.
 const PUSH_MS: std::ops::RangeInclusive<i64> = -45..=90;
 
+/// Under client tracking: how late we may read of a change. What is paid so shortly before its deadline may be told, `Inferred`; what
+/// is set again so soon behind its expiry, or expires so soon after it was set, may go untold.
+const BEHIND: i64 = 100_000;
+
 /// What is wrong with a run.
 #[derive(Clone, Debug)]
 pub struct Violation {
@@ -62,9 +66,9 @@ impl World {
             let text = format!("{:?} {} was told at {:.3} ms", event.evidence, event.deadline, event.at as f64 / 1e3);
             self.note(event.key, || format!("(in the end) {text}"));
         }
-        lost(&self.truth, &told, self.inferred, &mut found);
+        lost(&self.truth, &told, self.inferred, self.tracking, &mut found);
         let offsets: Vec<i64> = self.servers.iter().map(|server| server.offset).collect();
-        invented(&self.truth, &told, self.inferred, &offsets, &mut found);
+        invented(&self.truth, &told, (self.inferred, self.tracking), &offsets, &mut found);
         self.unsettled(&mut found);
         found
     }
@@ -86,8 +90,10 @@ impl World {
 }
 
 /// "Every key that was recorded (a scan or a push saw it alive) and then expires yields at least one event."
-fn lost(truth: &Truth, told: &[Told], inferred: Inferred, found: &mut Vec<Violation>) {
-    let owed: Vec<LifeId> = (0..truth.lives.len()).filter(|life| owed(truth, *life, inferred)).collect();
+fn lost(truth: &Truth, told: &[Told], inferred: Inferred, tracking: bool, found: &mut Vec<Violation>) {
+    let owed =
+        |life: &LifeId| owed(truth, *life, inferred) && !(tracking && untold_by_tracking(truth, *life, inferred));
+    let owed: Vec<LifeId> = (0..truth.lives.len()).filter(owed).collect();
     let fits: Vec<Vec<usize>> = owed
         .iter()
         .map(|id| {
@@ -145,6 +151,19 @@ fn owed(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
     !(recreated_in_gap || recreated_in_move(truth, life, expiry.due))
 }
 
+/// What nobody can tell who is told that something happened, and not what.
+fn untold_by_tracking(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
+    let life = &truth.lives[id];
+    // An eviction looks like a deletion.
+    let Some(expiry) = life.expiries.first() else { return life.evicted };
+    let set = life.deadlines.iter().map(|(at, _)| *at).filter(|at| *at <= expiry.at).max().unwrap_or(life.born);
+    // Any expiry may have been a deletion in the last moment.
+    inferred == Inferred::Drop
+        || life.recorded.is_none_or(|recorded| recorded > expiry.at)
+        || expiry.at - set <= BEHIND
+        || next_birth(truth, life).is_some_and(|next| next - expiry.at <= BEHIND)
+}
+
 fn next_birth(truth: &Truth, life: &Life) -> Option<i64> {
     truth.lives.iter().filter(|other| other.key == life.key && other.born > life.born).map(|other| other.born).min()
 }
@@ -179,7 +198,26 @@ fn owed_for_lost_data(truth: &Truth, id: LifeId, inferred: Inferred) -> bool {
 }
 
 /// Each event has an expiry of its own, or is `Inferred` and excused.
-fn invented(truth: &Truth, told: &[Told], inferred: Inferred, offsets: &[i64], found: &mut Vec<Violation>) {
+fn invented(
+    truth: &Truth,
+    told: &[Told],
+    (inferred, tracking): (Inferred, bool),
+    offsets: &[i64],
+    found: &mut Vec<Violation>,
+) {
+    // Ended, or given another deadline, in its last moment.
+    let at_last = |event: &Told| {
+        let hardly_before = |at: i64| {
+            let left = |offset: &i64| event.deadline * 1_000 - BASE - offset - at;
+            offsets.iter().map(left).any(|left| (-SAME_MS * 1_000..=BEHIND).contains(&left))
+        };
+        let mut lives = truth.lives.iter().filter(|life| event.names(life, None));
+        tracking
+            && lives.any(|life| {
+                life.ends.iter().any(|(at, _)| hardly_before(*at))
+                    || life.deadlines.iter().skip(1).any(|(at, _)| hardly_before(*at))
+            })
+    };
     let expiries: Vec<(LifeId, usize)> = truth
         .lives
         .iter()
@@ -208,7 +246,9 @@ fn invented(truth: &Truth, told: &[Told], inferred: Inferred, offsets: &[i64], f
         .collect();
     for unmatched in unmatched(&fits, expiries.len()) {
         let event = &told[order[unmatched]];
-        if event.evidence == Evidence::Witnessed || !(excused(truth, event) || skewed(offsets, truth, event)) {
+        if event.evidence == Evidence::Witnessed
+            || !(excused(truth, event) || skewed(offsets, truth, event) || at_last(event))
+        {
             found.push(Violation { key: Some(event.key), what: format!("invented, or told twice: {event:?}") });
         }
     }
@@ -224,7 +264,7 @@ fn invented(truth: &Truth, told: &[Told], inferred: Inferred, offsets: &[i64], f
                 && !truth.moving_between(life.born, to)
                 && !life.ends.iter().any(|(_, end)| *end == End::DataGone)
         };
-        if lives().all(whole) && !truth.gap_between(event.at - 300_000, event.at) {
+        if !tracking && lives().all(whole) && !truth.gap_between(event.at - 300_000, event.at) {
             found.push(Violation { key: Some(event.key), what: format!("inferred without a gap: {event:?}") });
         }
     }

@@ -42,6 +42,7 @@ pub enum Event {
     Learn { node: Node, version: usize },
     ActiveExpiry(Node),
     ActiveExpiryOnce(Node),
+    TurnEnds(Node),
     Errand { pid: Pid, node: Node, number: u64, errand: Errand },
     PollAt { pid: Pid, number: u64, node: Node, asked_at: i64 },
     // In a process of ours.
@@ -79,6 +80,7 @@ impl Event {
             Self::Replicate { replica: node, .. }
             | Self::FullSync { replica: node, .. }
             | Self::Learn { node, .. }
+            | Self::TurnEnds(node)
             | Self::Errand { node, .. }
             | Self::PollAt { node, .. } => Whose::Server(*node),
             Self::ToUs(line, _) | Self::Cut(line) => Whose::Process(line.pid),
@@ -113,6 +115,8 @@ pub struct World {
     pub slot: Slot,
     pub servers: Vec<Server>,
     pub configs: Vec<Config>,
+    /// The nodes tell of changes by client tracking alone.
+    pub tracking: bool,
     /// The most that replication lags, beyond the network.
     pub lag: i64,
     pub lines: BTreeMap<Line, Flow>,
@@ -162,6 +166,7 @@ impl World {
             slot,
             servers,
             configs: vec![(0..NODES).map(row).collect()],
+            tracking: false,
             lag,
             lines: BTreeMap::new(),
             next_line: 0,
@@ -235,6 +240,7 @@ impl World {
                 self.after(next, Event::ActiveExpiry(node));
             }
             Event::ActiveExpiryOnce(node) => self.expire_something(node),
+            Event::TurnEnds(node) => self.turn_ends(node),
             Event::Errand { pid, node, number, errand } => self.run_errand(pid, node, number, errand),
             Event::PollAt { pid, number, node, asked_at } => self.poll_at(pid, number, node, asked_at),
             Event::ToUs(line, frame) => self.arrived(line, frame),
@@ -269,7 +275,7 @@ impl World {
     }
 
     pub fn healthy(&mut self) -> bool {
-        let (slot, current) = (self.slot, self.current);
+        let (slot, current, tracking) = (self.slot, self.current, self.tracking);
         let config = self.configs[self.configs.len() - 1].clone();
         let owner = self.owner();
         if self.servers.iter().any(|server| !server.notifies || server.paused) || !self.servers[owner].serves() {
@@ -291,7 +297,7 @@ impl World {
                 let synced = process.synced.get(&node).map(|synced| (synced.continuity, synced.slots.contains(slot)));
                 link.open() && lives && (node != owner || synced == Some((link.continuity(), true)))
             })
-            && process.links[owner].notifications.sufficient
+            && (tracking || process.links[owner].notifications.sufficient)
     }
 
     /// Equal topologies are one, so that a change is told by the pointer; and none is merged twice, because that takes long.

@@ -109,6 +109,18 @@ pub async fn notifications_are_cleared_on_one_node_and_enabled_again_by_the_list
     run.judge().await;
 }
 
+pub async fn every_master_is_flushed(setup: Setup) {
+    let mut run = Scenario::start("flushed", setup).await;
+    let from = now();
+    for (master, slots) in run.masters().await {
+        let began = now();
+        ask(&address(&master), &["FLUSHALL"]).await.unwrap();
+        run.wiped(began, now(), &slots);
+    }
+    run.recovered(from, &SlotSet::all(), Kind::Loss).await;
+    run.judge().await;
+}
+
 pub async fn the_receiver_is_down_for_20_seconds(setup: Setup) {
     let mut run = Scenario::start("receiver down", setup).await;
     let from = now();

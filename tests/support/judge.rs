@@ -101,6 +101,10 @@ fn owed(life: &Life, verdict: &Verdict, events: &[&Told], faults: &Faults, spans
     } else if events.len() > 1 {
         report.two_ids.push(case(&life.key, format!("{} under {} ids", life.deadline.0, events.len())));
     }
+    if faults.tracked && *verdict == Verdict::Must && !faults.gap_at(life, life.deadline) {
+        report.tracked += 1;
+        report.tracked_witnessed += usize::from(events.iter().any(|event| event.first.evidence == Evidence::Witnessed));
+    }
     for event in events {
         match (event.first.evidence, verdict) {
             (Evidence::Inferred, Verdict::Must) if !faults.blind_at(life, life.deadline) => {
@@ -124,6 +128,9 @@ fn not_owed(life: &Life, op: &Op, events: &[&Told], faults: &Faults, spans: &[Sp
     for event in events {
         if excuse && event.first.evidence == Evidence::Inferred {
             report.excused += 1;
+        } else if faults.hardly_before(life, op) && event.first.evidence == Evidence::Inferred {
+            report.at_last += 1;
+            report.at_last_but_early += usize::from(life.deadline.since(op.end) > 50);
         } else {
             report.invented.push(case(&life.key, format!("it was ended before {}", life.deadline.0)));
         }

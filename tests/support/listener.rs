@@ -33,6 +33,7 @@ pub struct Settings<'a> {
     pub url: &'a str,
     pub secret: &'a str,
     pub keyspace_events: &'a str,
+    pub change_source: &'a str,
     /// `spec.store`.
     pub store: &'a str,
     /// Whom it is to the watched Redis, if not the default user.
@@ -89,7 +90,8 @@ spec:
   redis:
     mode: {}
     addresses:{addresses}
-    keyspaceEvents: {}{credentials}{tls}
+    keyspaceEvents: {}
+    changeSource: {}{credentials}{tls}
   keyPattern: "order:pay:*"
   webhook:
     url: {}
@@ -100,7 +102,7 @@ spec:
     retry: {{initialBackoff: 200ms, maxBackoff: 2s}}
   store: {}
 "#,
-            settings.mode, settings.keyspace_events, settings.url, settings.store
+            settings.mode, settings.keyspace_events, settings.change_source, settings.url, settings.store
         );
         fs::write(directory.join("listener.yaml"), yaml).unwrap();
         let stderr = directory.join("stderr.log");

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use redis_expiry_operator::{
     model::{Address, ListenerId},
-    plan::{DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Mode, Plan, RedisPlan, StorePlan, WebhookPlan},
+    plan::{
+        ChangeSource, DeliveryPlan, Glob, IdTemplate, Inferred, KeyspaceEvents, Mode, Plan, RedisPlan, StorePlan,
+        WebhookPlan,
+    },
 };
 
 /// A cluster without a password.
@@ -17,6 +20,7 @@ pub fn redis(addresses: Vec<Address>) -> RedisPlan {
         username: None,
         password: None,
         tls: None,
+        change_source: ChangeSource::KeyspaceEvents,
         keyspace_events: KeyspaceEvents::Observe,
         topology_refresh: Duration::from_secs(1),
     }

@@ -28,6 +28,13 @@ pub struct Report {
     /// Events for deleted keys that a gap excuses, and how many there could be.
     pub excused: usize,
     pub excusable: usize,
+    /// Under client tracking: events for keys that were deleted in their last moment, those of them that were deleted more than 50 ms
+    /// before their deadline; and expiries that were due outside of any gap,
+    /// with those of them that are Witnessed.
+    pub at_last: usize,
+    pub at_last_but_early: usize,
+    pub tracked: usize,
+    pub tracked_witnessed: usize,
     /// Requests that repeated an id.
     pub duplicates: usize,
     /// Events that tell of an expiry by the time of its push.
@@ -68,6 +75,18 @@ impl Report {
         least("paid inside the fault", self.paid_inside, 100);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few hundred")]
         least("deadlines a second", self.rate as usize, 200);
+        // Many are ended within milliseconds of their deadline, on purpose.
+        if self.at_last * 10 > self.paid || self.at_last_but_early * 100 > self.paid {
+            let (told, early) = (self.at_last, self.at_last_but_early);
+            complaints.push(format!(
+                "{told} of {} that were ended in time were told of, {early} of them not so late",
+                self.paid
+            ));
+        }
+        // Redis comes before us only now and then.
+        if self.tracked_witnessed * 2 < self.tracked {
+            complaints.push(format!("only {} of {} are Witnessed", self.tracked_witnessed, self.tracked));
+        }
         let all = self.expected + self.paid + self.uncertain + self.unpromised;
         if self.uncertain * 10 > all {
             complaints.push(format!("the run does not count: {} of {all} lives are uncertain", self.uncertain));
@@ -89,7 +108,7 @@ impl Report {
     pub fn summary(&self) -> String {
         format!(
             "{} expected, {} delivered ({} inside), {} paid ({} inside), {:.0}/s; lost {}, invented {}, two ids {}, \
-             wrong evidence {}; uncertain {}, unpromised {}, excused {} of {}, by push {}, resurrected {}, repeated {}; \
+             wrong evidence {}; uncertain {}, unpromised {}, excused {} of {}, at last {}, witnessed {} of {} tracked, by push {}, resurrected {}, repeated {}; \
              late outside {}, inside {}",
             self.expected,
             self.delivered,
@@ -105,6 +124,9 @@ impl Report {
             self.unpromised,
             self.excused,
             self.excusable,
+            self.at_last,
+            self.tracked_witnessed,
+            self.tracked,
             self.by_push,
             self.resurrected,
             self.duplicates,

@@ -60,6 +60,7 @@ pub struct Scenario {
 pub struct Setup {
     pub cluster: Options,
     pub keyspace_events: &'static str,
+    pub change_source: &'static str,
     pub store: Store,
     /// To the watched cluster the listener is a user of manifests/examples/acl.yaml, with its rights and no others. `Enable` needs
     /// one more.
@@ -84,7 +85,14 @@ pub enum Store {
 impl Default for Setup {
     fn default() -> Self {
         let cluster = Options { notify_keyspace_events: "KA".into(), ..Options::default() };
-        Self { cluster, keyspace_events: "Observe", store: Store::Local, least_rights: false, tls: false }
+        Self {
+            cluster,
+            keyspace_events: "Observe",
+            change_source: "Auto",
+            store: Store::Local,
+            least_rights: false,
+            tls: false,
+        }
     }
 }
 
@@ -101,6 +109,8 @@ impl Scenario {
         let began = tokio::time::Instant::now();
         let directory = tempfile::Builder::new().prefix("faults-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let clustered = setup.cluster.clustered;
+        // Where nobody may be told of keyspace events, client tracking it is.
+        let tracked = setup.change_source == "ClientTracking" || setup.cluster.notify_keyspace_events.is_empty();
         let login = setup.least_rights.then(acl::login);
         if login.is_some() {
             // Every server reads it when it starts, those that are added or come back too.
@@ -151,6 +161,7 @@ impl Scenario {
             url: &receiver.url(),
             secret: SECRET,
             keyspace_events: setup.keyspace_events,
+            change_source: setup.change_source,
             store: &store,
             login: login.as_ref(),
             tls: authority.as_ref().zip(own.as_ref()).map(|(authority, own)| (authority.pem.as_str(), own)),
@@ -171,7 +182,7 @@ impl Scenario {
             receiver,
             listener,
             generator,
-            faults: Faults::default(),
+            faults: Faults { tracked, ..Faults::default() },
             spans: Vec::new(),
             least: LEAST_MS,
             generating,

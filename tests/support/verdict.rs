@@ -2,7 +2,7 @@
 
 use redis_expiry_operator::model::{Address, Millis, SlotSet};
 
-use super::truth::{Ending, Life, Op};
+use super::truth::{Before, Ending, Life, Op};
 
 /// A stretch of time in which something was wrong with some slots.
 #[derive(Clone, Debug)]
@@ -53,6 +53,8 @@ pub struct Faults {
     pub demotions: Vec<Demotion>,
     /// Replicas that became masters. What one of them pushes in the instant before we know does not count (DESIGN section 2).
     pub promotions: Vec<Address>,
+    /// Client tracking tells of changes: that something happened to a key, and not what.
+    pub tracked: bool,
 }
 
 /// What must come of a life.
@@ -71,6 +73,10 @@ pub enum Verdict {
     /// DESIGN rule 15 promises nothing: one event or none.
     Unpromised(&'static str),
 }
+
+/// Under client tracking: how late a listener may read, on a slow machine, of what happened. What is paid so shortly before its
+/// deadline may be told of, `Inferred`.
+pub const BEHIND_MS: i64 = 1_000;
 
 /// How long a new deadline may not yet have been recorded: the push, the look, the commit.
 pub const RECORDING_MS: i64 = 250;
@@ -113,6 +119,20 @@ impl Faults {
 
     /// What DESIGN rule 15 leaves out.
     fn unpromised(&self, life: &Life) -> Option<&'static str> {
+        if self.tracked && life.deadline.since(life.born.end) <= RECORDING_MS {
+            return Some("under client tracking its deadline passed as soon as it was set");
+        }
+        if self.tracked && life.set_again.is_some_and(|again| again.since(life.deadline) <= RECORDING_MS) {
+            return Some("under client tracking it was set again as soon as it had expired");
+        }
+        for window in self.around(life).filter(|window| self.tracked && window.kind == Kind::Held) {
+            // A key whose last change waits for the store is not looked at, and nobody says what became of it meanwhile.
+            let inside = |at: Millis| window.from.plus(-RECORDING_MS) <= at && at <= window.to;
+            let first = life.born.done.is_some_and(|done| done.before == Before::Untold);
+            if inside(life.deadline) && ((!first && inside(life.born.end)) || life.set_again.is_some_and(inside)) {
+                return Some("under client tracking a key that waits for the store is not looked at");
+            }
+        }
         for window in self.around(life).filter(|window| matches!(window.kind, Kind::Gap | Kind::Loss)) {
             let inside = |at: Millis| window.from.plus(-RECORDING_MS) <= at && at <= window.to;
             if inside(life.born.end) && inside(life.deadline) {
@@ -140,6 +160,11 @@ impl Faults {
         })
     }
 
+    /// Whether nobody could tell that `op` came before the deadline.
+    pub fn hardly_before(&self, life: &Life, op: &Op) -> bool {
+        self.tracked && life.deadline.since(op.end) <= BEHIND_MS
+    }
+
     /// Whether the store may have gone back to before `op` ended the life.
     pub fn comes_back(&self, life: &Life, op: &Op) -> bool {
         let mut rewound = self.around(life).filter(|window| window.kind == Kind::Rewound);
@@ -154,6 +179,11 @@ impl Faults {
 
     /// Whether the listener may have missed the push at this life's deadline.
     pub fn blind_at(&self, life: &Life, at: Millis) -> bool {
+        self.tracked || self.gap_at(life, at)
+    }
+
+    /// Whether a push for this life may have been missed then.
+    pub fn gap_at(&self, life: &Life, at: Millis) -> bool {
         self.unheard(life).any(|window| window.from.plus(-RECORDING_MS) <= at && at <= window.to)
     }
 

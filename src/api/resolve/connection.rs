@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{Check, MINUTE, SECOND, tls};
 use crate::{
-    api::{AddressMapping, KeyRef, KeyspaceEvents, Mode, RedisSpec, RedisTls, SentinelSpec, StoreRedisSpec},
+    api::{
+        AddressMapping, ChangeSource, KeyRef, KeyspaceEvents, Mode, RedisSpec, RedisTls, SentinelSpec, StoreRedisSpec,
+    },
     model::Address,
     plan::{self, RedisPlan, Secret, SentinelPlan},
 };
@@ -31,6 +33,11 @@ pub(super) fn redis(check: &mut Check<'_>, spec: &RedisSpec) -> RedisPlan {
     };
     RedisPlan {
         database: spec.database,
+        change_source: match spec.change_source {
+            ChangeSource::Auto => plan::ChangeSource::Auto,
+            ChangeSource::KeyspaceEvents => plan::ChangeSource::KeyspaceEvents,
+            ChangeSource::ClientTracking => plan::ChangeSource::ClientTracking,
+        },
         keyspace_events: match spec.keyspace_events {
             KeyspaceEvents::Observe => plan::KeyspaceEvents::Observe,
             KeyspaceEvents::Enable => plan::KeyspaceEvents::Enable,
@@ -86,6 +93,7 @@ impl Reach<'_> {
             username,
             password,
             tls,
+            change_source: plan::ChangeSource::Auto,
             keyspace_events: plan::KeyspaceEvents::Observe,
             topology_refresh: SECOND,
         }

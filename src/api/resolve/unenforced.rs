@@ -2,7 +2,7 @@
 //! to: what the CustomResourceDefinition does not have is refused wherever it stands.
 
 use super::Check;
-use crate::api::{ChangeSource, OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme};
+use crate::api::{OnGone, PayloadFormat, RedisExpiryListenerSpec, SigningScheme};
 
 pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
     let mut refuse = |set: bool, field: &str, found: &str, fix: &str| {
@@ -10,9 +10,7 @@ pub(super) fn refuse(check: &mut Check<'_>, spec: &RedisExpiryListenerSpec) {
             check.problem(field, format!("{found}is not enforced by this version yet"), fix);
         }
     };
-    let (redis, webhook, delivery) = (&spec.redis, &spec.webhook, &spec.delivery);
-    let tracking = redis.change_source == ChangeSource::ClientTracking;
-    refuse(tracking, "spec.redis.changeSource", "ClientTracking ", "use Auto or KeyspaceEvents");
+    let (webhook, delivery) = (&spec.webhook, &spec.delivery);
     let format = format!("{:?} ", webhook.payload.format);
     let standard = webhook.payload.format == PayloadFormat::StandardWebhooks;
     refuse(!standard, "spec.webhook.payload.format", &format, "use StandardWebhooks");

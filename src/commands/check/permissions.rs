@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::Key,
-    plan::{KeyspaceEvents, Mode, Plan},
+    plan::{ChangeSource, KeyspaceEvents, Mode, Plan},
     topology::Node,
 };
 
@@ -151,7 +151,15 @@ async fn probes(plan: &Plan, node: &Node, version: Option<(u32, u32)>, asked: &m
             "spec.redis.database cannot be looked at",
         ));
     }
-    if plan.redis.keyspace_events == KeyspaceEvents::Enable {
+    let (source, tracking) = (plan.redis.change_source, "changes are not told where keyspace events are off");
+    // Whoever may turn it off may turn it on.
+    let mut track = |level| probes.push(probe(&[b"CLIENT", b"TRACKING", b"OFF"], "+client|tracking", level, tracking));
+    match source {
+        ChangeSource::KeyspaceEvents => {}
+        ChangeSource::Auto => track(Level::Warn),
+        ChangeSource::ClientTracking => track(must),
+    }
+    if plan.redis.keyspace_events == KeyspaceEvents::Enable && source != ChangeSource::ClientTracking {
         probes.extend(config_set(asked).await);
     }
     let pattern = String::from_utf8_lossy(plan.pattern.as_bytes()).into_owned();
@@ -175,6 +183,9 @@ async fn probes(plan: &Plan, node: &Node, version: Option<(u32, u32)>, asked: &m
             probe(&[b"SSUBSCRIBE", b"rx:{0}"], "+ssubscribe", Level::Warn, "moved slots are noticed by polling alone");
         shard.scope = Some("&rx:*".to_owned());
         probes.push(shard);
+    }
+    if source == ChangeSource::ClientTracking {
+        return probes;
     }
     let prefix = format!("__keyspace@{}__:", plan.redis.database);
     let channel = [prefix.as_bytes(), plan.pattern.as_bytes()].concat();

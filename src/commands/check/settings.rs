@@ -3,7 +3,7 @@
 use super::{finding::Finding, node::Asked};
 use crate::{
     nodes::{complete_flags, missing_flags},
-    plan::{KeyspaceEvents, Plan},
+    plan::{ChangeSource, KeyspaceEvents, Plan},
 };
 
 pub(super) async fn check(plan: &Plan, asked: &mut Asked) -> Vec<Finding> {
@@ -13,14 +13,23 @@ pub(super) async fn check(plan: &Plan, asked: &mut Asked) -> Vec<Finding> {
 }
 
 async fn notifications(plan: &Plan, asked: &mut Asked) -> Finding {
+    let source = plan.redis.change_source;
+    if source == ChangeSource::ClientTracking {
+        return Finding::ok(
+            asked.subject.as_str(),
+            "changes are learnt of by client tracking (changeSource: ClientTracking)",
+        );
+    }
+    let auto = source == ChangeSource::Auto;
     let mut get = redis::cmd("CONFIG");
     get.arg("GET").arg("notify-keyspace-events");
     let flags = match asked.ask::<Vec<String>>(&get).await {
         Ok(pair) => pair.get(1).cloned().unwrap_or_default(),
         Err(error) => {
+            let instead = if auto { "; run will take client tracking (changeSource: Auto)" } else { "" };
             return Finding::warn(
                 asked.subject.as_str(),
-                format!("notify-keyspace-events cannot be read: {error}"),
+                format!("notify-keyspace-events cannot be read: {error}{instead}"),
                 "make sure that it has Kgxe$, or grant +config|get",
             );
         }
@@ -32,17 +41,21 @@ async fn notifications(plan: &Plan, asked: &mut Asked) -> Finding {
         return Finding::ok(subject, format!("notify-keyspace-events is {flags:?}{more}"));
     }
     let what = format!("notify-keyspace-events is {flags:?} and lacks {lacking}");
+    let fix = format!(
+        "run CONFIG SET notify-keyspace-events {} on {subject} and put it into its redis.conf, or set \
+         spec.redis.keyspaceEvents: Enable",
+        complete_flags(&flags)
+    );
     match plan.redis.keyspace_events {
         KeyspaceEvents::Enable => Finding::ok(subject, format!("{what}; run will add them (keyspaceEvents: Enable)")),
-        KeyspaceEvents::Observe => Finding::fail(
-            subject,
-            what,
-            format!(
-                "run CONFIG SET notify-keyspace-events {} on {subject} and put it into its redis.conf, or \
-                 set spec.redis.keyspaceEvents: Enable",
-                complete_flags(&flags)
-            ),
-        ),
+        KeyspaceEvents::Observe if auto => {
+            let what = format!(
+                "{what}; run will take client tracking (changeSource: Auto), which does not tell a key that was deleted in \
+                 its last milliseconds from one that expired"
+            );
+            Finding::warn(subject, what, fix)
+        }
+        KeyspaceEvents::Observe => Finding::fail(subject, what, format!("{fix}, or spec.redis.changeSource: Auto")),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Facts;
 use crate::{
     api::{DEPLOYMENT_CHANGED, Problem, condition, reason},
-    listener::{Durability, Hold, NodeSnapshot, Role, Snapshot},
+    listener::{Durability, Hold, NodeSnapshot, Role, Snapshot, Source},
     model::{Failure, Fault, FaultCategory, ListenerId, NotificationFault, of_node},
 };
 
@@ -189,6 +189,14 @@ fn notifications(snapshot: &Snapshot) -> Verdict {
     }
     if snapshot.nodes.is_empty() || snapshot.nodes.iter().any(|node| !node.notifications) {
         return pending("The nodes' settings have not been read yet.");
+    }
+    let tracked = snapshot.nodes.iter().filter(|node| node.change_source == Source::Tracking).count();
+    if tracked > 0 {
+        let all = snapshot.nodes.len();
+        return yes(
+            reason::CLIENT_TRACKING,
+            format!("{tracked}/{all} nodes tell of their keys' changes by client tracking."),
+        );
     }
     yes(reason::KEYSPACE_EVENTS_ON, "Every node tells of its keys' changes.")
 }

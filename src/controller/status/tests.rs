@@ -3,7 +3,7 @@ use std::sync::{Arc, LazyLock};
 use super::*;
 use crate::{
     api::reason,
-    listener::{Counts, Durability},
+    listener::{Counts, Durability, Source},
     model::{Address, Failure, FaultCategory},
 };
 
@@ -18,6 +18,7 @@ fn node(id: &str, role: Role) -> NodeSnapshot {
         subscribed: true,
         scanned: true,
         since: Some(Millis(1_795_000_000_999)),
+        change_source: Source::Notifications,
         notify_keyspace_events: Some("Kgxe$".into()),
         notifications: true,
         notification_fault: None,

@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -79,7 +79,9 @@ pub struct Link {
     pub(super) settings: Settings,
     pub(super) routes: Routes,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    /// Held by who asks the nodes who owns what. Why none has said it when they were asked last.
     asking: tokio::sync::Mutex<()>,
+    unsaid: Mutex<Option<Refusal>>,
     /// Outside of a cluster.
     pub(super) servers: Servers,
     /// Stores that are being opened: hundreds at once would wait for each other until each is called late.
@@ -103,7 +105,7 @@ impl Link {
         let routes = Routes::new(settings.addresses.clone(), settings.address_map.clone());
         let opening = Semaphore::new(OPENED_AT_ONCE);
         let (nodes, asking, servers) = (Mutex::default(), tokio::sync::Mutex::default(), Servers::new(&settings));
-        Self { settings, routes, nodes, asking, servers, opening }
+        Self { settings, routes, nodes, asking, unsaid: Mutex::default(), servers, opening }
     }
 
     /// Runs it on the slot's master, wherever that comes to be, until `until`.
@@ -156,12 +158,14 @@ impl Link {
     /// What the slot's master says of itself, no older than `age`, and its address. Asked once for all who want to know.
     pub async fn facts(&self, slot: Slot, age: Duration, until: Instant) -> Result<(Address, Facts), StoreError> {
         let mut wait = WAIT.0;
+        let mut refused = Refusal::Away("it does not say how it is set up".to_owned());
         loop {
-            let late = |_| Err(Refusal::Away("it does not say how it is set up".to_owned()));
-            let refused = match timeout_at(until, self.facts_once(slot, age, until)).await.unwrap_or_else(late) {
-                Ok(found) => return Ok(found),
-                Err(refused) => refused,
-            };
+            match timeout_at(until, self.facts_once(slot, age, until)).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(why)) => refused = why,
+                // What was found before says more.
+                Err(_) => {}
+            }
             if matches!(refused, Refusal::Lasting(_)) || Instant::now() >= until {
                 return Err(refused.into_error());
             }
@@ -225,16 +229,29 @@ impl Link {
         if let Some(owner) = self.routes.owner(slot) {
             return Ok(owner);
         }
-        let late = |_| Err(Refusal::Away("no node says who owns what".to_owned()));
-        timeout_at(until, self.ask_for(slot, until)).await.unwrap_or_else(late)
+        let asking = async {
+            let _asking = self.asking.lock().await;
+            if let Some(owner) = self.routes.recent(slot) {
+                return Ok(owner);
+            }
+            let answer = self.ask_for(slot, until).await;
+            *self.unsaid() = answer.as_ref().err().cloned();
+            answer
+        };
+        let late = |_| {
+            // What others have found who had more time says more.
+            let unsaid = self.unsaid().clone();
+            Err(unsaid.unwrap_or_else(|| Refusal::Away("no node says who owns what".to_owned())))
+        };
+        timeout_at(until, asking).await.unwrap_or_else(late)
+    }
+
+    fn unsaid(&self) -> MutexGuard<'_, Option<Refusal>> {
+        self.unsaid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks some nodes who owns what, one partition for all.
     async fn ask_for(&self, slot: Slot, until: Instant) -> Result<Address, Refusal> {
-        let _asking = self.asking.lock().await;
-        if let Some(owner) = self.routes.recent(slot) {
-            return Ok(owner);
-        }
         if self.settings.mode != Mode::Cluster {
             return self.servers.ask(self, until).await;
         }

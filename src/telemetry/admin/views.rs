@@ -143,6 +143,7 @@ fn node(node: &NodeSnapshot) -> Value {
         "subscribed": node.subscribed,
         "scanned": node.scanned,
         "since": node.since.map(rfc3339),
+        "changeSource": node.change_source.as_str(),
         "notifyKeyspaceEvents": node.notify_keyspace_events,
         "notifications": node.notifications,
         "clockOffsetMs": node.clock_offset_ms,

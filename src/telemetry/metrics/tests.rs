@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{names::Shown, *};
 use crate::{
-    listener::{Hold, NodeSnapshot, Role, Snapshot},
+    listener::{Hold, NodeSnapshot, Role, Snapshot, Source},
     meters::{Looked, Meters},
     model::{Address, Evidence, Fault, FaultCategory, ListenerId, NodeId},
     store::Counts,
@@ -23,6 +23,7 @@ fn node() -> NodeSnapshot {
         subscribed: true,
         scanned: true,
         since: None,
+        change_source: Source::Notifications,
         notify_keyspace_events: None,
         notifications: false,
         notification_fault: None,

@@ -10,8 +10,11 @@ use std::{
 
 use redis_expiry_operator::{
     commands::demo::cluster::Cluster,
-    model::Address,
-    store::{Store, StoreError, redis::Settings},
+    model::{Address, ListenerId},
+    store::{
+        Store, StoreError,
+        redis::{RedisStore, Settings},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
@@ -137,6 +140,23 @@ async fn given_in(cluster: &Cluster, partitions: u16) -> (Redis, Proxy) {
     redis.settings = settings;
     redis.reopen().await;
     (redis, proxy)
+}
+
+/// Whichever partition gives up first, and however little time it had.
+#[tokio::test]
+async fn nodes_that_nobody_answers_at_are_named() {
+    // One takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = Address::new("127.0.0.1", silent.local_addr().unwrap().port());
+    for nowhere in [Address::new("127.0.0.1", 1), silent] {
+        let (attempt, patience) = (Duration::from_millis(100), Duration::from_millis(700));
+        let settings = Settings { addresses: vec![nowhere.clone()], attempt, patience, ..settings(shared().await) };
+        for _ in 0..5 {
+            let opened = RedisStore::open(settings.clone(), &ListenerId::new("shop", "orders")).await;
+            let Err(StoreError::Unavailable(why)) = opened else { panic!("it is there") };
+            assert!(why.contains(&nowhere.to_string()), "{why}");
+        }
+    }
 }
 
 #[tokio::test]

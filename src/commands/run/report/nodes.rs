@@ -3,7 +3,7 @@
 use super::Report;
 use crate::{
     commands::output::{Happening, Line},
-    listener::{NodeSnapshot, Role, Snapshot},
+    listener::{NodeSnapshot, Role, Snapshot, Source},
 };
 
 /// Above this, a node's clock is reported (DESIGN rule 7).
@@ -79,7 +79,18 @@ fn settings(report: &mut Report<'_>, before: Option<&NodeSnapshot>, node: &NodeS
             };
             say(report, node, "notificationsMissing", &message);
         }
-        (true, false) => say(report, node, "notificationsOn", "keyspace notifications are on"),
+        (true, false) if node.change_source == Source::Notifications => {
+            say(report, node, "notificationsOn", "keyspace notifications are on");
+        }
+        _ => {}
+    }
+    match (before.map_or(Source::Notifications, |before| before.change_source), node.change_source) {
+        (Source::Notifications, Source::Tracking) => {
+            say(report, node, "tracked", "tells of its keys' changes by client tracking");
+        }
+        (Source::Tracking, Source::Notifications) => {
+            say(report, node, "untracked", "tells of its keys' changes by keyspace notifications");
+        }
         _ => {}
     }
     let skew = |node: &NodeSnapshot| node.clock_offset_ms.filter(|offset| offset.abs() > SKEW_MS);

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     commands::output::Output,
     delivery,
-    listener::{NodeSnapshot, Role},
+    listener::{NodeSnapshot, Role, Source},
     model::{Address, FaultCategory, Millis},
     store::Counts,
 };
@@ -18,6 +18,7 @@ fn node(id: &str, role: Role) -> NodeSnapshot {
         subscribed: true,
         scanned: true,
         since: None,
+        change_source: Source::Notifications,
         notify_keyspace_events: Some("AK".to_owned()),
         notifications: true,
         clock_offset_ms: Some(3),
