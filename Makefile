@@ -1,6 +1,7 @@
 # make demo   the main job, on a local Redis Cluster
 # make test   everything that an ordinary user can run
-# make test-all  that, and the faults of tests/every_mode.rs, for which CI has no time
+# make test-all  that, and what CI has no time for: the faults of tests/every_mode.rs, and test-servers
+# make test-servers  the core of the faults before Redis 6.2, Redis 8.2 and Valkey, which it fetches
 # make bench  the figures of docs/benchmarks.md
 # make audit  asks whether anything that it is built from has a known vulnerability
 # make image  the operator's image, as an OCI archive in target/image
@@ -17,22 +18,32 @@ ifdef CI
 export CARGO_INCREMENTAL = 0
 endif
 
-.PHONY: demo test test-all bench lint audit image e2e tools redis auditable image-packages node-packages
+.PHONY: demo test test-all test-servers bench lint audit image e2e tools redis auditable image-packages node-packages
 
 demo: tools redis
 	cargo build $(CARGO_FLAGS)
 	cargo run --quiet $(CARGO_FLAGS) -- demo $(ARGS)
 
-# Tests wait more than they work: three at a time on two cores. The faults, and the operator in a Kubernetes, are put before the
+# Tests wait more than they work: four at a time on two cores, and of the faults three. The faults, and the operator in a Kubernetes, are put before the
 # program that ships; the rest before one that is not optimized.
 TEST = REDIS_EXPIRY_OPERATOR=$${REDIS_EXPIRY_OPERATOR:-$$(tools/image/program.sh --where)} \
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(n=$$(nproc); echo $$((n > 3 ? n : 3)))} cargo test $(CARGO_FLAGS)
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(n=$$(nproc); echo $$((n > 4 ? n : 4)))} cargo test $(CARGO_FLAGS)
 test: tools redis lint kube-tools chart-tools auditable
 	tools/image/program.sh
 	$(TEST)
 
-test-all: test
+test-all: test test-servers
 	$(TEST) --test every_mode
+
+# Each with the ledger in a file, and in the watched servers.
+SERVERS = redis-6.2 redis-8.2 valkey
+CORE = killed_and_restarted_five_times_once_inside_a_burst a_master_is_killed a_replica_takes_over_as_planned \
+	a_master_is_added_and_slots_move_to_it_under_load the_receiver_is_down_for_20_seconds \
+	notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener
+test-servers: tools auditable
+	tools/image/program.sh
+	for server in $(SERVERS); do PATH="$$(tools/servers.sh $$server):$$PATH"; export PATH; redis-server --version; \
+		$(TEST) --test faults -- --exact $(CORE) $(CORE:%=in_redis::%) modes::a_master_is_killed_under_client_tracking; done
 
 lint: tools chart-tools
 	cargo fmt --check

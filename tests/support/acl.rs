@@ -1,5 +1,7 @@
 //! The users of manifests/examples/acl.yaml, as a Redis and a listener are given them.
 
+use std::process::Command;
+
 use redis_expiry_operator::commands::demo::cluster::{Cluster, Node};
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -28,6 +30,17 @@ fn value(secret: &str, key: &str) -> String {
 /// A file for Redis' `aclfile`.
 pub fn users() -> String {
     value("redis-users", "users.acl")
+}
+
+/// Whether the servers know such rights, which are of 7.0.
+pub fn known() -> bool {
+    let asked = Command::new("redis-server").arg("--version").output().expect("redis-server is on PATH");
+    let version = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let known = !version.contains(" v=6.");
+    if !known {
+        println!("not with the rights of acl.yaml, which this server does not know: {version}");
+    }
+    known
 }
 
 /// The user that a listener with its store in the watched Redis is to be.

@@ -111,7 +111,7 @@ impl Scenario {
         let clustered = setup.cluster.clustered;
         // Where nobody may be told of keyspace events, client tracking it is.
         let tracked = setup.change_source == "ClientTracking" || setup.cluster.notify_keyspace_events.is_empty();
-        let login = setup.least_rights.then(acl::login);
+        let login = (setup.least_rights && acl::known()).then(acl::login);
         if login.is_some() {
             // Every server reads it when it starts, those that are added or come back too.
             let users = directory.path().join("users.acl");

@@ -157,7 +157,7 @@ impl<'a> Script<'a> {
             14 if first => vec![with(&["SADD", "a", "b"], &[]), expire],
             19 if first => vec![with(&["ZADD", "1", "a"], &[]), expire],
             _ if first => vec![with(&["SET", "unpaid", "PXAT"], &[&at])],
-            _ => vec![with(&["PEXPIRETIME"], &[]), with(&["SET", "unpaid", "PXAT"], &[&at])],
+            _ => vec![with(&["PTTL"], &[]), with(&["SET", "unpaid", "PXAT"], &[&at])],
         };
         let before = if first { |_: &[Reply]| Before::Untold } else { before };
         self.run(&Act::Arm(deadline), &commands, deadline.plus(-50), before).await.is_some()
@@ -177,25 +177,22 @@ impl<'a> Script<'a> {
 
     async fn overwrite(&mut self, at: Millis) {
         sleep_until(at).await;
-        let commands = [self.command("PEXPIRETIME", &[]), self.command("SET", &[b"kept"])];
+        let commands = [self.command("PTTL", &[]), self.command("SET", &[b"kept"])];
         self.run(&Act::Overwrite, &commands, now().plus(PATIENCE_MS), before).await;
     }
 
-    /// Renames the key if it is there, and reads the deadline that went along.
+    /// Renames the key if it is there; its deadline goes along.
     async fn rename(mut self, at: Millis, to: Key, watched: bool) -> Vec<History> {
         sleep_until(at).await;
         let name = to.as_bytes().to_vec();
-        let read = vec![b"PEXPIRETIME".to_vec(), name.clone()];
-        let commands = [self.command("PEXPIRETIME", &[]), self.command("RENAME", &[&name]), read];
-        let replies = self.run(&Act::RenameTo(to.clone()), &commands, now().plus(PATIENCE_MS), before).await;
+        let commands = [self.command("PTTL", &[]), self.command("RENAME", &[&name])];
+        self.run(&Act::RenameTo(to.clone()), &commands, now().plus(PATIENCE_MS), before).await;
         // Every attempt on the old name, seen from the new one.
         let from = self.history.key.clone();
-        let set = self.history.ops[0].act.deadline().expect("the first command set a deadline");
+        let deadline = self.history.ops[0].act.deadline().expect("the first command set a deadline");
         let mut ops = Vec::new();
         for op in &self.history.ops[1..] {
             let gone = op.done.is_some_and(|done| done.before == Before::Gone);
-            let read = replies.as_ref().and_then(|replies| replies[2].integer());
-            let deadline = if op.done.is_some() { read.map_or(set, Millis) } else { set };
             if !gone {
                 let done = op.done.map(|done| Done { before: Before::Gone, ..done });
                 ops.push(Op { act: Act::RenamedFrom(from.clone(), deadline), done, ..op.clone() });
@@ -234,7 +231,7 @@ fn found(replies: &[Reply]) -> Before {
     if replies[0].integer() == Some(1) { Before::Alive } else { Before::Gone }
 }
 
-/// By the PEXPIRETIME at the front of the transaction.
+/// By the PTTL at the front of the transaction.
 fn before(replies: &[Reply]) -> Before {
     if replies[0].integer().is_some_and(|at| at >= 0) { Before::Alive } else { Before::Gone }
 }

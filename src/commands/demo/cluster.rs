@@ -145,7 +145,9 @@ impl Cluster {
         let share = |index: usize| crate::model::SLOTS as usize * index / masters.len();
         for (index, master) in masters.iter().enumerate() {
             let (first, last) = (share(index), share(index + 1) - 1);
-            let () = master.query(cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last)).await?;
+            // One by one: a range is 7.0.
+            let slots: Vec<usize> = (first..=last).collect();
+            let () = master.query(cmd("CLUSTER").arg("ADDSLOTS").arg(slots)).await?;
         }
         for (index, node) in nodes.iter().enumerate() {
             // Else all begin with 0, and sorting that out takes the cluster a while.
