@@ -79,7 +79,7 @@ async fn listeners_whose_patterns_overlap_are_all_told() {
     let listener = |name: &str, pattern: &[u8]| Plan {
         listener: ListenerId::new("shop", name),
         pattern: Glob::new(pattern).unwrap(),
-        ..with(&cluster, &receiver.url, ChangeSource::ClientTracking)
+        ..with(&cluster, &receiver.url, ChangeSource::Auto)
     };
     let narrow = listener("narrow", b"order:pay:*");
     let supervisor = running(Dialler::everything(), narrow.clone()).await;
