@@ -43,7 +43,7 @@ CORE = killed_and_restarted_five_times_once_inside_a_burst a_master_is_killed a_
 test-servers: tools auditable
 	tools/image/program.sh
 	for server in $(SERVERS); do PATH="$$(tools/servers.sh $$server):$$PATH"; export PATH; redis-server --version; \
-		$(TEST) --test faults -- --exact $(CORE) $(CORE:%=in_redis::%) modes::a_master_is_killed_under_client_tracking; done
+		$(TEST) --test faults -- --exact $(CORE) $(CORE:%=in_redis::%) modes::killed_and_restarted_five_times_under_client_tracking; done
 
 lint: tools chart-tools
 	cargo fmt --check

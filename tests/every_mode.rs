@@ -1,4 +1,5 @@
-//! The faults of the modes other than a cluster, of TLS and of client tracking, that `make test` has no time for: `make test-all` runs them too.
+//! Faults that `make test` has no time for, of the modes other than a cluster, of TLS and of client tracking, and those that are
+//! rarer: `make test-all` runs them too.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +11,8 @@
 
 mod support;
 
+#[path = "faults/rarer.rs"]
+mod rarer;
 #[path = "faults/standalone.rs"]
 mod standalone;
 #[path = "faults/tls.rs"]
@@ -62,12 +65,34 @@ mod secured {
 }
 
 mod under_client_tracking {
-    use crate::{support::scenario::Store::Local, tracked::*};
+    use crate::{
+        support::scenario::Store::{Local, Watched},
+        tracked::*,
+    };
 
     put_through! {
         killed: a_master_is_killed(Local);
+        killed_with_a_third_of_the_ledger: a_master_is_killed(Watched);
         replaced_as_planned: a_replica_takes_over_as_planned();
         slots_move: a_master_is_added_and_slots_move_to_it_under_load();
         flushed: every_master_is_flushed();
+    }
+}
+
+mod rare {
+    use crate::rarer::*;
+
+    put_through! {
+        clients_paused: a_master_pauses_all_its_clients();
+        writes_paused: every_master_pauses_writes();
+        script_blocks: a_script_blocks_the_server_for_six_seconds();
+        databases_swapped: the_databases_are_swapped();
+        output_buffer_overflows: the_servers_output_buffer_overflows();
+        evicted: keys_are_evicted();
+        master_killed_while_the_receiver_is_down: a_master_is_killed_while_the_receiver_is_down();
+        process_killed_while_slots_move: the_process_is_killed_while_slots_move();
+        failover_during_a_resync: a_replica_takes_over_during_a_resync();
+        receiver_answers_429: the_receiver_wants_to_be_left_alone_for_a_while();
+        restarted_from_its_disk: a_server_restarts_from_its_disk();
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use redis::Value;
 use tokio::time::{Instant, timeout};
 
@@ -124,18 +124,17 @@ fn none(failures: &[Fault]) -> Fault {
 
 async fn ask(reach: &Reach, address: &Address, connection: Option<Connection>) -> Result<(Connection, View), Fault> {
     let asking = async {
-        let mut connection = match connection {
+        let connection = match connection {
             Some(connection) => connection,
             None => connect(reach, address).await.map_err(|error| explain(&error, reach))?,
         };
-        let mut answers = Vec::new();
-        // MASTER has the epoch, and the old address until a failover is over.
-        for what in ["MASTER", "GET-MASTER-ADDR-BY-NAME", "REPLICAS", "SENTINELS"] {
-            let mut command = redis::cmd("SENTINEL");
+        // MASTER has the epoch, and the old address until a failover is over. All at once: a sentinel may be far away.
+        let asked = ["MASTER", "GET-MASTER-ADDR-BY-NAME", "REPLICAS", "SENTINELS"].map(|what| {
+            let (mut command, mut connection) = (redis::cmd("SENTINEL"), connection.clone());
             command.arg(what).arg(&reach.watched.master_name);
-            let answer = command.query_async::<Value>(&mut connection).await;
-            answers.push(answer.map_err(|error| explain(&error, reach))?);
-        }
+            async move { command.query_async::<Value>(&mut connection).await }
+        });
+        let answers = try_join_all(asked).await.map_err(|error| explain(&error, reach))?;
         let name = &reach.watched.master_name;
         let nobody =
             || FaultCategory::Other.fault(format!("it names no address for {name:?}; see SENTINEL MASTER {name}"));

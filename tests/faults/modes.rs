@@ -37,11 +37,6 @@ async fn killed_and_restarted_five_times_under_client_tracking() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_is_killed_under_client_tracking() {
-    tracked::a_master_is_killed(Watched).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notifications_are_cleared_on_one_node_and_client_tracking_takes_over() {
     tracked::notifications_are_cleared_on_one_node_and_client_tracking_takes_over().await;
 }

@@ -13,7 +13,7 @@ use crate::support::{
     verdict::Kind,
 };
 
-fn servers(replicas: usize, store: Store) -> Setup {
+pub fn servers(replicas: usize, store: Store) -> Setup {
     let cluster =
         Options { clustered: false, masters: 1, replicas, notify_keyspace_events: "KA".into(), ..Options::default() };
     Setup { cluster, ..Setup::with(store) }

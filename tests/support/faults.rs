@@ -55,11 +55,19 @@ pub async fn terminated_and_restarted(setup: Setup) {
 
 pub async fn a_master_is_killed(setup: Setup) {
     let mut run = Scenario::start("master killed", setup).await;
+    if run.faults.tracked {
+        run.least = 18_000;
+    }
     let (master, slots) = run.masters().await.remove(0);
     let from = now();
     run.cluster.kill(&master).unwrap();
     let until = run.recovered(from, &slots, Kind::Loss).await;
     run.store_held(from, until);
+    if run.faults.tracked {
+        // Once the others have found out, after the node timeout, none of them answers anybody (CLUSTERDOWN): no key is looked at, and
+        // nobody says what became of it.
+        run.window(from.plus(2_000), until, &SlotSet::all(), Kind::Gap);
+    }
     run.demoted(&master, until);
     run.judge().await;
 }

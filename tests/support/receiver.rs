@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header::RETRY_AFTER},
     routing::post,
 };
 use base64::Engine as _;
@@ -23,6 +23,9 @@ use super::now;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Answers(u16),
+    #[allow(dead_code, reason = "tests/every_mode.rs wants it")]
+    /// 429, and in how many seconds it will take more.
+    Later(u64),
     /// Takes the request and never answers it.
     Hangs,
 }
@@ -141,11 +144,12 @@ impl Drop for Receiver {
     }
 }
 
-async fn take(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn take(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> (StatusCode, HeaderMap) {
     let at = now();
     let mode = *shared.mode.borrow();
     let answered = match mode {
         Mode::Answers(status) => status,
+        Mode::Later(_) => 429,
         Mode::Hangs => 0,
     };
     let verified = shared.verifier.verify(&body, &headers).map_err(|e| format!("the signature is wrong: {e}"));
@@ -160,7 +164,11 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
     if mode == Mode::Hangs {
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }
-    StatusCode::from_u16(answered).expect("a status")
+    let mut told = HeaderMap::new();
+    if let Mode::Later(seconds) = mode {
+        told.insert(RETRY_AFTER, seconds.into());
+    }
+    (StatusCode::from_u16(answered).expect("a status"), told)
 }
 
 fn read(listener: &str, headers: &HeaderMap, body: &[u8], at: Millis, answered: u16) -> Result<Received, String> {
