@@ -24,8 +24,8 @@ demo: tools redis
 	cargo build $(CARGO_FLAGS)
 	cargo run --quiet $(CARGO_FLAGS) -- demo $(ARGS)
 
-# Tests wait more than they work: four at a time on two cores, and of the faults three. The faults, and the operator in a Kubernetes, are put before the
-# program that ships; the rest before one that is not optimized.
+# Tests wait more than they work: four at a time on two cores, and of the faults three. The faults, and the operator in a
+# Kubernetes, are put before the program that ships; the rest before one that is not optimized.
 TEST = REDIS_EXPIRY_OPERATOR=$${REDIS_EXPIRY_OPERATOR:-$$(tools/image/program.sh --where)} \
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(n=$$(nproc); echo $$((n > 4 ? n : 4)))} cargo test $(CARGO_FLAGS)
 test: tools redis lint kube-tools chart-tools auditable

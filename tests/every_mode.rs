@@ -9,6 +9,9 @@
 )]
 #![allow(dead_code, reason = "tests/faults.rs has the rest")]
 
+#[macro_use]
+#[path = "faults/put_through.rs"]
+mod put_through;
 mod support;
 
 #[path = "faults/rarer.rs"]
@@ -19,15 +22,6 @@ mod standalone;
 mod tls;
 #[path = "faults/tracked.rs"]
 mod tracked;
-
-macro_rules! put_through {
-    ($($name:ident: $fault:expr;)*) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            $fault.await;
-        })*
-    };
-}
 
 mod in_a_file {
     use crate::{standalone::*, support::scenario::Store::Local};

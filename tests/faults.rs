@@ -8,6 +8,9 @@
     reason = "what the tests are made of may fail as tests do; clippy only knows of functions marked as tests"
 )]
 
+#[macro_use]
+#[path = "faults/put_through.rs"]
+mod put_through;
 mod support;
 
 #[path = "faults/in_redis.rs"]

@@ -433,7 +433,7 @@ impl Keeper {
         let mut works = Works { keys, changes, offered: false, relook: false };
         let periodic = self.pending.values().any(|pending| pending.kind == resync::Kind::Periodic);
         for (mut look, known) in looks {
-            if !self.seen_whole(&look.node) {
+            if look.used.told_since() && !self.seen_whole(&look.node) {
                 look.used.in_gap();
             }
             let purpose = self.purpose(&look);

@@ -25,12 +25,8 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// It is gone, or may be.
-    pub fn may_remove(self) -> bool {
-        self != Self::Born
-    }
     fn may_bear(self) -> bool {
-        matches!(self, Self::Born | Self::Changed | Self::ChangedSince)
+        matches!(self, Self::Born | Self::Changed)
     }
 }
 
@@ -80,6 +76,11 @@ impl Used {
             }
         }
         self
+    }
+
+    /// Something was told behind the answer.
+    pub fn told_since(&self) -> bool {
+        self.heard.iter().any(|heard| heard.sort == Sort::ChangedSince)
     }
 
     /// The node was not seen whole since its last gap: the key may be gone for long, and what was told behind the answer be another

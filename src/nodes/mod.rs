@@ -55,10 +55,10 @@ pub struct Look {
 impl Look {
     /// Something that it has used may have removed the key.
     pub fn heard_removal(&self) -> bool {
-        let stays = matches!(self.answer, Answer::Alive(_));
         self.used.heard.iter().any(|heard| match heard.sort {
-            Sort::Changed | Sort::ChangedSince => !stays,
-            sort => sort.may_remove(),
+            Sort::Expired | Sort::Deleted | Sort::Evicted => true,
+            Sort::Changed | Sort::ChangedSince => !matches!(self.answer, Answer::Alive(_)),
+            Sort::Born => false,
         })
     }
 }

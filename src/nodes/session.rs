@@ -392,11 +392,11 @@ impl Core<'_> {
     }
 
     fn heard(&mut self, pattern: &[u8], key: &Key, sort: Sort, at: i64) {
-        self.heard_by(|tap| tap.pattern == pattern, key, sort, at);
+        self.hear(|tap| tap.pattern == pattern, key, sort, at);
     }
 
     fn changed(&mut self, key: &Key, at: i64) {
-        self.heard_by(|tap| glob::matches(&tap.pattern, key.as_bytes()), key, Sort::Changed, at);
+        self.hear(|tap| glob::matches(&tap.pattern, key.as_bytes()), key, Sort::Changed, at);
     }
 
     /// By client tracking: all may be gone, and nothing was told of any key.
@@ -404,8 +404,7 @@ impl Core<'_> {
         self.give_up();
         self.tracking.flushed = clock::now();
         // What was changed in the same turn, before it, is told behind it.
-        wire::command(&mut self.outbox, &[b"TIME"]);
-        self.expected.push_back(Expected::Flushed);
+        self.ask_time(Expected::Flushed);
         self.publish.send_modify(|connection| connection.continuity += 1);
     }
 
@@ -426,7 +425,7 @@ impl Core<'_> {
         }
     }
 
-    fn heard_by(&mut self, concerns: impl Fn(&Tap) -> bool, key: &Key, sort: Sort, at: i64) {
+    fn hear(&mut self, concerns: impl Fn(&Tap) -> bool, key: &Key, sort: Sort, at: i64) {
         if key.as_bytes().starts_with(STORE_PREFIX) {
             return;
         }
@@ -597,8 +596,7 @@ impl Core<'_> {
         batch.time = time;
         if self.source == Source::Tracking && !batch.over {
             // Redis tells of what happened at the end of its turn, behind the answers of that turn. This is asked in a later one.
-            wire::command(&mut self.outbox, &[b"TIME"]);
-            self.expected.push_back(Expected::Told);
+            self.ask_time(Expected::Told);
             self.tracking.answered.push_back(batch);
             return;
         }
@@ -715,8 +713,7 @@ impl Core<'_> {
         let asked = Instant::now();
         if self.source == Source::Tracking {
             // What is asked now is answered in a later turn than this.
-            wire::command(&mut self.outbox, &[b"TIME"]);
-            self.expected.push_back(Expected::Begun);
+            self.ask_time(Expected::Begun);
             self.tracking.waiting.push_back(Some((ask, asked)));
             return;
         }
@@ -736,8 +733,7 @@ impl Core<'_> {
             self.expected.push_back(Expected::Key);
         }
         self.ask_role();
-        wire::command(&mut self.outbox, &[b"TIME"]);
-        self.expected.push_back(Expected::Barrier);
+        self.ask_time(Expected::Barrier);
         let replies = Vec::with_capacity(ask.keys.len());
         let since = self.since(&ask.tap.pattern);
         self.batches.push_back(Batch {
@@ -754,6 +750,11 @@ impl Core<'_> {
         });
     }
 
+    fn ask_time(&mut self, expected: Expected) {
+        wire::command(&mut self.outbox, &[b"TIME"]);
+        self.expected.push_back(expected);
+    }
+
     fn ask_role(&mut self) {
         if !self.clustered {
             wire::command(&mut self.outbox, &[b"ROLE"]);
@@ -768,8 +769,7 @@ impl Core<'_> {
 
     /// A sign of life that also tells the node's clock.
     fn beat(&mut self) {
-        wire::command(&mut self.outbox, &[b"TIME"]);
-        self.expected.push_back(Expected::Beat(clock::micros()));
+        self.ask_time(Expected::Beat(clock::micros()));
     }
 
     fn subscribe(&mut self) {
@@ -811,15 +811,15 @@ impl Core<'_> {
         wanted.sort();
         for (prefix, pattern) in wanted {
             if self.tracking.prefixes.iter().any(|tracked| prefix.starts_with(tracked)) {
-                wire::command(&mut self.outbox, &[b"TIME"]);
+                self.ask_time(Expected::Tracked(pattern.clone()));
             } else if self.tracking.prefixes.iter().any(|tracked| tracked.starts_with(&prefix)) {
                 self.failed = Some(anew("more of its keys are tracked"));
                 return;
             } else {
                 wire::track(&mut self.outbox, &prefix);
                 self.tracking.prefixes.push(prefix);
+                self.expected.push_back(Expected::Tracked(pattern.clone()));
             }
-            self.expected.push_back(Expected::Tracked(pattern.clone()));
         }
     }
 

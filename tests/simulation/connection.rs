@@ -328,19 +328,30 @@ impl World {
         let connection = link.connection.as_mut().expect("it got a frame");
         connection.since = connection.since.map(|_| at);
         connection.expected.push_back(Expected::Flushed);
-        let mut given_up: Vec<Batch> = connection.waiting.iter_mut().filter_map(Option::take).collect();
+        self.send(line, Question::Time);
+        self.give_up_those(pid, node, &NoAnswer::Disconnected, |_| true);
+    }
+
+    /// As `Core::give_up_those`.
+    fn give_up_those(&mut self, pid: Pid, node: Node, why: &NoAnswer, concerns: impl Fn(i64) -> bool) {
+        let Some(process) = self.process(pid) else { return };
+        let Some(connection) = &mut process.links[node].connection else { return };
+        let waiting = connection.waiting.iter_mut();
+        let waited = waiting.filter_map(|one| one.take_if(|batch| concerns(batch.asked)));
+        let mut given_up: Vec<Vec<Key>> = waited.map(|batch| batch.keys).collect();
         for batch in connection.answered.iter_mut().map(|(batch, _)| batch).chain(&mut connection.batches) {
-            if !std::mem::replace(&mut batch.over, true) {
-                let replies = std::mem::take(&mut batch.replies);
-                // What is still to be answered is passed over.
-                batch.replies = replies.iter().map(|(said, _, _)| (said.clone(), 0, None)).collect();
-                let (keys, asking, asked, begun) = (batch.keys.clone(), batch.asking, batch.asked, batch.begun);
-                given_up.push(Batch { keys, asking, asked, begun, replies, over: false });
+            if !batch.over && concerns(batch.asked) {
+                batch.over = true;
+                for (key, (_, _, used)) in batch.keys.iter().zip(&mut batch.replies) {
+                    if let Some(used) = used.take() {
+                        process.evidence.put_back(key, used);
+                    }
+                }
+                given_up.push(batch.keys.clone());
             }
         }
-        self.send(line, Question::Time);
-        for batch in given_up {
-            self.give_up(pid, node, batch, &NoAnswer::Disconnected);
+        for keys in given_up {
+            self.no_answer(pid, node, keys, why);
         }
     }
 
@@ -424,24 +435,8 @@ impl World {
                 self.ended(line);
                 continue;
             }
-            let waiting = connection.waiting.iter_mut();
-            let waited = waiting.filter_map(|one| one.take_if(|batch| now - batch.asked > ANSWER_WITHIN));
-            let mut late: Vec<Vec<Key>> = waited.map(|batch| batch.keys).collect();
-            for batch in connection.answered.iter_mut().map(|(batch, _)| batch).chain(&mut connection.batches) {
-                if !batch.over && now - batch.asked > ANSWER_WITHIN {
-                    batch.over = true;
-                    for (key, (_, _, used)) in batch.keys.iter().zip(&mut batch.replies) {
-                        if let Some(used) = used.take() {
-                            process.evidence.put_back(key, used);
-                        }
-                    }
-                    late.push(batch.keys.clone());
-                }
-            }
             let beat = connection.greeted && now - connection.last_beat >= BEAT;
-            for keys in late {
-                self.no_answer(pid, node, keys, &NoAnswer::Late);
-            }
+            self.give_up_those(pid, node, &NoAnswer::Late, |asked| now - asked > ANSWER_WITHIN);
             if beat {
                 self.beat(pid, node);
             }
