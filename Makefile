@@ -1,6 +1,7 @@
 # make demo   the main job, on a local Redis Cluster
 # make test   everything that an ordinary user can run
-# make test-all  that, and what CI has no time for: the faults of tests/every_mode.rs, and test-servers
+# make test-all  that, and what CI has no time for: the faults of tests/every_mode.rs, test-servers, and before the program that
+#             ships the tests that put load on it
 # make test-servers  the core of the faults before Redis 6.2, Redis 8.2 and Valkey, which it fetches
 # make bench  the figures of docs/benchmarks.md
 # make audit  asks whether anything that it is built from has a known vulnerability
@@ -24,16 +25,15 @@ demo: tools redis
 	cargo build $(CARGO_FLAGS)
 	cargo run --quiet $(CARGO_FLAGS) -- demo $(ARGS)
 
-# Tests wait more than they work: four at a time on two cores, and of the faults three. The faults, and the operator in a
-# Kubernetes, are put before the program that ships; the rest before one that is not optimized.
-TEST = REDIS_EXPIRY_OPERATOR=$${REDIS_EXPIRY_OPERATOR:-$$(tools/image/program.sh --where)} \
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(n=$$(nproc); echo $$((n > 4 ? n : 4)))} cargo test $(CARGO_FLAGS)
-test: tools redis lint kube-tools chart-tools auditable
-	tools/image/program.sh
+# Tests wait more than they work: four at a time on two cores, and of the faults three.
+TEST = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(n=$$(nproc); echo $$((n > 4 ? n : 4)))} cargo test $(CARGO_FLAGS)
+test: tools redis lint kube-tools chart-tools
 	$(TEST)
 
+# Before the program that ships; `make test` has one that is not optimized.
+SHIPPED = REDIS_EXPIRY_OPERATOR=$${REDIS_EXPIRY_OPERATOR:-$$(tools/image/program.sh --where)} $(TEST)
 test-all: test test-servers
-	$(TEST) --test every_mode
+	$(SHIPPED) --test every_mode --test faults --test fleet --test kubernetes
 
 # Each with the ledger in a file, and in the watched servers.
 SERVERS = redis-6.2 redis-8.2 valkey
@@ -43,7 +43,7 @@ CORE = killed_and_restarted_five_times_once_inside_a_burst a_master_is_killed a_
 test-servers: tools auditable
 	tools/image/program.sh
 	for server in $(SERVERS); do PATH="$$(tools/servers.sh $$server):$$PATH"; export PATH; redis-server --version; \
-		$(TEST) --test faults -- --exact $(CORE) $(CORE:%=in_redis::%) modes::killed_and_restarted_five_times_under_client_tracking; done
+		$(SHIPPED) --test faults -- --exact $(CORE) $(CORE:%=in_redis::%) modes::killed_and_restarted_five_times_under_client_tracking; done
 
 lint: tools chart-tools
 	cargo fmt --check
@@ -66,7 +66,7 @@ image: tools auditable image-packages
 e2e:
 	@tests/e2e/run.sh can
 	@if [ -n "$${KUBECONFIG:-}" ]; then { command -v kubectl && command -v helm; } >/dev/null || tools/build "$(KUBE_TOOLS_DIRECTORY)" kubectl helm; \
-	else $(MAKE) --no-print-directory tools auditable image-packages redis node-tools node-packages; fi
+	else $(MAKE) --no-print-directory tools auditable image-packages base-packages redis node-tools node-packages; fi
 	tests/e2e/run.sh
 
 # What it was built from goes into the program.
@@ -76,6 +76,11 @@ auditable:
 
 image-packages:
 	@command -v buildah >/dev/null || { echo "installing buildah"; $(APT) buildah; }
+
+# For the base of the Dockerfile's first stage.
+.PHONY: base-packages
+base-packages:
+	@[ -n "$${RUST_IMAGE:-}" ] || command -v mmdebstrap >/dev/null || { echo "installing mmdebstrap"; $(APT) mmdebstrap; }
 
 # The node's containers and network; Kubernetes' own programs are `make kube-tools`.
 NODE_PACKAGES = containerd runc iptables nftables conntrack containernetworking-plugins buildah iproute2 openssl

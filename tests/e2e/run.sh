@@ -3,6 +3,8 @@
 #   KUBECONFIG set      in that cluster (kind, k3s, any); OPERATOR_IMAGE and REDIS_IMAGE name images that it has or can
 #                       pull. What it makes there is gone at the end if all went well.
 #   as root on Linux    in a node of its own, which is made and taken down: see tools/node. NODE is its directory.
+# The image is built by the whole Dockerfile, on a base of this machine's packages or on RUST_IMAGE; STAGES=last takes the program
+# that was compiled here.
 # IMAGES is a directory for the images' archives; LISTENER=alone does all of it with `run`, and installs no operator.
 # `run.sh can` only says whether it could.
 set -euo pipefail
@@ -33,7 +35,7 @@ version=$(sed -n 's/^appVersion: *"\?\([^"]*\)"\?$/\1/p' charts/redis-expiry-ope
 export OPERATOR_IMAGE=docker.io/library/redis-expiry-operator:$version REDIS_IMAGE=localhost/redis:e2e
 export KILL="$PWD/tools/node/node.sh kill $node"
 mkdir -p "$images"
-IMAGE=$OPERATOR_IMAGE timeout 1800 tools/image/build.sh "$images/operator.tar"
+IMAGE=$OPERATOR_IMAGE STAGES=${STAGES:-all} timeout 1800 tools/image/build.sh "$images/operator.tar"
 took "the image"
 tests/e2e/redis-image.sh $REDIS_IMAGE "$images/redis.tar"
 # The logs of every pod, for those that are gone are asked about most: beside the node, as links to what the kubelet removes.
