@@ -46,6 +46,8 @@ test-servers: tools auditable
 		$(SHIPPED) --test faults -- --exact $(CORE) $(CORE:%=in_redis::%) modes::killed_and_restarted_five_times_under_client_tracking; done
 
 lint: tools chart-tools
+	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
+		|| { echo "rustfmt or clippy is missing: rustup component add rustfmt clippy"; exit 1; }
 	cargo fmt --check
 	$(CHART_TOOLS)/bin/hadolint Dockerfile
 	$(CHART_TOOLS)/bin/shellcheck $$(grep -rlE '^#(!/usr/bin/env bash| shellcheck shell=bash)' .ci tools tests/e2e)

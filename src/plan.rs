@@ -60,7 +60,7 @@ pub struct Answer {
     pub keep: bool,
 }
 
-/// Which Redis, and how. Listeners with equal ones share a deployment.
+/// Which Redis, and how. Listeners with equal ones share a deployment, in whatever order their addresses are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RedisPlan {
     pub mode: Mode,
@@ -75,6 +75,17 @@ pub struct RedisPlan {
     pub change_source: ChangeSource,
     pub keyspace_events: KeyspaceEvents,
     pub topology_refresh: Duration,
+}
+
+impl RedisPlan {
+    /// The same for two that list the same addresses.
+    pub fn in_any_order(&self) -> Self {
+        let mut plan = self.clone();
+        plan.addresses.sort_unstable();
+        plan.addresses.dedup();
+        plan.address_map.sort_unstable();
+        plan
+    }
 }
 
 /// What kind of deployment it is.

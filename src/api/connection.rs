@@ -18,6 +18,10 @@ use super::{
         .message("a cluster has only database 0: use 0")
         .field_path(".database")
         .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("self.changeSource != 'ClientTracking' || self.keyspaceEvents == 'Observe'")
+        .message("client tracking needs no keyspace events: use Observe, or changeSource: Auto")
+        .field_path(".keyspaceEvents")
+        .reason(Reason::FieldValueInvalid),
     validation = sentinel_given(),
     validation = sentinel_alone()
 )]

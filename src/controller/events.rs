@@ -87,6 +87,9 @@ pub fn between(before: &Status, after: &Status, new: Counted) -> Vec<Happening> 
             (condition::DELIVERING, "True") if was == Some("False") && now.reason == reason::DELIVERED => {
                 happened.push(normal("DeliveryRecovered", "Deliver", now.message.clone()));
             }
+            (condition::NOTIFICATIONS_ENABLED, "True") if now.reason == reason::CLIENT_TRACKING => {
+                happened.push(normal("ClientTracking", "Inspect", now.message.clone()));
+            }
             (condition::CONNECTED, "False") if now.reason == reason::SCANNING => {}
             (kind, "False") => {
                 if let Some(reason) = reason::ALL.iter().find(|reason| **reason == now.reason) {
@@ -184,6 +187,10 @@ mod tests {
         assert_eq!(reasons(&bad, &worse), ["PermissionDenied"]);
         let scanning = status("a", &[(condition::CONNECTED, "False", reason::SCANNING)]);
         assert_eq!(reasons(&pending, &scanning), Vec::<&str>::new(), "every start scans");
+        let tracked = status("a", &[(condition::NOTIFICATIONS_ENABLED, "True", reason::CLIENT_TRACKING)]);
+        let heard = status("a", &[(condition::NOTIFICATIONS_ENABLED, "True", reason::KEYSPACE_EVENTS_ON)]);
+        assert_eq!(reasons(&heard, &tracked), ["ClientTracking"], "it promises less");
+        assert_eq!(reasons(&tracked, &heard), Vec::<&str>::new());
         let other = status("b", &[(condition::CONNECTED, "True", reason::ALL_NODES_SUBSCRIBED)]);
         assert_eq!(reasons(&good, &other), ["OwnershipAcquired"]);
         let counted = Counted { gaps: 2, store_losses: 1 };

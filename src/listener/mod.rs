@@ -241,11 +241,12 @@ impl Common {
     fn deployment(&self, plan: &RedisPlan) -> Arc<Deployment> {
         let mut deployments = lock(&self.deployments);
         deployments.retain(|_, deployment| deployment.strong_count() > 0);
-        if let Some(shared) = deployments.get(plan).and_then(Weak::upgrade) {
+        let key = plan.in_any_order();
+        if let Some(shared) = deployments.get(&key).and_then(Weak::upgrade) {
             return shared;
         }
         let deployment = Arc::new(Deployment::start(plan.clone(), self.dialler.clone()));
-        deployments.insert(plan.clone(), Arc::downgrade(&deployment));
+        deployments.insert(key, Arc::downgrade(&deployment));
         deployment
     }
 

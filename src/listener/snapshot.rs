@@ -171,6 +171,8 @@ pub struct NodeSnapshot {
     pub clock_offset_ms: Option<i64>,
     /// Why its pushes may not come; `None` also while nothing is known.
     pub notification_fault: Option<NotificationFault>,
+    /// Why client tracking has to do where keyspace events are preferred, and what would give them back.
+    pub tracked_because: Option<Arc<str>>,
     /// What is wrong and what to do: with its connection, else with its notifications.
     pub last_error: Option<Fault>,
 }
@@ -217,10 +219,11 @@ pub(super) fn of(plan: &Plan, view: &View, stats: &Stats, delivery: &delivery::S
 
 fn node_of(plan: &Plan, id: &NodeId, node: &NodeView, stats: &Stats) -> Option<NodeSnapshot> {
     let connection = &node.connection;
-    let notification_fault = match connection.source {
-        Source::Notifications => node.notifications.fault.clone(),
+    let fault = node.notifications.fault.clone();
+    let (notification_fault, tracked_because) = match connection.source {
+        Source::Notifications => (fault, None),
         // Nobody waits for them.
-        Source::Tracking => None,
+        Source::Tracking => (None, fault.map(|fault| Arc::clone(fault.message()))),
     };
     Some(NodeSnapshot {
         id: id.clone(),
@@ -236,5 +239,6 @@ fn node_of(plan: &Plan, id: &NodeId, node: &NodeView, stats: &Stats) -> Option<N
         clock_offset_ms: node.offset.micros().map(|micros| micros / 1_000),
         last_error: connection.error.clone().or_else(|| Some(notification_fault.as_ref()?.fault())),
         notification_fault,
+        tracked_because,
     })
 }

@@ -80,7 +80,7 @@ async fn settings_that_cannot_be_read_or_set_are_told() {
     fixture.check(&enable).await.fails_with("-> ACL SETUSER rx +config|set");
     fixture.grant(&[&RULES[..], &["+config|set"]].concat()).await;
     let checked = fixture.check(&enable).await;
-    assert_eq!((checked.code, checked.of("fail")), (0, vec![]), "run will set them");
+    assert_eq!((checked.code, checked.of("fail")), (0, vec![]), "the listener will set them");
 
     let unread: Vec<&str> = RULES.into_iter().filter(|rule| *rule != "+config|get").collect();
     fixture.grant(&unread).await;

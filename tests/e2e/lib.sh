@@ -53,16 +53,20 @@ hold() {
     say "$said"
 }
 
-# Everything that may explain a failure.
+# Everything that may explain a failure, of the namespaces that are ours: in another's cluster the rest is nobody's business.
 dump() {
-    kubectl get all,leases,events -A -o wide || true
-    # Without the operator there is no such kind.
-    kubectl get rel -A -o wide || true
-    kubectl describe rel -A || true
-    kubectl get pods -A --no-headers -o custom-columns=:metadata.namespace,:metadata.name | while read -r space pod; do
-        echo "--- $space/$pod"
-        kubectl --namespace "$space" describe pod "$pod" | tail -n 30 || true
-        kubectl --namespace "$space" logs --tail=200 --all-containers "$pod" || true
-        kubectl --namespace "$space" logs --tail=100 --all-containers --previous "$pod" 2>/dev/null || true
+    local space pod
+    for space in $(kubectl get namespaces -o jsonpath='{.items[*].metadata.name}'); do
+        [[ $space == "$SHOP"* || $space == "${system:-}" ]] || continue
+        kubectl --namespace "$space" get all,leases,events -o wide || true
+        # Without the operator there is no such kind.
+        kubectl --namespace "$space" get rel -o wide || true
+        kubectl --namespace "$space" describe rel || true
+        for pod in $(kubectl --namespace "$space" get pods -o jsonpath='{.items[*].metadata.name}'); do
+            echo "--- $space/$pod"
+            kubectl --namespace "$space" describe pod "$pod" | tail -n 30 || true
+            kubectl --namespace "$space" logs --tail=200 --all-containers "$pod" || true
+            kubectl --namespace "$space" logs --tail=100 --all-containers --previous "$pod" 2>/dev/null || true
+        done
     done
 }

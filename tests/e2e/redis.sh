@@ -4,8 +4,8 @@
 
 # Starts the six servers and makes them one cluster.
 redis_up() {
-    shop create secret generic order-timeouts --from-literal=password="$(openssl rand -hex 16)" \
-        --from-literal=signing="whsec_$(openssl rand -base64 32)" >/dev/null
+    shop create secret generic order-timeouts --from-literal=password="$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" \
+        --from-literal=signing="whsec_$(head -c 32 /dev/urandom | base64 -w 0)" >/dev/null
     apply redis
     shop wait --for=jsonpath='{.status.currentReplicas}'=6 statefulset/redis --timeout=60s >/dev/null
     for pod in 0 1 2 3 4 5; do within 60 redis $pod ping; done

@@ -14,6 +14,10 @@ cd "$(dirname "$0")/../.."
 programs=$(realpath -m "${KUBE_TOOLS:-target/kube/bin}")
 if [ -n "${KUBECONFIG:-}" ]; then
     : "${OPERATOR_IMAGE:?KUBECONFIG is set: say which image of the operator the cluster has or can pull (make image builds one)}"
+    [[ $OPERATOR_IMAGE =~ ^[^@]*[^/@:]:[^/@:]+$ ]] || {
+        echo "OPERATOR_IMAGE=$OPERATOR_IMAGE: name it by a tag, such as docker.io/library/redis-expiry-operator:0.1.0" >&2
+        exit 1
+    }
     [ "${1:-}" != can ] || exit 0
     export PATH=$PATH:$programs OPERATOR_IMAGE REDIS_IMAGE="${REDIS_IMAGE:-docker.io/library/redis:8.2}"
     kubectl version >/dev/null || { echo "the cluster of KUBECONFIG=$KUBECONFIG does not answer" >&2; exit 1; }

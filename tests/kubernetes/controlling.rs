@@ -61,7 +61,7 @@ async fn each_trouble_has_its_reason_and_its_fix_and_goes_without_a_restart() {
 
     on_all(&cluster, "notify-keyspace-events", "").await;
     let message = seen.says("NotificationsEnabled", "True", "ClientTracking").await;
-    assert!(message.starts_with("3/3 nodes"), "{message}");
+    assert!(message.starts_with("3/3 nodes") && message.contains("run CONFIG SET notify-keyspace-events"), "{message}");
     seen.wait_ready().await;
     let by_events = r#"{"spec":{"redis":{"changeSource":"KeyspaceEvents"}}}"#;
     space.kubectl(&["patch", "rel", "order-timeouts", "--type=merge", "-p", by_events]).await.ok();

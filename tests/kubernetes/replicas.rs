@@ -108,14 +108,16 @@ impl<'a> Run<'a> {
         self.window(from, now().plus(500));
     }
 
-    /// Waits until another than `old` owns it and the first webhook has come after `from`; the time between is a gap.
-    async fn taken_over(&mut self, old: usize, from: Millis, within: i64) {
+    /// Waits until another than `old`, which was gone at `gone`, owns it and the first webhook has come; the time since `from` is a
+    /// gap.
+    async fn taken_over(&mut self, old: usize, from: Millis, gone: Millis, within: i64) {
         let others: Vec<&str> = PODS.iter().copied().filter(|pod| *pod != PODS[old]).collect();
         let stood = self.seen.wait_owner(&others, Duration::from_secs(30)).await;
-        // What the old one had under way may still have come before.
+        // What the old one had under way may still have come before, and it goes on for a while when it is told to stop.
+        let after = stood.at.max(gone);
         let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
         let first = loop {
-            let first = self.receiver.received().iter().map(|received| received.at).find(|at| *at >= stood.at);
+            let first = self.receiver.received().iter().map(|received| received.at).find(|at| *at >= after);
             if let Some(first) = first {
                 break first;
             }
@@ -170,7 +172,7 @@ async fn killed_inside_a_burst_and_terminated() {
     run.operators[old].kill();
     // In the middle of 800 expiries it is some time behind with what is set, on a slow machine 0.4 s.
     run.window(from.plus(-750), from);
-    run.taken_over(old, from, 12_000).await;
+    run.taken_over(old, from, from, 12_000).await;
     let from = now();
     run.operators[old].start_again();
     // Rendezvous gives it back to whom it had.
@@ -178,7 +180,8 @@ async fn killed_inside_a_burst_and_terminated() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let (old, from) = (run.owner().await, now());
     run.operators[old].terminate().await;
-    run.taken_over(old, from, 2_000).await;
+    let gone = now();
+    run.taken_over(old, from, gone, 2_000).await;
     run.judge().await;
 }
 
@@ -187,7 +190,7 @@ async fn stopped_past_its_lease_and_thawed() {
     let mut run = Run::start(Kubernetes::shared().await, "stopped").await;
     let (old, from) = (run.owner().await, now());
     run.operators[old].stop();
-    run.taken_over(old, from, 12_000).await;
+    run.taken_over(old, from, from, 12_000).await;
     let from = now();
     run.operators[old].cont();
     // Its late writes are refused, and it owns it again when the others have seen that it is alive.
@@ -205,7 +208,7 @@ async fn cut_from_the_api_server() {
     let mut run = Run::start(Kubernetes::shared().await, "cut").await;
     let (old, from) = (run.owner().await, now());
     run.proxies[old].set(Line::Hangs).await;
-    run.taken_over(old, from, 14_000).await;
+    run.taken_over(old, from, from, 14_000).await;
     let from = now();
     run.proxies[old].set(Line::Passes).await;
     run.regained(old, from).await;

@@ -8,15 +8,16 @@ here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 # shellcheck source=/dev/null
 . /etc/os-release
-sources=$(find /etc/apt/sources.list.d -name "$ID.sources")
-mmdebstrap --quiet --variant=apt --include=gcc,libc6-dev,ca-certificates "$VERSION_CODENAME" "$here/base.tar" \
-    "${sources:-/etc/apt/sources.list}"
+sources=/etc/apt/sources.list.d/$ID.sources
+[ -e "$sources" ] || sources=/etc/apt/sources.list
+mmdebstrap --quiet --variant=apt --include=gcc,libc6-dev,ca-certificates "${VERSION_CODENAME:-unstable}" "$here/base.tar" "$sources"
 container=$("$@" from scratch)
 "$@" add --quiet "$container" "$here/base.tar" / >/dev/null
 # Whom this machine trusts for its downloads.
 "$@" copy --quiet "$container" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ >/dev/null
 # `cargo install` finds that it is there.
 cargo=${CARGO_HOME:-$HOME/.cargo}
+[ -x "$cargo/bin/cargo-auditable" ] || { echo "no cargo-auditable in $cargo/bin: run make auditable" >&2; exit 1; }
 grep -e '^\[v1\]' -e '^"cargo-auditable ' "$cargo/.crates.toml" >"$here/crates.toml"
 "$@" copy --quiet "$container" "$here/crates.toml" /usr/local/.crates.toml >/dev/null
 "$@" copy --quiet "$container" "$cargo/bin/cargo-auditable" /usr/local/bin/ >/dev/null

@@ -3,7 +3,8 @@
 #   IMAGE    its name, default localhost/redis-expiry-operator:dev
 #   MOST     how many bytes may be in it, default 32 MiB; without bound where PROFILE is not release
 #   STAGES   last: the Dockerfile's last ones, around a program that is compiled here (the default)
-#            all: every one, on RUST_IMAGE, or on a base of this machine's packages and Rust (as root on Debian)
+#            all: every one, on RUST_IMAGE, or on a base of this machine's packages and Rust (as root on Debian); it trusts
+#            whom that base does
 # For STAGES=last alone:
 #   PROFILE  cargo's, default release
 #   CA_BUNDLE  whom the operator trusts for webhooks, default the distribution's
@@ -24,10 +25,10 @@ build() {
 case ${STAGES:-last} in
 all)
     profile=release
-    # Crates that were fetched once need not be fetched again. The format knows SHELL.
+    # Crates that were fetched once need not be fetched again, wherever the base has its own. The format knows SHELL.
     crates=${CARGO_HOME:-$HOME/.cargo}/registry
     mkdir -p "$crates"
-    options=(--format docker --isolation chroot --volume "$crates:/cargo/registry")
+    options=(--format docker --isolation chroot --volume "$crates:/cargo/registry" --volume "$crates:/usr/local/cargo/registry")
     if [ -z "${RUST_IMAGE:-}" ]; then
         RUST_IMAGE=localhost/rust:here
         tools/image/base.sh "$RUST_IMAGE" "${buildah_here[@]}"

@@ -20,6 +20,10 @@ pub(super) fn redis(check: &mut Check<'_>, spec: &RedisSpec) -> RedisPlan {
         let fix = format!("use one of 0 to {MOST_DATABASES}");
         check.problem("spec.redis.database", format!("is {}", spec.database), fix);
     }
+    if spec.change_source == ChangeSource::ClientTracking && spec.keyspace_events == KeyspaceEvents::Enable {
+        let fix = "client tracking needs no keyspace events: use Observe, or changeSource: Auto";
+        check.problem("spec.redis.keyspaceEvents", "is Enable", fix);
+    }
     check.within("spec.redis.topologyRefresh", spec.topology_refresh.get(), Duration::from_millis(100), MINUTE);
     let reach = Reach {
         prefix: "spec.redis",

@@ -26,7 +26,7 @@ async fn notifications(plan: &Plan, asked: &mut Asked) -> Finding {
     let flags = match asked.ask::<Vec<String>>(&get).await {
         Ok(pair) => pair.get(1).cloned().unwrap_or_default(),
         Err(error) => {
-            let instead = if auto { "; run will take client tracking (changeSource: Auto)" } else { "" };
+            let instead = if auto { "; the listener will take client tracking (changeSource: Auto)" } else { "" };
             return Finding::warn(
                 asked.subject.as_str(),
                 format!("notify-keyspace-events cannot be read: {error}{instead}"),
@@ -47,10 +47,12 @@ async fn notifications(plan: &Plan, asked: &mut Asked) -> Finding {
         complete_flags(&flags)
     );
     match plan.redis.keyspace_events {
-        KeyspaceEvents::Enable => Finding::ok(subject, format!("{what}; run will add them (keyspaceEvents: Enable)")),
+        KeyspaceEvents::Enable => {
+            Finding::ok(subject, format!("{what}; the listener will add them (keyspaceEvents: Enable)"))
+        }
         KeyspaceEvents::Observe if auto => {
             let what = format!(
-                "{what}; run will take client tracking (changeSource: Auto), which does not tell a key that was deleted in \
+                "{what}; the listener will take client tracking (changeSource: Auto), which does not tell a key that was deleted in \
                  its last milliseconds from one that expired"
             );
             Finding::warn(subject, what, fix)

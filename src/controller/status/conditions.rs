@@ -193,10 +193,17 @@ fn notifications(snapshot: &Snapshot) -> Verdict {
     let tracked = snapshot.nodes.iter().filter(|node| node.change_source == Source::Tracking).count();
     if tracked > 0 {
         let all = snapshot.nodes.len();
-        return yes(
-            reason::CLIENT_TRACKING,
-            format!("{tracked}/{all} nodes tell of their keys' changes by client tracking."),
-        );
+        let message = format!("{tracked}/{all} nodes tell of their keys' changes by client tracking");
+        let because = snapshot.nodes.iter().find_map(|node| Some((node, node.tracked_because.as_ref()?)));
+        let message = match because {
+            // By choice.
+            None => format!("{message}."),
+            Some((node, why)) => {
+                let why = of_node(&node.address, why);
+                format!("{message}, which does not tell an expiry from every deletion; for keyspace events: {why}")
+            }
+        };
+        return yes(reason::CLIENT_TRACKING, message);
     }
     yes(reason::KEYSPACE_EVENTS_ON, "Every node tells of its keys' changes.")
 }

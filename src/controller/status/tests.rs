@@ -22,6 +22,7 @@ fn node(id: &str, role: Role) -> NodeSnapshot {
         notify_keyspace_events: Some("Kgxe$".into()),
         notifications: true,
         notification_fault: None,
+        tracked_because: None,
         clock_offset_ms: Some(0),
         last_error: None,
     }
@@ -283,6 +284,16 @@ fn each_trouble_has_its_reason_and_its_fix() {
     });
     assert_eq!(says(&blind, condition::NOTIFICATIONS_ENABLED), "Unknown CannotInspect");
     assert_eq!(says(&blind, condition::READY), "True Listening");
+    let tracked = |why: Option<&'static str>| {
+        let status = with(&move |snapshot| {
+            let node = &mut snapshot.nodes[0];
+            (node.change_source, node.tracked_because) = (Source::Tracking, why.map(Arc::from));
+        });
+        assert_eq!(says(&status, condition::NOTIFICATIONS_ENABLED), "True ClientTracking");
+        find(&status, condition::NOTIFICATIONS_ENABLED).unwrap().message.clone()
+    };
+    assert!(tracked(None).ends_with("by client tracking."), "by choice");
+    assert!(tracked(Some("run CONFIG SET it")).ends_with("for keyspace events: 10.0.3.7:6379: run CONFIG SET it"));
     let evicts = Hold::Store { category: "Evicts", message: "allkeys-lru".into() };
     let held = with(&move |snapshot| (snapshot.hold, snapshot.ready) = (Some(evicts.clone()), false));
     assert_eq!(says(&held, condition::READY), "False StoreEvicts");

@@ -111,7 +111,7 @@ impl Link {
     /// Runs it on the slot's master, wherever that comes to be, until `until`.
     pub async fn run(&self, call: &Call<'_>, until: Instant) -> Result<Vec<Value>, StoreError> {
         let mut refused = Refusal::Away("it was not reached in time".to_owned());
-        let mut whole = false;
+        let mut whole = call.script.whole;
         let mut hops = 0;
         let mut asking: Option<Address> = None;
         let mut wait = WAIT.0;

@@ -6,19 +6,23 @@ use std::sync::LazyLock;
 pub struct Script {
     pub source: &'static str,
     pub hash: String,
+    /// Sent by EVAL even to a server that knows it: so a right that is missing for that is told at once, and not when a replica
+    /// that knows no script takes over.
+    pub whole: bool,
 }
 
 macro_rules! scripts {
-    ($($name:ident $file:literal)*) => {
+    ($($name:ident $file:literal $(, $whole:ident)?)*) => {
         $(pub static $name: LazyLock<Script> = LazyLock::new(|| {
             let source = concat!(include_str!("lua/keys.lua"), include_str!($file));
-            Script { source, hash: redis::Script::new(source).get_hash().to_owned() }
+            let whole = !stringify!($($whole)?).is_empty();
+            Script { source, hash: redis::Script::new(source).get_hash().to_owned(), whole }
         });)*
     };
 }
 
 scripts! {
-    INIT "lua/init.lua"
+    INIT "lua/init.lua", whole
     RAISE "lua/raise.lua"
     WRITE "lua/write.lua"
     KNOWN "lua/known.lua"
@@ -28,5 +32,5 @@ scripts! {
     EXPIRE "lua/expire.lua"
     PROBE "lua/probe.lua"
     CHECK "lua/check.lua"
-    TRIAL "lua/trial.lua"
+    TRIAL "lua/trial.lua", whole
 }

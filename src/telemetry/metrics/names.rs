@@ -99,7 +99,15 @@ pub const NODE_SUBSCRIBED: Family = labelled(
     &["namespace", "name", "node", "address", "role"],
 );
 pub const NODE_NOTIFICATIONS: Family = labelled(
-    gauge("redis_expiry_node_notifications", "1 if the node's notify-keyspace-events has the flags that are needed"),
+    gauge(
+        "redis_expiry_node_notifications",
+        "1 if the node tells what happens to its keys: its notify-keyspace-events has the flags that are needed, or there is \
+         client tracking",
+    ),
+    NODE,
+);
+pub const NODE_TRACKING: Family = labelled(
+    gauge("redis_expiry_node_client_tracking", "1 if the node tells by client tracking, 0 by keyspace events"),
     NODE,
 );
 pub const NODE_CLOCK_OFFSET: Family =
@@ -258,7 +266,7 @@ pub const SECTIONS: &[(&str, &[Family])] = &[
             LAST_DELIVERED,
         ],
     ),
-    ("Its nodes", &[NODE_SUBSCRIBED, NODE_NOTIFICATIONS, NODE_CLOCK_OFFSET]),
+    ("Its nodes", &[NODE_SUBSCRIBED, NODE_NOTIFICATIONS, NODE_TRACKING, NODE_CLOCK_OFFSET]),
     ("The operator", &[BUILD, LISTENERS, OWNED, WATCHED, REPLICAS, RECONCILES]),
     ("The process", &[CPU, MEMORY, OPEN_FILES, MOST_FILES, STARTED]),
 ];

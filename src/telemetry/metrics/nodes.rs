@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{Page, Sample, flag, listeners::with, names};
 use crate::{
+    deployment::Source,
     listener::{NodeSnapshot, Role, Snapshots},
     model::ListenerId,
 };
@@ -22,6 +23,10 @@ pub fn write(page: &mut Page, snapshots: &Snapshots) -> fmt::Result {
     page.gauges(
         &names::NODE_NOTIFICATIONS,
         each(snapshots, |listener, node| Some(of(listener, node, flag(node.notifications)))),
+    )?;
+    page.gauges(
+        &names::NODE_TRACKING,
+        each(snapshots, |listener, node| Some(of(listener, node, flag(node.change_source == Source::Tracking)))),
     )?;
     page.gauges(
         &names::NODE_CLOCK_OFFSET,

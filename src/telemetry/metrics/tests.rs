@@ -27,6 +27,7 @@ fn node() -> NodeSnapshot {
         notify_keyspace_events: None,
         notifications: false,
         notification_fault: None,
+        tracked_because: None,
         clock_offset_ms: Some(-1_500),
         last_error: Some(canary()),
     }

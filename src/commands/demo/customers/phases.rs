@@ -45,6 +45,9 @@ pub struct Verdict {
 const LEAST_DUE: usize = 300;
 const LEAST_PAID: usize = 100;
 
+/// Of the keys that were deleted while something was broken, one in so many at most may be told of.
+const ONE_TOLD_OF: usize = 20;
+
 /// A deletion so shortly before something is broken may not have been noted yet, and a webhook may be on the way: they
 /// count as the next phase's.
 const RECORDING_MS: Millis = 1000;
@@ -110,6 +113,10 @@ pub fn verdict(facts: &Facts, marks: &[Mark], end: Millis) -> Verdict {
         if phase.due < LEAST_DUE || phase.paid < LEAST_PAID {
             let (name, due, paid) = (&phase.mark.name, phase.due, phase.paid);
             complaints.push(format!("{name:?} proves little: {due} orders were due and {paid} paid"));
+        }
+        if phase.told_of_deleted * ONE_TOLD_OF > phase.paid {
+            let (name, told, paid) = (&phase.mark.name, phase.told_of_deleted, phase.paid);
+            complaints.push(format!("{name:?}: told of {told} keys of {paid} that were deleted"));
         }
     }
     if phases.is_empty() {
@@ -258,5 +265,20 @@ mod tests {
         assert!(!judged(15_000, "Inferred"));
         // Not noted yet when it broke.
         assert!(judged(19_500, "Inferred"));
+    }
+
+    #[test]
+    fn few_of_the_deleted_keys_may_be_told_of() {
+        let marks = two();
+        let told_of = |many: usize| {
+            let mut facts = facts(&marks, 300, 100);
+            for number in 0..many {
+                let id = format!("odd{number}");
+                pay(&mut facts, &id, 21_000);
+                add(&mut facts, event(&id, TimedOut::Settled, "Inferred", 27_000));
+            }
+            verdict(&facts, &marks, END).sound()
+        };
+        assert!(told_of(5) && !told_of(6), "one in twenty");
     }
 }

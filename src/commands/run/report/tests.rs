@@ -23,6 +23,7 @@ fn node(id: &str, role: Role) -> NodeSnapshot {
         notifications: true,
         clock_offset_ms: Some(3),
         notification_fault: None,
+        tracked_because: None,
         last_error: None,
     }
 }
