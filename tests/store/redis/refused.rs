@@ -34,9 +34,7 @@ async fn the_rights_that_errors_name_are_enough_and_each_of_them_is_needed_at_on
     store.apply(epoch, vec![record("a", 5), settle("b", None, 5, 9)]).durable.await.unwrap();
     store.delivered(epoch, vec![delivered("b", 5, 9)]).await.unwrap();
     store.discard_ledger(epoch).await.unwrap();
-    for missing in
-        ["~rx:*", "+evalsha", "+@hash", "+@sortedset", "+@set", "+pexpire", "+eval", "+cluster|slots"]
-    {
+    for missing in ["~rx:*", "+evalsha", "+@hash", "+@sortedset", "+@set", "+pexpire", "+eval", "+cluster|slots"] {
         let rest: Vec<&str> = RIGHTS.into_iter().filter(|right| *right != missing).collect();
         let user = given_user(&cluster, &rest).await;
         let error = RedisStore::open(user, &listener()).await.err().unwrap_or_else(|| panic!("without {missing}"));
