@@ -1,8 +1,9 @@
 # make demo   the main job, on a local Redis Cluster
 # make test   everything that an ordinary user can run
-# make test-all  that, and what CI has no time for: the faults of tests/every_mode.rs, test-servers, and before the program that
-#             ships the tests that put load on it
-# make test-servers  the core of the faults before Redis 6.2, Redis 8.2 and Valkey, which it fetches
+# make test-all  that, and what CI has no time for: before the program that ships all the faults, those of tests/every_mode.rs
+#             too, with each server, and the operator in a Kubernetes
+# make test-servers  a part of it: the core of the faults with Redis 6.2, Redis 8.2 and Valkey, which it fetches
+# make soak   faults at random for SOAK_MINUTES=30, with SOAK_STORE=Local or Redis
 # make bench  the figures of docs/benchmarks.md
 # make audit  asks whether anything that it is built from has a known vulnerability
 # make image  the operator's image, as an OCI archive in target/image
@@ -27,23 +28,46 @@ demo: tools redis
 
 # Tests wait more than they work: four at a time on two cores, and of the faults three.
 TEST = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(n=$$(nproc); echo $$((n > 4 ? n : 4)))} cargo test $(CARGO_FLAGS)
-test: tools redis lint kube-tools chart-tools
-	$(TEST)
-
 # Before the program that ships; `make test` has one that is not optimized.
 SHIPPED = REDIS_EXPIRY_OPERATOR=$${REDIS_EXPIRY_OPERATOR:-$$(tools/image/program.sh --where)} $(TEST)
-test-all: test test-servers
-	$(SHIPPED) --test every_mode --test faults --test fleet --test kubernetes
 
-# Each with the ledger in a file, and in the watched servers.
+test: tools redis lint kube-tools chart-tools
+	$(TEST)
+	$(call with_each_server,$(TEST) --test faults -- --exact $(CORE))
+
+test-all: test auditable
+	tools/image/program.sh
+	$(SHIPPED) --test faults --test every_mode --test fleet --test kubernetes
+	$(call with_each_server,$(SHIPPED) --test faults --test every_mode -- $$(tools/servers.sh lacks $$server))
+
+# Tests of faults, with the `redis-server` of each kind in turn. The core: with the ledger in a file, and in the watched servers.
 SERVERS = redis-6.2 redis-8.2 valkey
-CORE = killed_and_restarted_five_times_once_inside_a_burst a_master_is_killed a_replica_takes_over_as_planned \
+FAULTS = killed_and_restarted_five_times_once_inside_a_burst a_master_is_killed a_replica_takes_over_as_planned \
 	a_master_is_added_and_slots_move_to_it_under_load the_receiver_is_down_for_20_seconds \
 	notifications_are_cleared_on_one_node_and_enabled_again_by_the_listener
+CORE = $(FAULTS) $(FAULTS:%=in_redis::%) modes::killed_and_restarted_five_times_under_client_tracking
+with_each_server = for server in $(SERVERS); do \
+	folder=$$(tools/servers.sh $$server); (PATH="$$folder:$$PATH"; export PATH; $(1)); done
 test-servers: tools auditable
 	tools/image/program.sh
-	for server in $(SERVERS); do PATH="$$(tools/servers.sh $$server):$$PATH"; export PATH; redis-server --version; \
-		$(SHIPPED) --test faults -- --exact $(CORE) $(CORE:%=in_redis::%) modes::killed_and_restarted_five_times_under_client_tracking; done
+	$(call with_each_server,$(SHIPPED) --test faults -- --exact $(CORE))
+
+# What draws pictures of figures.
+PLOT_TOOLS = target/plot-tools
+PLOT_TOOLS_PINS = matplotlib==3.10.7
+.PHONY: soak plot-tools
+plot-tools:
+	@[ "$$(cat $(PLOT_TOOLS)/pins 2>/dev/null)" = "$(PLOT_TOOLS_PINS)" ] || { \
+	echo "installing $(PLOT_TOOLS_PINS) (from PyPI) into $(PLOT_TOOLS)"; \
+	python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; $(APT) python3-venv; }; \
+	python3 -m venv $(PLOT_TOOLS) && $(PLOT_TOOLS)/bin/pip install --quiet --disable-pip-version-check $(PLOT_TOOLS_PINS) \
+	&& echo "$(PLOT_TOOLS_PINS)" > $(PLOT_TOOLS)/pins; }
+
+# SOAK_PICTURE is what comes of it.
+soak: tools redis auditable plot-tools
+	tools/image/program.sh
+	SOAK_FIGURES=$(CURDIR)/target/soak.csv $(SHIPPED) --test soak -- --nocapture
+	$(PLOT_TOOLS)/bin/python tools/plots/soak.py target/soak.csv $${SOAK_PICTURE:-target/soak.svg}
 
 lint: tools chart-tools
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
@@ -52,14 +76,28 @@ lint: tools chart-tools
 	$(CHART_TOOLS)/bin/hadolint Dockerfile
 	$(CHART_TOOLS)/bin/shellcheck $$(grep -rlE '^#(!/usr/bin/env bash| shellcheck shell=bash)' .ci tools tests/e2e)
 	$(CHART_TOOLS)/bin/cargo-deny $(CARGO_FLAGS) check --hide-inclusion-graph bans licenses sources
-	cargo clippy $(CARGO_FLAGS) --all-targets --test every_mode -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --all-targets --test every_mode --test soak -- -D warnings
 
 # Known vulnerabilities of what it is built from. Not part of `make test`: it asks GitHub, and its answer changes by itself.
 audit: tools chart-tools
 	$(CHART_TOOLS)/bin/cargo-deny $(CARGO_FLAGS) check --hide-inclusion-graph advisories
 
-bench: tools redis
+# What is measured beside us.
+PEERS = target/peers
+PEERS_NPM = bullmq@6.7.0 ioredis@5.8.2
+PEERS_PIP = redis==8.1.0
+.PHONY: peers
+peers:
+	@command -v npm >/dev/null || { echo "installing nodejs and npm"; $(APT) nodejs npm; }
+	@[ "$$(cat $(PEERS)/pins 2>/dev/null)" = "$(PEERS_NPM) $(PEERS_PIP)" ] || { \
+	echo "installing $(PEERS_NPM) (from npm) and $(PEERS_PIP) (from PyPI) into $(PEERS)"; mkdir -p $(PEERS); \
+	npm install --silent --no-audit --no-fund --no-save --prefix $(PEERS) $(PEERS_NPM) >/dev/null; \
+	python3 -m venv $(PEERS)/venv && $(PEERS)/venv/bin/pip install --quiet --disable-pip-version-check $(PEERS_PIP) \
+	&& echo "$(PEERS_NPM) $(PEERS_PIP)" > $(PEERS)/pins; }
+
+bench: tools redis peers plot-tools
 	cargo bench $(CARGO_FLAGS) --bench figures -- $(ARGS)
+	$(PLOT_TOOLS)/bin/python tools/plots/growth.py docs/benchmarks.md docs/growth.svg
 
 image: tools auditable image-packages
 	tools/image/build.sh target/image/operator.tar

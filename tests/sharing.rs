@@ -23,7 +23,11 @@ const WATCHED: Duration = Duration::from_secs(21);
 const CALM: Duration = Duration::from_secs(33);
 
 fn plan(cluster: &Cluster, number: usize) -> Plan {
-    let redis = plan::redis(cluster.seeds().iter().map(|seed| Address::parse(seed).unwrap()).collect());
+    let mut addresses: Vec<Address> = cluster.seeds().iter().map(|seed| Address::parse(seed).unwrap()).collect();
+    // Whatever order they are in.
+    let first = number % addresses.len();
+    addresses.rotate_left(first);
+    let redis = plan::redis(addresses);
     Plan {
         listener: ListenerId::new("shop", &format!("l{number}")),
         store: StorePlan::Redis { redis: redis.clone() },

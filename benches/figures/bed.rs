@@ -1,6 +1,9 @@
 //! A real Redis Cluster with many keys that have a TTL, and connections to its masters.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use redis::{Pipeline, aio::MultiplexedConnection};
@@ -10,7 +13,7 @@ use redis_expiry_operator::{
 };
 use tokio::task::JoinSet;
 
-use super::{scale::Scale, statistics::millis};
+use super::statistics::millis;
 
 /// What the other keys begin with.
 pub const OTHERS: &str = "cart:";
@@ -23,6 +26,7 @@ pub const PIPELINE: usize = 1_000;
 pub struct Bed {
     pub cluster: Cluster,
     pub masters: Vec<Master>,
+    others: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -33,7 +37,7 @@ pub struct Master {
 }
 
 impl Bed {
-    pub async fn make(scale: &Scale) -> anyhow::Result<Self> {
+    pub async fn make() -> anyhow::Result<Self> {
         eprintln!("starting 3 masters and 3 replicas");
         let cluster = Cluster::start(Options::default()).await?;
         let mut masters = Vec::new();
@@ -41,17 +45,24 @@ impl Bed {
             let connection = node.connect(PATIENCE).await?;
             masters.push(Master { node, connection, seen });
         }
-        let bed = Self { cluster, masters };
-        eprintln!("filling in {} keys", scale.others);
+        Ok(Self { cluster, masters, others: AtomicUsize::new(0) })
+    }
+
+    /// Sees to it that there are so many keys beside the orders.
+    pub async fn fill(&self, others: usize) -> anyhow::Result<()> {
+        let there = self.others.swap(others, Ordering::Relaxed);
+        if others == there {
+            return Ok(());
+        }
+        eprintln!("{others} other keys");
         let now = millis();
         let spread = |number: usize| i64::try_from(number % 14_400_000).unwrap_or(0);
         // Deadlines in no order that the keys are in.
         let deadline = |number: usize| now + OTHERS_TTL_MS + spread(number * 7_919);
-        let others = (0..scale.others).map(|number| (format!("{OTHERS}{number:012}"), deadline(number)));
-        bed.arm(others).await?;
+        self.arm((there..others).map(|number| (format!("{OTHERS}{number:012}"), deadline(number)))).await?;
+        self.remove((others..there).map(|number| format!("{OTHERS}{number:012}"))).await?;
         // Else the first thing measured would be how the replicas catch up.
-        bed.cluster.wait_ok().await?;
-        Ok(bed)
+        self.cluster.wait_ok().await
     }
 
     pub fn owner(&self, key: &str) -> anyhow::Result<usize> {

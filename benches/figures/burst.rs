@@ -22,7 +22,7 @@ const ORDERS: &str = "order:pay:";
 /// Outside the engine's pattern.
 const BARE: &str = "bare:pay:";
 /// POSTs under way at once: the engine's own default.
-const AT_ONCE: usize = 64;
+pub const AT_ONCE: usize = 64;
 pub const RATIO: f64 = 1.7;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -78,9 +78,7 @@ async fn bare(bed: &Bed, scale: &Scale, receiver: &Receiver, round: usize) -> an
     let shares = bed.by_owner(keys, |key| key)?;
     let (found, gone) = mpsc::channel(scale.burst);
     let gone = Arc::new(Mutex::new(gone));
-    // An error means that it is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().pool_max_idle_per_host(AT_ONCE).no_proxy().tls_certs_only([]).build()?;
+    let client = client()?;
     let mut tasks = JoinSet::new();
     for (share, master) in shares.into_iter().zip(bed.masters.clone()) {
         tasks.spawn(ask(share, master.connection, found.clone(), deadline));
@@ -96,6 +94,12 @@ async fn bare(bed: &Bed, scale: &Scale, receiver: &Receiver, round: usize) -> an
     let took = late(receiver.last(), deadline);
     receiver.forget();
     Ok(took)
+}
+
+pub fn client() -> anyhow::Result<reqwest::Client> {
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(reqwest::Client::builder().pool_max_idle_per_host(AT_ONCE).no_proxy().tls_certs_only([]).build()?)
 }
 
 async fn ask(
@@ -127,7 +131,7 @@ async fn ask(
     Ok(())
 }
 
-async fn send(
+pub async fn send(
     client: reqwest::Client,
     url: String,
     gone: Arc<Mutex<mpsc::Receiver<String>>>,

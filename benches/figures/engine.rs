@@ -1,4 +1,4 @@
-//! The built binary, as anybody would run it: `run -f`, a Local store, `--output json`.
+//! The built binary, as anybody would run it: `run -f`, `--output json`.
 
 use std::{fs, process::Stdio, time::Duration};
 
@@ -32,15 +32,31 @@ pub struct Memory {
     pub peak: f64,
 }
 
+/// Where the ledger lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Local,
+    /// In the watched cluster.
+    Redis,
+}
+
 impl Engine {
-    /// Starts with an empty ledger, and returns when it is ready.
+    /// Starts with an empty ledger in a file, and returns when it is ready.
     pub async fn start(bed: &Bed, pattern: &str, webhook: &str) -> anyhow::Result<Self> {
+        Self::with(bed, &[pattern.to_owned()], webhook, Store::Local).await
+    }
+
+    /// Starts with a listener for each pattern, and returns when all of them are ready.
+    pub async fn with(bed: &Bed, patterns: &[String], webhook: &str, store: Store) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("figures-").tempdir()?;
         let secrets = directory.path().join("secrets/webhook-key");
         fs::create_dir_all(&secrets)?;
         fs::write(secrets.join("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
         let listener = directory.path().join("listener.yaml");
-        fs::write(&listener, yaml(&bed.cluster.seeds(), pattern, webhook))?;
+        let documents = patterns.iter().enumerate();
+        let documents: Vec<String> =
+            documents.map(|(number, pattern)| yaml(number, &bed.cluster.seeds(), pattern, webhook, store)).collect();
+        fs::write(&listener, documents.join("---\n"))?;
         let began = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_redis-expiry-operator"))
             .args(["run", "--output", "json", "-f"])
@@ -57,7 +73,9 @@ impl Engine {
             .context("starting redis-expiry-operator")?;
         let output = BufReader::new(child.stdout.take().context("its output is a pipe")?).lines();
         let mut engine = Self { child, output, directory, start_up: Duration::ZERO };
-        timeout(READY_WITHIN, engine.say("ready")).await.context("it was not ready in time")??;
+        for _ in patterns {
+            timeout(READY_WITHIN, engine.say("ready")).await.context("it was not ready in time")??;
+        }
         engine.start_up = began.elapsed();
         Ok(engine)
     }
@@ -81,6 +99,17 @@ impl Engine {
             Ok(f64::from(kibibytes) / 1024.0)
         };
         Ok(Memory { resident: read("VmRSS")?, peak: read("VmHWM")? })
+    }
+
+    /// Seconds of CPU that it has had.
+    pub fn cpu(&self) -> anyhow::Result<f64> {
+        let process = self.child.id().context("it runs")?;
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+        // The name of the program may hold anything; the third field is the first after it.
+        let fields: Vec<&str> = stat.rsplit_once(')').context("proc(5)")?.1.split_whitespace().collect();
+        let ticks: u32 = fields.get(11..13).context("proc(5)")?.iter().map(|field| field.parse().unwrap_or(0)).sum();
+        // What the kernel counts by for user space.
+        Ok(f64::from(ticks) / 100.0)
     }
 
     /// SIGTERM; says how many keys its ledger has.
@@ -117,13 +146,13 @@ fn files(folder: &std::path::Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-fn yaml(seeds: &[String], pattern: &str, webhook: &str) -> String {
+fn yaml(number: usize, seeds: &[String], pattern: &str, webhook: &str, store: Store) -> String {
     // JSON's arrays and strings are YAML's.
     let (seeds, pattern, webhook) = (json!(seeds), json!(pattern), json!(webhook));
     format!(
         "apiVersion: redisexpiry.io/v1alpha1
 kind: RedisExpiryListener
-metadata: {{name: order-timeouts, namespace: shop}}
+metadata: {{name: order-timeouts-{number}, namespace: shop}}
 spec:
   redis: {{mode: Cluster, addresses: {seeds}}}
   keyPattern: {pattern}
@@ -133,7 +162,7 @@ spec:
     signing: {{scheme: HMACSHA256, secretKeyRefs: [{{name: webhook-key, key: secret}}]}}
   delivery:
     retry: {{initialBackoff: 200ms, maxBackoff: 2s}}
-  store: {{type: Local}}
+  store: {{type: {store:?}}}
 "
     )
 }

@@ -18,44 +18,100 @@ use super::{
     statistics::{Sample, late, micros, millis, sleep_until},
 };
 
-const ORDERS: &str = "order:pay:";
+pub const ORDERS: &str = "order:pay:";
 /// A twin of each order, with the same deadline, that nobody asks about: what the plain subscriber is to hear.
-const TWINS: &str = "twin:pay:";
+pub const TWINS: &str = "twin:pay:";
 /// The subscriber hears, and the engine delivers, until this long after the last deadline.
 const AFTER: Duration = Duration::from_secs(5);
-pub const P50_MS: f64 = 5.0;
-pub const P99_MS: f64 = 20.0;
 
-pub async fn measure(bed: &Bed, scale: &Scale) -> anyhow::Result<Figure> {
+/// How many orders, and what is asked of them.
+struct Load {
+    name: &'static str,
+    a_second: u32,
+    lasting: Duration,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+pub async fn measure(bed: &Bed, scale: &Scale) -> anyhow::Result<[Figure; 2]> {
+    let few =
+        Load { name: "Lateness", a_second: scale.orders_a_second, lasting: scale.lateness, p50_ms: 3.0, p99_ms: 12.0 };
+    let many = Load {
+        name: "Lateness of many",
+        a_second: scale.many_a_second,
+        lasting: scale.many,
+        p50_ms: 12.0,
+        p99_ms: 25.0,
+    };
+    Ok([under(&few, bed, scale).await?, under(&many, bed, scale).await?])
+}
+
+/// The same, shortly, beside more and more other keys.
+pub async fn beside(bed: &Bed, scale: &Scale) -> anyhow::Result<Figure> {
+    let load = Load {
+        name: "Lateness as other keys grow in number",
+        a_second: scale.orders_a_second,
+        lasting: scale.beside_for,
+        p50_ms: 3.0,
+        p99_ms: 12.0,
+    };
+    let receiver = Receiver::start().await?;
+    let engine = Engine::start(bed, &format!("{ORDERS}*"), &receiver.url()).await?;
+    let mut rounds = Vec::new();
+    for others in scale.beside {
+        bed.fill(*others).await?;
+        let round = one(&load, bed, &receiver, *others).await?;
+        // The most of them are what counts.
+        let order = -f64::from(u32::try_from(*others)?);
+        rounds.push(Round { ours: format!("beside {others}: {}", round.ours), order, ..round });
+    }
+    engine.stop().await?;
+    Ok(Figure {
+        name: load.name,
+        what: format!(
+            "From a key's deadline to the 2xx, at {} orders/s for {:?} beside so many other keys with a TTL.",
+            load.a_second, load.lasting
+        ),
+        yardstick: format!(
+            "a plain subscriber to `expired` on every master, in the same run, until {AFTER:?} after the last"
+        ),
+        target: format!("p50 <= {} ms, p99 <= {} ms", load.p50_ms, load.p99_ms),
+        rounds,
+    })
+}
+
+async fn under(load: &Load, bed: &Bed, scale: &Scale) -> anyhow::Result<Figure> {
     let receiver = Receiver::start().await?;
     let engine = Engine::start(bed, &format!("{ORDERS}*"), &receiver.url()).await?;
     let mut rounds = Vec::new();
     for round in 0..scale.rounds {
-        rounds.push(one(bed, scale, &receiver, round).await?);
+        rounds.push(one(load, bed, &receiver, round).await?);
     }
     engine.stop().await?;
+    let Load { name, a_second, lasting, p50_ms, p99_ms } = load;
     Ok(Figure {
-        name: "Lateness",
+        name,
         what: format!(
-            "From a key's deadline to the 2xx, at {} orders/s for {:?} beside {} other keys with a TTL.",
-            scale.orders_a_second, scale.lateness, scale.others
+            "From a key's deadline to the 2xx, at {a_second} orders/s for {lasting:?} beside {} other keys with a TTL.",
+            scale.others
         ),
         yardstick: format!(
             "a plain subscriber to `expired` on every master, in the same run: what it heard of as many twins of the \
              orders, with the same deadlines, until {AFTER:?} after the last"
         ),
-        target: format!("p50 <= {P50_MS} ms, p99 <= {P99_MS} ms"),
+        target: format!("p50 <= {p50_ms} ms, p99 <= {p99_ms} ms"),
         rounds,
     })
 }
 
-/// Sets orders and their twins at a steady rate; gives each order's deadline by its name without prefix.
+/// Sets orders and their twins at a steady rate, and tells `also` of each; gives each order's deadline by its name without prefix.
 pub async fn orders(
     bed: &Bed,
     rate: u32,
     lasting: Duration,
     name: &str,
     twins: bool,
+    also: impl Fn(&str, i64),
 ) -> anyhow::Result<HashMap<String, i64>> {
     let mut deadlines = HashMap::new();
     let mut tick = interval(Duration::from_secs(1) / rate);
@@ -71,13 +127,14 @@ pub async fn orders(
             let mut connection = bed.masters[bed.owner(&key)?].connection.clone();
             let () = redis::cmd("SET").arg(&key).arg(1).arg("PXAT").arg(deadline).query_async(&mut connection).await?;
         }
+        also(&id, deadline);
         deadlines.insert(id, deadline);
     }
     Ok(deadlines)
 }
 
-async fn one(bed: &Bed, scale: &Scale, receiver: &Receiver, round: usize) -> anyhow::Result<Round> {
-    eprintln!("lateness, round {}", round + 1);
+async fn one(load: &Load, bed: &Bed, receiver: &Receiver, round: usize) -> anyhow::Result<Round> {
+    eprintln!("{}: {round}", load.name);
     let heard = Arc::new(Mutex::new(HashMap::new()));
     let mut subscribers = JoinSet::new();
     for master in &bed.masters {
@@ -97,8 +154,8 @@ async fn one(bed: &Bed, scale: &Scale, receiver: &Receiver, round: usize) -> any
             }
         });
     }
-    let name = format!("late{round}");
-    let deadlines = orders(bed, scale.orders_a_second, scale.lateness, &name, true).await?;
+    let name = format!("late{}-{round}", load.a_second);
+    let deadlines = orders(bed, load.a_second, load.lasting, &name, true, |_, _| {}).await?;
     let last = deadlines.values().copied().max().unwrap_or(0);
     sleep_until(last + i64::try_from(AFTER.as_millis())?).await;
     subscribers.shutdown().await;
@@ -135,8 +192,8 @@ async fn one(bed: &Bed, scale: &Scale, receiver: &Receiver, round: usize) -> any
         ),
         yardstick: plain,
         ratio: None,
-        order: (p50 / P50_MS).max(p99 / P99_MS),
-        met: p50 <= P50_MS && p99 <= P99_MS,
+        order: (p50 / load.p50_ms).max(p99 / load.p99_ms),
+        met: p50 <= load.p50_ms && p99 <= load.p99_ms,
         times: None,
     })
 }

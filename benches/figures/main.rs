@@ -11,13 +11,17 @@ mod bed;
 mod burst;
 mod engine;
 mod first_scan;
+mod growth;
+mod idle;
 mod lateness;
 mod machine;
 mod outage;
+mod peers;
 mod receiver;
 mod report;
 mod scale;
 mod statistics;
+mod sustained;
 
 use bed::Bed;
 use report::Figure;
@@ -56,10 +60,18 @@ async fn main() -> anyhow::Result<()> {
     let Arguments { quick, only } = arguments()?;
     let scale = if quick { Scale::QUICK } else { Scale::FULL };
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    let bed = Bed::make(&scale).await?;
+    let bed = Bed::make().await?;
     let mut figures: Vec<Figure> = Vec::new();
+    if wanted("beside") {
+        figures.push(lateness::beside(&bed, &scale).await.context("lateness beside other keys")?);
+    }
+    bed.fill(scale.others).await?;
     if wanted("lateness") {
-        figures.push(lateness::measure(&bed, &scale).await.context("lateness")?);
+        figures.extend(lateness::measure(&bed, &scale).await.context("lateness")?);
+    }
+    // They are not there for who only tries whether it works.
+    if (wanted("peers") && !quick) || only.as_deref() == Some("peers") {
+        figures.push(peers::measure(&bed, &scale).await.context("peers")?);
     }
     if wanted("burst") {
         figures.push(burst::measure(&bed, &scale).await.context("burst")?);
@@ -67,11 +79,23 @@ async fn main() -> anyhow::Result<()> {
     if wanted("outage") {
         figures.push(outage::measure(&bed, &scale).await.context("outage")?);
     }
+    if wanted("sustained") {
+        figures.extend(sustained::measure(&bed, &scale).await.context("sustained")?);
+    }
+    if wanted("idle") {
+        figures.push(idle::measure(&bed, &scale).await.context("idle")?);
+    }
     // The last: what it leaves to the disk to write would be felt by whatever follows.
     if wanted("first-scan") {
         figures.extend(first_scan::measure(&bed, &scale).await.context("first scan")?);
     }
-    anyhow::ensure!(!figures.is_empty(), "no figure has that name: lateness, burst, first-scan, outage");
+    if wanted("growth") {
+        figures.push(growth::measure(&bed, &scale).await.context("growth")?);
+    }
+    anyhow::ensure!(
+        !figures.is_empty(),
+        "no figure has that name: beside, lateness, peers, burst, outage, sustained, idle, first-scan, growth"
+    );
     let page = report::page(&figures, &machine::describe(&bed).await?, &scale);
     println!("\n{page}");
     if !quick && only.is_none() {

@@ -22,11 +22,11 @@ pub async fn measure(bed: &Bed, scale: &Scale) -> anyhow::Result<Figure> {
     for round in 0..scale.rounds {
         eprintln!("outage, round {}", round + 1);
         let name = format!("up{round}");
-        let deadlines = orders(bed, scale.orders_a_second, scale.outage, &name, false).await?;
+        let deadlines = orders(bed, scale.orders_a_second, scale.outage, &name, false, |_, _| {}).await?;
         let up = settled(&receiver, &deadlines).await?;
         receiver.down();
         let name = format!("down{round}");
-        let deadlines = orders(bed, scale.orders_a_second, scale.outage, &name, false).await?;
+        let deadlines = orders(bed, scale.orders_a_second, scale.outage, &name, false, |_, _| {}).await?;
         let last = deadlines.values().copied().max().unwrap_or_else(millis);
         sleep_until(last + 1_000).await;
         receiver.up().await?;

@@ -90,6 +90,7 @@ pub fn page(figures: &[Figure], machine: &str, scale: &Scale) -> String {
             figure.target
         );
     }
+    page.push_str("\n![How lateness, memory and the start grow](growth.svg)\n");
     for figure in figures {
         let Figure { name, what, yardstick, rounds, .. } = figure;
         let _ = write!(

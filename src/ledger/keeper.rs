@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     losses::{Compare, Restoring},
     troubles::{Call, Troubles},
+    undurable::{Ticket, Undurable},
     works::{Work, Works},
 };
 use super::{
@@ -31,13 +32,14 @@ use crate::{
     clock,
     deployment::{Answer, Look, Looks, NoAnswer, Port, View},
     meters::{Ended, Label as _, Looked, Shared},
-    model::{Deadline, Event, Evidence, Key, KeySet, NodeId, SlotSet},
+    model::{Deadline, Event, Evidence, Key, KeyMap, KeySet, NodeId, SlotSet},
     plan::Glob,
     store::{Applying, Change, Entry, Epoch, Known, Reply, Store, StoreError, meta},
 };
 
 mod losses;
 mod troubles;
+mod undurable;
 mod works;
 
 /// Keys in flight, those that the store refuses among them. Hints and deadlines beyond it wait where they are.
@@ -114,7 +116,7 @@ type Waiting = Pin<Box<dyn Future<Output = Done> + Send>>;
 enum Done {
     Known(Vec<Look>, Result<Vec<Known>, StoreError>),
     Applied(Works, Result<Vec<bool>, StoreError>, Reply<()>),
-    Durable(Works, Call, Result<(), StoreError>),
+    Durable(Works, Call, Ticket, Result<(), StoreError>),
     /// What the store has of keys whose changes it refused.
     Refused(Works, Result<Vec<Known>, StoreError>),
     JudgeAgain(Works),
@@ -130,6 +132,12 @@ enum Done {
     Unreadable,
     /// It is time to try the refused again.
     Again,
+}
+
+/// What must not be asked before it is known what became of all that was done.
+enum Behind {
+    Looks(Vec<Look>),
+    Works(Works),
 }
 
 /// What a node was when it was last seen whole.
@@ -170,8 +178,14 @@ pub struct Keeper {
     waiting: FuturesUnordered<Waiting>,
     /// Keys in flight whose entry was not what we thought: the store is asked before the next guess.
     doubted: KeySet,
-    /// Judged, and refused by the store: done again in order.
-    refused: VecDeque<Works>,
+    /// Judged, and refused by the store, by partition: done again in order, and none before that before it is durable. What is behind
+    /// rests on what is ahead.
+    refused: BTreeMap<usize, VecDeque<Works>>,
+    /// The partitions in which that is under way.
+    redoing: BTreeSet<usize>,
+    /// How often a key is in what was refused. What the store has of it meanwhile is not what it is to have.
+    owed: KeyMap<u32>,
+    undurable: Undurable<Behind>,
     retrying: bool,
     troubles: Troubles,
     view: Arc<View>,
@@ -219,7 +233,10 @@ impl Keeper {
             book: Book::unread(),
             waiting: FuturesUnordered::new(),
             doubted: KeySet::default(),
-            refused: VecDeque::new(),
+            refused: BTreeMap::new(),
+            redoing: BTreeSet::new(),
+            owed: KeyMap::default(),
+            undurable: Undurable::default(),
             retrying: false,
             troubles: Troubles::default(),
             view,
@@ -420,17 +437,40 @@ impl Keeper {
         for look in looks {
             parts.entry(self.store.partition_of(&look.key)).or_default().push(look);
         }
-        for looks in parts.into_values() {
-            let known = self.store.known(looks.iter().map(|look| look.key.clone()).collect());
-            self.waiting.push(Box::pin(async move { Done::Known(looks, known.await) }));
+        for (partition, looks) in parts {
+            // A removal that was heard is used up by what is decided now.
+            let looks = if looks.iter().any(Look::heard_removal) {
+                self.undurable.wait(partition, Behind::Looks(looks))
+            } else {
+                Some(Behind::Looks(looks))
+            };
+            if let Some(looks) = looks {
+                self.now(looks);
+            }
         }
     }
 
-    fn judged(&mut self, looks: Vec<(Look, Known)>) {
+    /// Asks the store, of whose partition nothing is open that was when this began to wait.
+    fn now(&mut self, behind: Behind) {
+        match behind {
+            Behind::Looks(looks) => {
+                let known = self.store.known(looks.iter().map(|look| look.key.clone()).collect());
+                self.waiting.push(Box::pin(async move { Done::Known(looks, known.await) }));
+            }
+            Behind::Works(works) => self.judge_again_now(works),
+        }
+    }
+
+    fn judged(&mut self, mut looks: Vec<(Look, Known)>) {
+        let held: Vec<Look> =
+            looks.extract_if(.., |(look, _)| self.owed.contains_key(&look.key)).map(|(look, _)| look).collect();
+        if !held.is_empty() {
+            self.later(Done::Ask(held));
+        }
         let at = clock::now();
         let count = looks.len();
         let (keys, changes) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        let mut works = Works { keys, changes, offered: false, relook: false };
+        let mut works = Works { keys, changes, ..Works::default() };
         let periodic = self.pending.values().any(|pending| pending.kind == resync::Kind::Periodic);
         for (mut look, known) in looks {
             if look.used.told_since() && !self.seen_whole(&look.node) {
@@ -496,9 +536,10 @@ impl Keeper {
                 // What was done is kept until a crash can no longer undo it: if that fails, it is done again.
                 let mut done = done.into_iter();
                 works.changes.retain(|_| done.next().unwrap_or(false));
+                let ticket = self.undurable.open(written.partition());
                 self.waiting.push(Box::pin(async move {
                     let durable = durable.await;
-                    Done::Durable(works, written, durable)
+                    Done::Durable(works, written, ticket, durable)
                 }));
             }
             Done::Applied(mut works, Err(error), _) => {
@@ -506,31 +547,20 @@ impl Keeper {
                 self.offer_from_memory(&mut works);
                 self.refuse(works);
             }
-            Done::Durable(works, written, Ok(())) => {
-                self.written(written, works.offered);
-                self.hand_out(works.changes.iter().filter(|change| !derived(change)).filter_map(settled).collect());
-            }
-            // None of it was done, and so nothing is undone.
-            Done::Durable(works, written, Err(error)) if works.changes.is_empty() && error.retryable() => {
-                self.written(written, works.offered);
-            }
-            Done::Durable(mut works, written, Err(error)) => {
-                self.troubled(written, error)?;
-                // The keys are in flight again until the store has it: no look may be judged in between.
-                for key in works.changes.iter().map(Change::key) {
-                    self.book.distrust(key);
-                    self.doubted.insert(key.clone());
-                    if self.book.want(key, Purpose::Ordinary, None) {
-                        works.keys.push(Work::unseen(key.clone()));
-                    }
+            Done::Durable(works, written, ticket, durable) => {
+                let over = self.undurable.close(ticket);
+                self.durable(works, written, durable)?;
+                for behind in over {
+                    self.now(behind);
                 }
-                works.relook = true;
-                self.offer_from_memory(&mut works);
-                self.refuse(works);
             }
             Done::Refused(works, Ok(known)) => {
                 self.well(self.read_of(works.keys.first().map(|work| &work.key)));
-                self.known_again(works, known);
+                if works.keys.iter().any(|work| self.owed.contains_key(&work.key)) {
+                    self.judge_again(works);
+                } else {
+                    self.known_again(works, known);
+                }
             }
             Done::Refused(works, Err(error)) => {
                 self.troubled(self.read_of(works.keys.first().map(|work| &work.key)), error)?;
@@ -568,10 +598,41 @@ impl Keeper {
             Done::Unreadable => self.book.unreadable(),
             Done::Again => {
                 self.retrying = false;
-                let refused = std::mem::take(&mut self.refused);
-                for works in refused {
-                    self.apply(works);
+                let partitions: Vec<usize> = self.refused.keys().copied().collect();
+                for partition in partitions {
+                    self.redo(partition);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// It is durable, or was undone.
+    fn durable(&mut self, mut works: Works, written: Call, durable: Result<(), StoreError>) -> Result<(), Stopped> {
+        match durable {
+            Ok(()) => {
+                self.written(written, works.refused);
+                self.hand_out(works.changes.iter().filter(|change| !derived(change)).filter_map(settled).collect());
+                self.redone(works.owed);
+            }
+            // None of it was done, and so nothing is undone.
+            Err(error) if works.changes.is_empty() && error.retryable() => {
+                self.written(written, works.refused);
+                self.redone(works.owed);
+            }
+            Err(error) => {
+                self.troubled(written, error)?;
+                // The keys are in flight again until the store has it: no look may be judged in between.
+                for key in works.changes.iter().map(Change::key) {
+                    self.book.distrust(key);
+                    self.doubted.insert(key.clone());
+                    if self.book.want(key, Purpose::Ordinary, None) {
+                        works.keys.push(Work::unseen(key.clone()));
+                    }
+                }
+                works.relook = true;
+                self.offer_from_memory(&mut works);
+                self.refuse(works);
             }
         }
         Ok(())
@@ -614,7 +675,7 @@ impl Keeper {
         if !refused.keys.is_empty() {
             self.judge_again(refused);
         }
-        if works.offered {
+        if works.refused > 0 {
             (self.outlet)(Settled::Unsure);
         }
         let now = clock::micros();
@@ -630,7 +691,7 @@ impl Keeper {
                 }
             }
         }
-        if !works.offered {
+        if works.refused == 0 {
             let events = works.changes.iter().zip(done).filter(|(change, done)| **done && derived(change));
             self.hand_out(events.filter_map(|(change, _)| settled(change)).collect());
         }
@@ -638,7 +699,8 @@ impl Keeper {
 
     /// The store refuses: deliver from memory, once. It will be settled under the same id when the store is back.
     fn offer_from_memory(&mut self, works: &mut Works) {
-        if !std::mem::replace(&mut works.offered, true) {
+        if works.refused == 0 {
+            works.refused = 1;
             self.hand_out(works.changes.iter().filter(|change| derived(change)).filter_map(settled).collect());
             self.troubles.owed(self.write_of(works));
         }
@@ -650,21 +712,73 @@ impl Keeper {
         }
     }
 
-    fn refuse(&mut self, works: Works) {
-        self.refused.push_back(works);
+    fn refuse(&mut self, mut works: Works) {
+        let partition = self.partition_of(works.changes.iter().map(Change::key));
+        let queue = self.refused.entry(partition).or_default();
+        if works.owed.is_empty() {
+            works.owed = works.changes.iter().map(|change| change.key().clone()).collect();
+            for key in &works.owed {
+                *self.owed.entry(key.clone()).or_default() += 1;
+            }
+            queue.push_back(works);
+        } else {
+            // It was the first, and is.
+            queue.push_front(works);
+            self.redoing.remove(&partition);
+        }
         if !self.retrying {
             self.retrying = true;
             self.later(Done::Again);
         }
     }
 
+    /// Makes the first of what was refused again, together with some behind it.
+    fn redo(&mut self, partition: usize) {
+        let Some(queue) = self.refused.get_mut(&partition).filter(|_| !self.redoing.contains(&partition)) else {
+            return;
+        };
+        let Some(mut works) = queue.pop_front() else {
+            self.refused.remove(&partition);
+            return;
+        };
+        while let Some(next) = queue.front()
+            && works.changes.len() + next.changes.len() <= TOGETHER
+        {
+            works.absorb(queue.pop_front().unwrap_or_default());
+        }
+        self.redoing.insert(partition);
+        self.apply(works);
+    }
+
+    /// What had been refused is durable, or was not to be done.
+    fn redone(&mut self, owed: Vec<Key>) {
+        if owed.is_empty() {
+            return;
+        }
+        let partition = self.partition_of(owed.iter());
+        for key in owed {
+            if let Some(count) = self.owed.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.owed.remove(&key);
+                }
+            }
+        }
+        self.redoing.remove(&partition);
+        self.redo(partition);
+    }
+
     /// All of the keys lie in one partition.
+    fn partition_of<'a>(&self, mut keys: impl Iterator<Item = &'a Key>) -> usize {
+        keys.next().map_or(0, |key| self.store.partition_of(key))
+    }
+
     fn read_of(&self, key: Option<&Key>) -> Call {
-        Call::Read(key.map_or(0, |key| self.store.partition_of(key)))
+        Call::Read(self.partition_of(key.into_iter()))
     }
 
     fn write_of(&self, works: &Works) -> Call {
-        Call::Write(works.changes.first().map_or(0, |change| self.store.partition_of(change.key())))
+        Call::Write(self.partition_of(works.changes.iter().map(Change::key)))
     }
 
     fn troubled(&mut self, call: Call, error: StoreError) -> Result<(), Stopped> {
@@ -679,9 +793,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// `late`: the store had refused it before.
-    fn written(&mut self, call: Call, late: bool) {
-        if self.troubles.paid(call, late) {
+    /// So many of the works had been refused before.
+    fn written(&mut self, call: Call, refused: usize) {
+        if self.troubles.paid(call, refused) {
             self.well(call);
         }
     }
@@ -947,7 +1061,7 @@ impl Keeper {
         self.fresh &= !self.stats.ready;
         self.stats.in_flight = self.book.in_flight();
         self.meters.ledger.in_flight.set(self.stats.in_flight);
-        self.meters.ledger.held.set(self.refused.iter().map(|works| works.keys.len()).sum());
+        self.meters.ledger.held.set(self.refused.values().flatten().map(|works| works.keys.len()).sum());
         let stats = &self.stats;
         self.publish.send_if_modified(|published| {
             let changed = published != stats;

@@ -41,9 +41,10 @@ impl Opening {
     }
 }
 
-/// How the Redis of a store is reached.
+/// How the Redis of a store is reached. The same for two that list the same addresses, so that they share their connections.
 pub fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
-    let mode = match plan.mode.clone() {
+    let plan = plan.in_any_order();
+    let mode = match plan.mode {
         plan::Mode::Cluster => Mode::Cluster,
         plan::Mode::Standalone => Mode::Single,
         plan::Mode::Sentinel(SentinelPlan { master_name, username, password, tls }) => {
@@ -52,11 +53,11 @@ pub fn settings(plan: &RedisPlan, dialler: &Dialler) -> Settings {
     };
     Settings {
         dialler: dialler.clone(),
-        address_map: plan.address_map.clone(),
-        username: plan.username.clone(),
+        address_map: plan.address_map,
+        username: plan.username,
         password: plan.password.as_ref().map(Secret::text),
-        tls: plan.tls.clone(),
+        tls: plan.tls,
         database: plan.database,
-        ..Settings::new(mode, plan.addresses.clone())
+        ..Settings::new(mode, plan.addresses)
     }
 }

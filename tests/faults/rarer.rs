@@ -1,10 +1,10 @@
 //! Faults that are rarer than those of tests/faults.rs, or two at once.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, io::Write as _, process::Command, time::Duration};
 
 use redis_expiry_operator::{
     commands::demo::cluster::{Data, Failover, Node},
-    model::{SlotSet, slot_of},
+    model::{Millis, SlotSet, slot_of},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         now,
         receiver::Mode,
         scenario::{Scenario, Setup, Store, address},
-        verdict::Kind,
+        verdict::{Ahead, Kind},
         wire::ask,
     },
 };
@@ -216,5 +216,94 @@ pub async fn a_server_restarts_from_its_disk() {
     let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
     run.demoted(&master, until);
     run.counts(from, until.plus(4_000));
+    run.judge().await;
+}
+
+/// The same from a snapshot, which it wrote just before it died.
+pub async fn a_server_restarts_from_its_snapshot() {
+    let mut run = Scenario::start("restarted from its snapshot", standalone::servers(0, Store::Local)).await;
+    run.least = 40_000;
+    let (master, _) = run.masters().await.remove(0);
+    let from = now();
+    run.cluster.restart(&master, Data::Keep).await.unwrap();
+    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
+    run.demoted(&master, until);
+    run.counts(from, until.plus(4_000));
+    run.judge().await;
+}
+
+/// All that it has goes to the others, and it is switched off.
+pub async fn a_master_is_drained_and_removed() {
+    let mut run = Scenario::start("drained and removed", Setup::default()).await;
+    run.least = 16_000;
+    let (master, slots) = run.masters().await.remove(0);
+    let moved: SlotSet = slots.iter().take(600).collect();
+    let from = now();
+    let added = run.cluster.add_master().await.unwrap();
+    run.cluster.move_slots(&master, &added, moved.iter().map(|slot| slot.0)).await.unwrap();
+    run.recovered(from, &moved, Kind::Gap).await;
+    wait(1_000).await;
+    let from = now();
+    let keys = run.cluster.move_slots(&added, &master, moved.iter().map(|slot| slot.0)).await.unwrap();
+    assert!(keys > 10, "only {keys} keys were there to move");
+    run.cluster.remove(&added).await.unwrap();
+    run.recovered(from, &moved, Kind::Handover).await;
+    run.judge().await;
+}
+
+/// Each takes nearly as long as we wait.
+pub async fn the_receiver_is_slow() {
+    let mut run = Scenario::start("receiver slow", Setup::default()).await;
+    let from = now();
+    run.receiver.behave(Mode::Slow(1_500));
+    wait(6_000).await;
+    run.receiver.behave(Mode::Answers(200));
+    run.counts(from, now());
+    run.judge().await;
+}
+
+/// Nothing can be recorded and nothing settled until there is room again.
+pub async fn the_disk_of_the_store_is_full() {
+    let mut run = Scenario::start("disk full", Setup { disk: Some(32), ..Setup::default() }).await;
+    let filler = run.listener.state().join("filler");
+    let from = now();
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    drop(file);
+    run.generator.burst(2_000, Duration::from_secs(1)).await;
+    run.listener.wait_says(from, &["the store", "full"]).await;
+    wait(2_000).await;
+    std::fs::remove_file(&filler).unwrap();
+    let well = run.settled(now()).await;
+    run.window(from, well.plus(2_500), &SlotSet::all(), Kind::Held);
+    run.counts(from, well);
+    run.judge().await;
+}
+
+/// Its keys expire by its own clock, five seconds too soon: so it is with Redis, and we say so.
+pub async fn a_replica_whose_clock_is_five_seconds_ahead_takes_over() {
+    const AHEAD_MS: i64 = 5_000;
+    let mut setup = Setup::default();
+    let built = tempfile::Builder::new().prefix("ahead-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let library = built.path().join("ahead.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/ahead.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+    assert!(compiled.unwrap().success(), "{source} is not compiled");
+    let variables = vec![("LD_PRELOAD".to_owned(), library.display().to_string())];
+    // The first replica, of the first master.
+    setup.cluster.environment = Some((3, variables));
+    let mut run = Scenario::start("clock ahead", setup).await;
+    run.least = 20_000;
+    let replica = run.cluster.nodes()[3].clone();
+    let masters = run.masters().await;
+    let (master, slots) = masters.into_iter().find(|(node, _)| *node == run.cluster.nodes()[0]).unwrap();
+    let seconds = ask(&address(&replica), &["TIME"]).await.unwrap().array()[0].text().parse::<i64>().unwrap();
+    assert!((seconds * 1000 - now().0 - AHEAD_MS).abs() < 1_500, "its clock is not ahead");
+    let from = now();
+    run.faults.ahead = Some(Ahead { from, slots: slots.clone(), milliseconds: AHEAD_MS });
+    run.cluster.failover(&replica, Failover::Takeover).await.unwrap();
+    let until = run.recovered(from, &slots, Kind::Loss).await;
+    run.demoted(&master, until);
+    run.listener.wait_says(Millis(0), &["clockSkewed", "ahead of ours"]).await;
     run.judge().await;
 }

@@ -23,6 +23,7 @@ mod faults;
 mod network;
 mod process;
 mod random;
+mod recorded;
 mod resync;
 mod server;
 mod truth;

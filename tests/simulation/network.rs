@@ -90,6 +90,9 @@ impl World {
         }
     }
     pub fn deliver(&mut self, line: Line, frame: Frame) {
+        if let Some(heard) = &mut self.heard {
+            return heard.push((line, frame));
+        }
         let delay = self.random.delay();
         let Some(flow) = self.lines.get_mut(&line) else { return };
         flow.here = (self.now + delay).max(flow.here + 1);

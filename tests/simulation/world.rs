@@ -121,6 +121,8 @@ pub struct World {
     pub lag: i64,
     pub lines: BTreeMap<Line, Flow>,
     pub next_line: u64,
+    /// What the nodes say is written down here, and goes nowhere.
+    pub heard: Option<Vec<(Line, Frame)>>,
     pub polls: HashMap<(Pid, u64), Sightings>,
     pub processes: Vec<Option<Process>>,
     /// The process that owns the listener, or did last.
@@ -170,6 +172,7 @@ impl World {
             lag,
             lines: BTreeMap::new(),
             next_line: 0,
+            heard: None,
             polls: HashMap::new(),
             processes: Vec::new(),
             current: 0,

@@ -60,7 +60,9 @@ pub fn judge(histories: &[History], received: &[Received], faults: &Faults, span
             Verdict::Unpromised(_) => report.unpromised += 1,
             Verdict::Unborn => {}
         }
-        if let (false, Some(early)) = (matches!(verdict, Verdict::MustNot(_)), early(life, events)) {
+        if let (false, Some(early)) =
+            (matches!(verdict, Verdict::MustNot(_)), early(life, events, 5 + faults.ahead_of(life)))
+        {
             report.invented.push(case(&life.key, format!("told {early} ms before its deadline")));
         }
     }
@@ -142,9 +144,9 @@ fn inside(at: Millis, spans: &[Span]) -> bool {
 }
 
 /// By how much the earliest event came too soon.
-fn early(life: &Life, events: &[&Told]) -> Option<i64> {
+fn early(life: &Life, events: &[&Told], allowed: i64) -> Option<i64> {
     let first = events.iter().map(|event| event.first.at).min()?;
-    Some(life.deadline.since(first)).filter(|early| *early > 5)
+    Some(life.deadline.since(first)).filter(|early| *early > allowed)
 }
 
 /// Which life an event tells of, and whether by its deadline or by the time of the push.
@@ -177,7 +179,8 @@ fn attribute(
     }
     let by_push = |index: &&usize| {
         let life = &lives[**index].0;
-        let latest = faults.sees_again(life, life.deadline).max(life.born.end).plus(UNASKED_MS);
+        let latest = faults.sees_again(life, life.deadline).max(life.born.end);
+        let latest = latest.plus(UNASKED_MS + faults.ahead_of(life));
         event.evidence == Evidence::Witnessed && life.deadline < event.deadline && event.deadline <= latest
     };
     let index = candidates.iter().filter(by_push).rfind(|index| !ended(index))?;

@@ -38,6 +38,10 @@ pub struct Settings<'a> {
     pub store: &'a str,
     /// Whom it is to the watched Redis, if not the default user.
     pub login: Option<&'a Login>,
+    /// `--admin-address`.
+    pub admin: Option<&'a str>,
+    /// Its state lies on a disk of its own, of so many MiB, which nobody else sees.
+    pub disk: Option<u32>,
     /// Towards the watched Redis, its sentinels included, with TLS: who signs, and who we are.
     pub tls: Option<(&'a str, &'a Certificate)>,
 }
@@ -50,6 +54,8 @@ pub struct Listener {
     child: Option<Child>,
     lines: Arc<Mutex<Vec<Line>>>,
     stderr: PathBuf,
+    admin: Option<String>,
+    disk: Option<u32>,
 }
 
 /// The binary that cargo built beside this test, or another one to be put through the suite.
@@ -106,7 +112,9 @@ spec:
         );
         fs::write(directory.join("listener.yaml"), yaml).unwrap();
         let stderr = directory.join("stderr.log");
-        let mut listener = Self { directory: directory.into(), child: None, lines: Arc::default(), stderr };
+        let admin = settings.admin.map(str::to_owned);
+        let (child, lines, disk) = (None, Arc::default(), settings.disk);
+        let mut listener = Self { directory: directory.into(), child, lines, stderr, admin, disk };
         listener.start_again();
         listener
     }
@@ -128,13 +136,15 @@ spec:
     /// Starts the binary on the state that the last one left.
     pub fn start_again(&mut self) {
         let stderr = fs::OpenOptions::new().create(true).append(true).open(&self.stderr).unwrap();
-        let mut child = Command::new(binary())
+        let mut child = self
+            .command()
             .args(["run", "--output", "json", "-f"])
             .arg(self.directory.join("listener.yaml"))
             .arg("--state-dir")
             .arg(self.directory.join("state"))
             .arg("--secrets-dir")
             .arg(self.directory.join("secrets"))
+            .args(self.admin.iter().flat_map(|address| ["--admin-address", address]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -152,6 +162,24 @@ spec:
             }
         });
         self.child = Some(child);
+    }
+
+    /// The binary, in a mount namespace of its own if it has a disk of its own.
+    fn command(&self) -> Command {
+        let Some(mebibytes) = self.disk else { return Command::new(binary()) };
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-euc"]);
+        command.arg(r#"mount -t tmpfs -o "size=$1m" state "$2"; shift 2; exec "$@""#).arg("sh");
+        command.arg(mebibytes.to_string()).arg(self.directory.join("state")).arg(binary());
+        command
+    }
+
+    /// Where the process sees its state, a disk of its own included.
+    #[allow(dead_code, reason = "tests/every_mode.rs wants it")]
+    pub fn state(&self) -> PathBuf {
+        let pid = self.child.as_ref().and_then(Child::id).expect("it runs");
+        let state = self.directory.join("state");
+        Path::new("/proc").join(pid.to_string()).join("root").join(state.strip_prefix("/").unwrap())
     }
 
     /// SIGKILL, and waits until it is dead.

@@ -28,6 +28,9 @@ pub enum Mode {
     Later(u64),
     /// Takes the request and never answers it.
     Hangs,
+    #[allow(dead_code, reason = "tests/every_mode.rs wants it")]
+    /// Answers 200 after so many milliseconds.
+    Slow(u64),
 }
 
 /// One request.
@@ -151,6 +154,7 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
         Mode::Answers(status) => status,
         Mode::Later(_) => 429,
         Mode::Hangs => 0,
+        Mode::Slow(_) => 200,
     };
     let verified = shared.verifier.verify(&body, &headers).map_err(|e| format!("the signature is wrong: {e}"));
     let read = verified.and_then(|()| read(&shared.listener, &headers, &body, at, answered));
@@ -161,8 +165,10 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
             Err(reason) => record.wrong.push(format!("{reason}: {headers:?} {body:?}")),
         }
     }
-    if mode == Mode::Hangs {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+    match mode {
+        Mode::Hangs => tokio::time::sleep(Duration::from_secs(3600)).await,
+        Mode::Slow(milliseconds) => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
+        Mode::Answers(_) | Mode::Later(_) => {}
     }
     let mut told = HeaderMap::new();
     if let Mode::Later(seconds) = mode {

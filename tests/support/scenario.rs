@@ -65,6 +65,10 @@ pub struct Setup {
     /// To the watched cluster the listener is a user of manifests/examples/acl.yaml, with its rights and no others. `Enable` needs
     /// one more.
     pub least_rights: bool,
+    /// `host:port` at which the listener serves its metrics.
+    pub admin: Option<String>,
+    /// The listener's state lies on a disk of its own, of so many MiB.
+    pub disk: Option<u32>,
     /// The watched servers, and their sentinels, are spoken to with TLS, and want a certificate.
     pub tls: bool,
 }
@@ -91,6 +95,8 @@ impl Default for Setup {
             change_source: "Auto",
             store: Store::Local,
             least_rights: false,
+            admin: None,
+            disk: None,
             tls: false,
         }
     }
@@ -164,6 +170,8 @@ impl Scenario {
             change_source: setup.change_source,
             store: &store,
             login: login.as_ref(),
+            admin: setup.admin.as_deref(),
+            disk: setup.disk,
             tls: authority.as_ref().zip(own.as_ref()).map(|(authority, own)| (authority.pem.as_str(), own)),
         };
         let mut listener = Listener::start(directory.path(), &settings);
@@ -260,14 +268,24 @@ impl Scenario {
             .collect()
     }
 
+    #[allow(dead_code, reason = "tests/soak.rs wants it")]
+    /// When orders began.
+    pub fn began_at(&self) -> Millis {
+        self.generating
+    }
+
     /// Ends the orders, waits until all that was owed has come (or `PATIENCE` has passed), and judges.
-    pub async fn judge(mut self) -> Report {
+    pub async fn judge(self) -> Report {
+        self.judge_within(PATIENCE).await
+    }
+
+    pub async fn judge_within(mut self, patience: Duration) -> Report {
         // Enough after the last fault to see that all is well again.
         let last = self.spans.iter().map(|span| span.to).max().unwrap_or(now());
         sleep_until(last.plus(1_500).max(self.generating.plus(self.least))).await;
         let histories = self.generator.finish().await;
         sleep_until(last_deadline(&histories)).await;
-        let (received, report) = all_told(&histories, &self.receiver, &self.faults, &self.spans, PATIENCE).await;
+        let (received, report) = all_told(&histories, &self.receiver, &self.faults, &self.spans, patience).await;
         println!("{}: {:.0?}: {}", self.name, self.began.elapsed(), report.summary());
         let wrong = self.receiver.wrong();
         let complaints = report.complaints(|key| story(key, &histories, &received, &self.faults));

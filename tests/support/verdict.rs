@@ -46,6 +46,14 @@ pub struct Demotion {
     pub until: Millis,
 }
 
+/// A server whose clock is ahead of ours has the slots from then on: what it has expires by its clock (DESIGN rule 7).
+#[derive(Clone, Debug)]
+pub struct Ahead {
+    pub from: Millis,
+    pub slots: SlotSet,
+    pub milliseconds: i64,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     pub windows: Vec<Window>,
@@ -53,6 +61,7 @@ pub struct Faults {
     pub demotions: Vec<Demotion>,
     /// Replicas that became masters. What one of them pushes in the instant before we know does not count (DESIGN section 2).
     pub promotions: Vec<Address>,
+    pub ahead: Option<Ahead>,
     /// Client tracking tells of changes: that something happened to a key, and not what.
     pub tracked: bool,
 }
@@ -92,6 +101,15 @@ impl Faults {
         if self.undone(&life.born) {
             return Verdict::Uncertain("no replica had the deadline when its master was lost");
         }
+        let fast = self.fast(life).map(|ahead| ahead.from.plus(-RECORDING_MS));
+        if fast.is_some_and(|from| life.born.end >= from) {
+            return Verdict::Unpromised("by the clock of its server its deadline may have passed when it was set");
+        }
+        if let (Some(from), Ending::By(op)) = (fast, &life.ending)
+            && op.end >= from
+        {
+            return Verdict::Unpromised("by the clock of its server it may have been over before");
+        }
         if let Ending::By(op) = &life.ending {
             return if self.undone(op) {
                 Verdict::Uncertain("no replica had what ended it when its master was lost")
@@ -112,9 +130,18 @@ impl Faults {
             };
         }
         match life.ending {
-            Ending::Vanished(_) => Verdict::Uncertain("gone before its deadline"),
+            Ending::Vanished(_) if fast.is_none() => Verdict::Uncertain("gone before its deadline"),
             _ => Verdict::Must,
         }
+    }
+
+    fn fast(&self, life: &Life) -> Option<&Ahead> {
+        self.ahead.as_ref().filter(|ahead| ahead.slots.contains(life.key.slot()) && life.deadline >= ahead.from)
+    }
+
+    /// How far its server's clock is ahead of ours, in milliseconds.
+    pub fn ahead_of(&self, life: &Life) -> i64 {
+        self.fast(life).map_or(0, |ahead| ahead.milliseconds)
     }
 
     /// What DESIGN rule 15 leaves out.

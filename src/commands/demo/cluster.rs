@@ -41,6 +41,8 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// More of redis.conf, each as (name, value).
     pub directives: Vec<(String, String)>,
+    /// The environment of one server, as it stands in [`Cluster::nodes`].
+    pub environment: Option<(usize, Vec<(String, String)>)>,
 }
 
 impl Default for Options {
@@ -55,6 +57,7 @@ impl Default for Options {
             password: None,
             tls: None,
             directives: Vec::new(),
+            environment: None,
         }
     }
 }
@@ -280,6 +283,15 @@ impl Cluster {
         self.introduce(std::slice::from_ref(&node)).await?;
         self.wait_ok().await?;
         Ok(node)
+    }
+
+    /// Kills a server that has no slots any more, and has all others forget it at once.
+    pub async fn remove(&self, node: &Node) -> anyhow::Result<()> {
+        node.kill()?;
+        for other in self.nodes().iter().filter(|other| other.up()) {
+            let () = other.query(cmd("CLUSTER").arg("FORGET").arg(node.id())).await?;
+        }
+        Ok(())
     }
 
     pub async fn config_set(&self, node: &Node, name: &str, value: &str) -> anyhow::Result<()> {

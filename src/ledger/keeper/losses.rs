@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Done, Keeper, Purpose, TOGETHER,
+    Behind, Done, Keeper, Purpose, TOGETHER,
     works::{Work, Works},
 };
 use crate::{
@@ -43,6 +43,21 @@ impl Restoring {
 impl Keeper {
     /// The store refused their changes: the same looks are judged again, by what it has.
     pub(super) fn judge_again(&mut self, works: Works) {
+        let partition = works.keys.first().map_or(0, |work| self.store.partition_of(&work.key));
+        if let Some(works) = self.undurable.wait(partition, Behind::Works(works)) {
+            self.now(works);
+        }
+    }
+
+    pub(super) fn judge_again_now(&mut self, works: Works) {
+        // What the store has of those is not what it is to have.
+        let (owed, works) = works.divide(|key| self.owed.contains_key(key));
+        if !owed.keys.is_empty() {
+            self.later(Done::JudgeAgain(owed));
+        }
+        if works.keys.is_empty() {
+            return;
+        }
         let known = self.store.known(works.keys.iter().map(|work| work.key.clone()).collect());
         self.waiting.push(Box::pin(async move { Done::Refused(works, known.await) }));
     }

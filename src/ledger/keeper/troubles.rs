@@ -17,6 +17,16 @@ pub(super) enum Call {
     Anew,
 }
 
+impl Call {
+    /// 0 of what is about all of them.
+    pub fn partition(self) -> usize {
+        match self {
+            Self::Read(partition) | Self::Write(partition) => partition,
+            Self::Page | Self::Anew => 0,
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Troubles {
     errors: BTreeMap<Call, StoreError>,
@@ -42,10 +52,10 @@ impl Troubles {
         *self.owed.entry(call).or_default() += 1;
     }
 
-    /// Works were taken, which had been refused before if they come `late`. Says whether none are owed any more.
-    pub fn paid(&mut self, call: Call, late: bool) -> bool {
+    /// Works were taken, so many of which had been refused before. Says whether none are owed any more.
+    pub fn paid(&mut self, call: Call, refused: usize) -> bool {
         let Some(count) = self.owed.get_mut(&call) else { return true };
-        *count -= usize::from(late);
+        *count -= refused;
         let none = *count == 0;
         if none {
             self.owed.remove(&call);
@@ -93,11 +103,11 @@ mod tests {
     fn works_that_pass_do_not_make_well_what_is_refused_beside_them() {
         let mut troubles = Troubles::default();
         let call = Call::Write(3);
-        assert!(troubles.paid(call, false), "nothing is owed");
+        assert!(troubles.paid(call, 0), "nothing is owed");
         troubles.owed(call);
         troubles.owed(call);
-        assert!(!troubles.paid(call, false) && troubles.paid(Call::Write(4), false));
-        assert!(!troubles.paid(call, true) && !troubles.paid(call, false));
-        assert!(troubles.paid(call, true) && troubles.paid(call, false));
+        assert!(!troubles.paid(call, 0) && troubles.paid(Call::Write(4), 0));
+        assert!(!troubles.paid(call, 1) && !troubles.paid(call, 0));
+        assert!(troubles.paid(call, 1) && troubles.paid(call, 0));
     }
 }

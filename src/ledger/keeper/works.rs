@@ -14,8 +14,10 @@ use crate::{
 pub(super) struct Works {
     pub keys: Vec<Work>,
     pub changes: Vec<Change>,
-    /// The events were handed out already: the store had refused.
-    pub offered: bool,
+    /// How many works are in it that the store had refused. Their events were handed out already.
+    pub refused: usize,
+    /// The keys of what the store had refused: of those nothing is judged until it is durable.
+    pub owed: Vec<Key>,
     /// The store has lost it once: whatever came of the keys is looked at anew when it is done.
     pub relook: bool,
 }
@@ -49,9 +51,31 @@ impl Works {
         self.keys.push(work);
     }
 
-    /// Divides them by the partitions of the store: one that is away is not to hold up the keys of the others.
+    /// Those of some keys apart, and the others.
+    pub fn divide(self, apart: impl Fn(&Key) -> bool) -> (Self, Self) {
+        let (mut some, mut others) = (Self::default(), Self::default());
+        for part in self.split(|key| usize::from(apart(key))) {
+            let into = if part.keys.first().is_some_and(|work| apart(&work.key)) { &mut some } else { &mut others };
+            *into = part;
+        }
+        (some, others)
+    }
+
+    /// Puts works that the store refused, too, behind these.
+    pub fn absorb(&mut self, other: Self) {
+        let Self { keys, changes, refused, owed, relook } = other;
+        let from = self.changes.len();
+        let moved = |range: &std::ops::Range<usize>| range.start + from..range.end + from;
+        self.keys.extend(keys.into_iter().map(|work| Work { changes: moved(&work.changes), ..work }));
+        self.changes.extend(changes);
+        self.owed.extend(owed);
+        self.refused += refused;
+        self.relook |= relook;
+    }
+
+    /// Divides what was not refused by the partitions of the store: one that is away is not to hold up the keys of the others.
     pub fn split(self, partition_of: impl Fn(&Key) -> usize) -> Vec<Self> {
-        let Self { keys, changes, offered, relook } = self;
+        let Self { keys, changes, relook, .. } = self;
         let mut parts: BTreeMap<usize, Self> = BTreeMap::new();
         let mut changes = changes.into_iter();
         // Each key's changes follow those of the key before it.
@@ -60,7 +84,7 @@ impl Works {
             let part = parts.entry(partition_of(&work.key)).or_default();
             part.add(work, own);
         }
-        parts.into_values().map(|part| Self { offered, relook, ..part }).collect()
+        parts.into_values().map(|part| Self { relook, ..part }).collect()
     }
 
     /// Whether a key's changes are what the store has under it: then they were made, and only the answer was lost.
@@ -94,7 +118,7 @@ mod tests {
 
     #[test]
     fn each_partition_gets_its_own_keys_with_their_changes_in_order() {
-        let mut works = Works { offered: true, ..Works::default() };
+        let mut works = Works { relook: true, ..Works::default() };
         works.add(Work::unseen("a".into()), [forget("a", 1), record("a", 2)]);
         works.add(Work::unseen("bb".into()), []);
         works.add(Work::unseen("c".into()), [record("c", 3)]);
@@ -105,7 +129,22 @@ mod tests {
         assert_eq!(parts[1].changes, [record("dd", 4)]);
         let ranges: Vec<_> = parts.iter().flat_map(|part| part.keys.iter().map(|work| work.changes.clone())).collect();
         assert_eq!(ranges, [0..2, 2..3, 0..0, 0..1]);
-        assert!(parts.iter().all(|part| part.offered && !part.relook));
+        assert!(parts.iter().all(|part| part.relook));
+    }
+
+    #[test]
+    fn works_that_were_refused_one_after_the_other_are_made_again_in_that_order() {
+        let refused = |key: &str, at: i64, relook: bool| {
+            let mut works = Works { refused: 1, owed: vec![key.into()], relook, ..Works::default() };
+            works.add(Work::unseen(key.into()), [record(key, at)]);
+            works
+        };
+        let mut works = refused("a", 1, false);
+        works.absorb(refused("b", 2, true));
+        works.absorb(refused("a", 3, false));
+        assert_eq!(works.changes, [record("a", 1), record("b", 2), record("a", 3)]);
+        assert_eq!(works.keys.iter().map(|work| work.changes.clone()).collect::<Vec<_>>(), [0..1, 1..2, 2..3]);
+        assert_eq!((works.refused, works.owed.len(), works.relook), (3, 3, true));
     }
 
     #[test]

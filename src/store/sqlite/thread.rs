@@ -279,7 +279,9 @@ impl Group {
                 // One that was refused before it wrote would not need this; but it is as rare.
                 self.database.roll_back();
                 self.repeat();
-                write.told()(Err(failure.named(&self.database.path)));
+                let error = failure.named(&self.database.path);
+                self.make_room(&error);
+                write.told()(Err(error));
             }
         }
     }
@@ -322,7 +324,15 @@ impl Group {
         }
     }
 
+    /// Where the disk is full, the log may be what fills it: folded, it is written from its beginning.
+    fn make_room(&mut self, error: &StoreError) {
+        if matches!(error, StoreError::Full { .. }) {
+            self.unfolded = self.unfolded.max(FOLDED_AT_ONCE);
+        }
+    }
+
     fn undone(&mut self, error: &StoreError) {
+        self.make_room(error);
         for write in self.executed.drain(..) {
             write.told()(Err(error.clone()));
         }

@@ -223,6 +223,11 @@ pub const CONDITION: Family = operator(family(
     &["namespace", "name", "condition", "status", "reason"],
     "1 for each condition of a listener of this replica's, with the status and the reason that its status has or is to have",
 ));
+pub const TASKS: Family = process(
+    "redis_expiry_tasks",
+    Kind::Gauge,
+    "Tasks of the process that have not ended; a number that grows is a leak",
+);
 pub const CPU: Family = process("process_cpu_seconds", Kind::Counter, "CPU time, of the user and of the system");
 pub const MEMORY: Family = process("process_resident_memory_bytes", Kind::Gauge, "Memory that is resident");
 pub const OPEN_FILES: Family = process("process_open_fds", Kind::Gauge, "Open file descriptors");
@@ -268,7 +273,7 @@ pub const SECTIONS: &[(&str, &[Family])] = &[
     ),
     ("Its nodes", &[NODE_SUBSCRIBED, NODE_NOTIFICATIONS, NODE_TRACKING, NODE_CLOCK_OFFSET]),
     ("The operator", &[BUILD, LISTENERS, OWNED, WATCHED, REPLICAS, RECONCILES]),
-    ("The process", &[CPU, MEMORY, OPEN_FILES, MOST_FILES, STARTED]),
+    ("The process", &[TASKS, CPU, MEMORY, OPEN_FILES, MOST_FILES, STARTED]),
 ];
 
 pub fn all() -> impl Iterator<Item = &'static Family> {

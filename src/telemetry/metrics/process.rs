@@ -46,6 +46,7 @@ impl Process {
     }
 
     pub(super) fn write(&self, page: &mut Page) -> fmt::Result {
+        page.gauges(&names::TASKS, vec![sample(&[], tasks())])?;
         page.seconds(&names::CPU, self.cpu_seconds)?;
         for (family, value) in [
             (&names::MEMORY, float64(self.resident_bytes)),
@@ -57,6 +58,11 @@ impl Process {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some hundreds")]
+fn tasks() -> f64 {
+    tokio::runtime::Handle::try_current().map_or(0.0, |runtime| runtime.metrics().num_alive_tasks() as f64)
 }
 
 #[cfg(test)]

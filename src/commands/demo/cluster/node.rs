@@ -26,6 +26,7 @@ pub struct Node {
 }
 
 struct Shared {
+    index: usize,
     clustered: bool,
     port: u16,
     /// With TLS.
@@ -59,14 +60,14 @@ impl Node {
         loop {
             let port = free_port()?;
             let tls_port = options.tls.as_ref().map(|_| free_port()).transpose()?;
-            let mut child = spawn((port, tls_port), &directory, options, watchdog)?;
+            let mut child = spawn(index, (port, tls_port), &directory, options, watchdog)?;
             let client = client(port, options.password.as_deref())?;
             match first_answer(&client, tls_port.unwrap_or(port), options, &mut child, &directory).await {
                 Ok(id) => {
                     let process = Mutex::new(Process { child: Some(child), paused: false });
                     let password = options.password.clone();
                     let clustered = options.clustered;
-                    let shared = Shared { clustered, port, tls_port, id, directory, password, process };
+                    let shared = Shared { index, clustered, port, tls_port, id, directory, password, process };
                     return Ok(Self { shared: Arc::new(shared) });
                 }
                 Err(error) => {
@@ -185,7 +186,7 @@ impl Node {
             remove(&dump)?;
         }
         let ports = (self.shared.port, self.shared.tls_port);
-        let mut child = spawn(ports, &self.shared.directory, options, watchdog)?;
+        let mut child = spawn(self.shared.index, ports, &self.shared.directory, options, watchdog)?;
         let client = client(self.shared.port, self.shared.password.as_deref())?;
         let answer = first_answer(&client, self.peer_port(), options, &mut child, &self.shared.directory).await;
         *self.process() = Process { child: Some(child), paused: false };
@@ -228,6 +229,7 @@ fn remove(file: &Path) -> anyhow::Result<()> {
 
 /// `ports`: without TLS, and with it.
 fn spawn(
+    index: usize,
     (port, tls_port): (u16, Option<u16>),
     directory: &Path,
     options: &Options,
@@ -266,6 +268,9 @@ fn spawn(
         if options.clustered {
             command.args(["--tls-cluster", "yes"]);
         }
+    }
+    if let Some((_, variables)) = options.environment.as_ref().filter(|(of, _)| *of == index) {
+        command.envs(variables.iter().cloned());
     }
     for (name, value) in &options.directives {
         command.arg(format!("--{name}")).arg(value);
