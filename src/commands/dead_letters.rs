@@ -27,7 +27,8 @@ enum Action {
         #[arg(long, default_value_t = 1000)]
         limit: usize,
     },
-    /// Puts them back into the outbox, to be delivered as if never tried. The ids stay the same.
+    /// Puts them back into the outbox, to be delivered as if never tried. The ids stay the same. Those that are older than
+    /// spec.delivery.deadline are tried once more each: raise it first.
     Replay {
         #[command(flatten)]
         place: Place,

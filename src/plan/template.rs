@@ -1,6 +1,6 @@
 //! Which part of a key is the order's id.
 
-use super::Glob;
+use super::{Glob, glob::literal_prefix};
 
 /// The payload's own fields, which no name may take.
 const RESERVED: [&str; 6] = ["key", "keyBase64", "database", "deadline", "evidence", "listener"];
@@ -48,6 +48,14 @@ impl IdTemplate {
             Self::FirstStar => vec![("id".to_owned(), pattern.first_star(key).unwrap_or(key))],
             Self::Parts(parts) => read_parts(parts, key).unwrap_or_default(),
         }
+    }
+
+    /// Whether a key of the pattern may be of its form, as far as what both begin with tells.
+    pub fn fits(&self, pattern: &Glob) -> bool {
+        let Self::Parts(parts) = self else { return true };
+        let Some(Part::Literal(literal)) = parts.first() else { return true };
+        let prefix = literal_prefix(pattern.as_bytes());
+        prefix.starts_with(literal) || literal.starts_with(&prefix)
     }
 }
 
@@ -153,6 +161,21 @@ mod tests {
         let pattern = Glob::new(b"*").unwrap();
         let fields = IdTemplate::parse(template).unwrap().read(&pattern, key.as_bytes());
         fields.into_iter().map(|(name, value)| (name, String::from_utf8(value.to_vec()).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_template_fits_a_pattern_that_begins_alike() {
+        for (template, pattern, fits) in [
+            ("order:pay:{orderId}", "order:pay:*", true),
+            ("order:{id}", "order:pay:*", true),
+            ("order:pay:x:{id}", "order:*", true),
+            ("{id}", "order:*", true),
+            ("order:payment:{id}", "order:pay:*", false),
+        ] {
+            let pattern = Glob::new(pattern.as_bytes()).unwrap();
+            assert_eq!(IdTemplate::parse(template).unwrap().fits(&pattern), fits, "{template}");
+        }
+        assert!(IdTemplate::FirstStar.fits(&Glob::new(b"order:*").unwrap()));
     }
 
     #[test]

@@ -76,6 +76,9 @@ async fn settings_that_cannot_be_read_or_set_are_told() {
     fixture.check(&tracked).await.fails_with("-> ACL SETUSER rx +client|tracking");
     fixture.grant(&RULES).await;
 
+    let odd = fixture.document().replace("  keyPattern", "  idTemplate: \"order:payment:{orderId}\"\n  keyPattern");
+    let warned = fixture.check(&odd).await;
+    assert!(warned.of("warn").iter().any(|line| line.contains("spec.idTemplate")), "{:#?}", warned.of("warn"));
     let enable = fixture.document().replace("  keyPattern", "    keyspaceEvents: Enable\n  keyPattern");
     fixture.check(&enable).await.fails_with("-> ACL SETUSER rx +config|set");
     fixture.grant(&[&RULES[..], &["+config|set"]].concat()).await;

@@ -13,6 +13,7 @@ use crate::{
     api::Platform,
     dial::{self, Cidr, Dialler, Egress},
     model::ListenerId,
+    plan::Plan,
 };
 
 mod cluster;
@@ -87,12 +88,20 @@ pub async fn check(arguments: Arguments) -> anyhow::Result<ExitCode> {
             say(&format!("{} ({place})", plan.listener));
         }
         let (mut findings, reached) = Box::pin(cluster::check(plan, &dialler)).await;
+        findings.extend(template(plan));
         findings.extend(Box::pin(store::check(plan, &dialler, platform, reached)).await);
         findings.extend(webhook::check(&plan.webhook, &dialler).await);
         failed |= findings.iter().any(|finding| finding.level == Level::Fail);
         show(output, &plan.listener, &findings);
     }
     Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// A template that was written for other keys.
+fn template(plan: &Plan) -> Option<Finding> {
+    let what = "no key of spec.keyPattern can be of the form of spec.idTemplate: data would lack its names";
+    let fix = "let both begin alike, such as order:pay:* and order:pay:{orderId}";
+    (!plan.id_template.fits(&plan.pattern)).then(|| Finding::warn("idTemplate", what, fix))
 }
 
 /// What is wrong where the operator would not dial, and what to do.

@@ -142,9 +142,8 @@ impl Report<'_> {
             (false, true) => {
                 let why = after.last_error.as_deref().unwrap_or("no 2xx");
                 let message = format!(
-                    "the webhook fails: {why}; {} in the outbox are retried until {} delivered",
-                    counted(pending, "event"),
-                    if pending == 1 { "it is" } else { "they are" }
+                    "the webhook fails: {why}; {} in the outbox: each is tried again until spec.delivery.deadline is over",
+                    counted(pending, "event")
                 );
                 let line = self.line(Delivery, message).with("state", "failing").with("error", why);
                 self.lines.push(line.with("pending", pending));
@@ -164,7 +163,7 @@ impl Report<'_> {
             _ if before == after => return,
             0 => "no dead letter is left".to_owned(),
             _ if after > before => format!(
-                "{} parked: see `redis-expiry-operator dead-letters list --listener {}` ({after} in all)",
+                "{} parked: see `redis-expiry-operator dead-letters list --listener {}`, with the --state-dir of this process ({after} in all)",
                 counted(after - before, "event"),
                 self.listener
             ),
@@ -181,7 +180,9 @@ impl Report<'_> {
             let message = format!("ready: {}/{} masters subscribed and scanned", now.subscribed_masters, now.masters);
             let line = self.line(Ready, message).with("nodes", masters);
             self.lines.push(line);
-        } else if !now.ready && (before.ready || before.topology_error != now.topology_error) {
+        } else if !now.ready
+            && (before.ready || before.topology_error != now.topology_error || deaf(before) != deaf(now))
+        {
             // Before the first topology there is nothing to say that `started` did not.
             let Some(why) = why_not_ready(now).or_else(|| before.ready.then(|| "no master is known".to_owned())) else {
                 return;
@@ -202,7 +203,17 @@ fn why_not_ready(now: &Snapshot) -> Option<String> {
     if let Some(error) = &now.topology_error {
         return Some(error.to_string());
     }
+    if let Some(why) = deaf(now) {
+        return Some(why.to_owned());
+    }
     (now.masters > 0).then(|| format!("{}/{} masters subscribed and scanned", now.subscribed_masters, now.masters))
+}
+
+/// What is wrong with the notifications of a node that has nothing else.
+fn deaf(now: &Snapshot) -> Option<&str> {
+    let faults =
+        now.nodes.iter().filter(|node| !node.notifications).filter_map(|node| node.notification_fault.as_ref());
+    faults.map(|fault| fault.message().as_ref()).next()
 }
 
 /// What to do about a ledger of another deployment.

@@ -76,7 +76,7 @@ const fn process(name: &'static str, kind: Kind, help: &'static str) -> Family {
 // A listener as a whole.
 pub const READY: Family = gauge(
     "redis_expiry_listener_ready",
-    "1 if every master is subscribed and scanned, every slot has an owner and the store takes what is settled",
+    "1 if every master is subscribed, tells of its keys and was scanned, every slot has an owner and the store takes what is settled",
 );
 pub const HELD: Family = gauge(
     "redis_expiry_listener_held",

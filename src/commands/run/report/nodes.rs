@@ -86,7 +86,9 @@ fn settings(report: &mut Report<'_>, before: Option<&NodeSnapshot>, node: &NodeS
     }
     match (before.map_or(Source::Notifications, |before| before.change_source), node.change_source) {
         (Source::Notifications, Source::Tracking) => {
-            say(report, node, "tracked", "tells of its keys' changes by client tracking");
+            let why = node.tracked_because.as_deref().map(|why| format!(", which promises less: {why}"));
+            let message = format!("tells of its keys' changes by client tracking{}", why.unwrap_or_default());
+            say(report, node, "tracked", &message);
         }
         (Source::Tracking, Source::Notifications) => {
             say(report, node, "untracked", "tells of its keys' changes by keyspace notifications");

@@ -160,7 +160,9 @@ fn a_failing_webhook_is_told_once_and_its_recovery_once() {
     assert_eq!(said(well(), failing(1)), [""; 0], "it is retried at once");
     assert_eq!(
         said(failing(1), failing(3)),
-        ["delivery: the webhook fails: answered 503; 2 events in the outbox are retried until they are delivered"]
+        [
+            "delivery: the webhook fails: answered 503; 2 events in the outbox: each is tried again until spec.delivery.deadline is over"
+        ]
     );
     assert_eq!(said(failing(3), failing(400)), [""; 0]);
     assert_eq!(said(failing(400), well()), ["delivery: the webhook works again; 0 events pending"]);
