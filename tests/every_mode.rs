@@ -88,6 +88,7 @@ mod rare {
         failover_during_a_resync: a_replica_takes_over_during_a_resync();
         receiver_answers_429: the_receiver_wants_to_be_left_alone_for_a_while();
         restarted_from_its_disk: a_server_restarts_from_its_disk();
+        killed_soon_after_it_took_over: a_master_is_killed_soon_after_it_took_over();
         restarted_from_its_snapshot: a_server_restarts_from_its_snapshot();
         drained_and_removed: a_master_is_drained_and_removed();
         receiver_slow: the_receiver_is_slow();

@@ -310,6 +310,17 @@ impl Evidence {
         }
     }
 
+    /// The node is a replica, and nobody knows since when. What it pushed without owning the key may be what it was told of by its
+    /// master: the end of an earlier life, behind which the birth of the next is not heard of it any more. Should it become the
+    /// owner, that must not come up.
+    pub fn demoted(&mut self, node: &NodeId) {
+        for record in self.records.values_mut() {
+            let before = record.items.len();
+            record.items.retain(|item| item.owner || item.heard.node != *node || item.heard.sort == Sort::Expired);
+            self.items -= before - record.items.len();
+        }
+    }
+
     /// Forgets births that were used, and evidence that nobody could use.
     pub fn fade(&mut self, now: Millis) {
         let mut items = 0;
@@ -390,6 +401,21 @@ mod tests {
         let mut case = Case::new().hear("a", Sort::Expired, 5000, OWNER).hear("a", Sort::Born, 5001, OWNER);
         assert_eq!(case.take("a", 0), [Sort::Expired, Sort::Born]);
         assert_eq!(case.take("a", 0), []);
+    }
+
+    #[test]
+    fn what_a_replica_pushed_that_we_took_for_a_master_does_not_come_up_when_it_is_promoted() {
+        let pushed = || {
+            let case = Case::new().hear("x", Sort::Deleted, 5000, MASTER).hear("x", Sort::Expired, 5001, MASTER);
+            case.hear("x", Sort::Deleted, 4000, OWNER)
+        };
+        assert_eq!(pushed().take("x", 0), [Sort::Deleted, Sort::Expired, Sort::Deleted]);
+        let mut case = pushed();
+        case.0.demoted(&"other".into());
+        case.0.demoted(&"x".into());
+        // None but a master publishes `expired`; and what it pushed as the owner counted then.
+        assert_eq!(case.take("x", 0), [Sort::Expired, Sort::Deleted]);
+        assert_eq!(case.0.items, 0);
     }
 
     #[test]

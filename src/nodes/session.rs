@@ -159,6 +159,8 @@ struct Core<'a> {
     sharded: bool,
     told: Vec<Arc<Tap>>,
     lapses: u64,
+    /// What the node was held for last.
+    was_master: bool,
     overflow: Option<Overflow>,
     failed: Option<Fault>,
     /// A look was denied by the ACL: what of it.
@@ -226,6 +228,7 @@ impl<'a> Session<'a> {
             sharded: setting.plan.mode == Mode::Cluster,
             told: Vec::new(),
             lapses: 0,
+            was_master: false,
             overflow: None,
             failed: None,
             denied: None,
@@ -842,6 +845,12 @@ impl Core<'_> {
     }
 
     fn guided(&mut self) {
+        let master = self.now.topology.node(self.id()).is_some_and(crate::topology::Node::is_master);
+        if std::mem::replace(&mut self.was_master, master) && !master {
+            for tap in &self.now.taps {
+                tap.evidence().demoted(&self.setting.id);
+            }
+        }
         if let Some(asked_at) = self.now.confirmed.get(&self.setting.id) {
             self.watch.confirmed(*asked_at);
         }

@@ -307,3 +307,27 @@ pub async fn a_replica_whose_clock_is_five_seconds_ahead_takes_over() {
     run.listener.wait_says(Millis(0), &["clockSkewed", "ahead of ours"]).await;
     run.judge().await;
 }
+
+/// The one that takes its place was a master until just before: what it was told of as a replica must not come up.
+pub async fn a_master_is_killed_soon_after_it_took_over() {
+    let mut run = Scenario::start("killed after a failover", Setup::default()).await;
+    run.least = 24_000;
+    let (master, slots) = run.masters().await.remove(0);
+    for _ in 0..3 {
+        // It is the master again by then.
+        let new = run.cluster.replicas_of(&master).await.unwrap().remove(0);
+        let from = now();
+        run.cluster.failover(&new, Failover::Planned).await.unwrap();
+        run.faults.promotions.push(address(&new));
+        run.recovered(from, &slots, Kind::Handover).await;
+        wait(900).await;
+        let from = now();
+        run.cluster.kill(&new).unwrap();
+        let until = run.recovered(from, &slots, Kind::Loss).await;
+        run.demoted(&new, until);
+        let again = now();
+        run.cluster.restart(&new, Data::Drop).await.unwrap();
+        run.recovered(again, &slots, Kind::Handover).await;
+    }
+    run.judge().await;
+}

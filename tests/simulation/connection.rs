@@ -617,6 +617,13 @@ impl World {
             }
         }
         let first = known.nodes().is_empty();
+        let master =
+            |topology: &topology::Topology, node| topology.node(&id_of(node)).is_some_and(topology::Node::is_master);
+        for node in 0..NODES {
+            if master(&process.topology, node) && !master(&topology, node) {
+                process.evidence.demoted(&id_of(node));
+            }
+        }
         process.topology = topology;
         if first {
             for node in 0..NODES {
