@@ -63,10 +63,12 @@ pub fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// The newest write and epoch that a script found; `None` where there is no partition any more.
+/// The newest write and epoch that a script found; `None` where there is no partition any more, or what counts them is no number that a
+/// script counts to: Lua's are doubles, exact up to 2^53.
 pub fn head(answer: &[Value]) -> Option<(u64, Epoch)> {
     let [seq, epoch, ..] = answer else { return None };
-    Some((text(seq)?.parse().ok()?, Epoch(text(epoch)?.parse().ok()?)))
+    let count = |value| text(value)?.parse().ok().filter(|count| *count <= 1 << 53);
+    Some((count(seq)?, Epoch(count(epoch)?)))
 }
 
 pub fn done(answer: &[Value]) -> Result<Done, StoreError> {
@@ -114,5 +116,13 @@ mod tests {
         assert!(done(&[Value::Nil, Value::Nil, bulk("lost"), bulk("")]).is_ok());
         assert!(done(&[bulk("7"), bulk("3"), bulk("what"), bulk("")]).is_err());
         assert_eq!(head(&[Value::Nil, Value::Nil]), None);
+    }
+
+    #[test]
+    fn what_no_script_counts_to_is_no_count() {
+        assert_eq!(head(&[bulk("9007199254740992"), bulk("1")]), Some((1 << 53, Epoch(1))));
+        assert_eq!(head(&[bulk("18446744073709551615"), bulk("1")]), None);
+        assert_eq!(head(&[bulk("1"), bulk("18446744073709551615")]), None);
+        assert!(done(&[bulk("18446744073709551615"), bulk("3"), bulk("done"), bulk("")]).is_err());
     }
 }
