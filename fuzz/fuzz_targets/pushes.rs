@@ -18,14 +18,26 @@ fuzz_target!(|input: &[u8]| {
             understand(value);
         }
     }
-    // By what they say: a number that is none equals nothing.
-    let said = |(frames, whole): (Vec<Frame>, bool)| (format!("{frames:?}"), whole);
-    let expected = said((frames, whole));
-    assert_eq!(said(parsed(input)), expected);
+    let frames = said(frames);
+    let (again, all) = parsed(input);
+    assert_eq!((said(again), all), (frames.clone(), whole));
     for piece in [1, 5] {
-        assert_eq!(said(read(input, piece)), expected);
+        let (again, all) = read(input, piece);
+        let again = said(again);
+        // A byte that begins no frame is passed over by the parser if it is the last that has arrived (redis 1.8): what follows it
+        // is another reading then.
+        if whole {
+            assert_eq!((again, all), (frames.clone(), true));
+        } else {
+            assert!(again.starts_with(&frames), "{again:?} {frames:?}");
+        }
     }
 });
+
+/// Compared by what they say: a number that is none equals nothing.
+fn said(frames: Vec<Frame>) -> Vec<String> {
+    frames.iter().map(|frame| format!("{frame:?}")).collect()
+}
 
 /// The frames, as they come out when the bytes arrive in pieces of a size; `false`: then something that is none.
 fn read(input: &[u8], piece: usize) -> (Vec<Frame>, bool) {

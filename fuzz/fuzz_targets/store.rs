@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use redis::Value;
 use redis_expiry_operator::{
     fuzzing::{
-        Done, PLACE, appended, done, head, letter, node_field, number, pack, pending, read_batch, read_known, read_node,
-        sum, unpack, write_batch, write_node,
+        Done, PLACE, appended, done, head, letter, node_field, number, pack, pending, read_batch, read_known,
+        read_node, sum, unpack, write_batch, write_node,
     },
     model::{Deadline, Event, EventId, Evidence, Key, ListenerId, Millis, SLOTS},
     store::{Counts, DeadLetter, Pending},

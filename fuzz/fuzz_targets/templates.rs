@@ -69,7 +69,8 @@ fn told(id_template: IdTemplate, pattern: Glob, key: &[u8]) {
     let fields: Vec<(String, Vec<u8>)> =
         id_template.read(&pattern, key).into_iter().map(|(name, value)| (name, value.to_vec())).collect();
     let settings = Settings { pattern, id_template, ..settings() };
-    let moment = |from: usize| Millis(key.get(from..from + 8).map_or(0, |bytes| i64::from_le_bytes(bytes.try_into().unwrap())));
+    let moment =
+        |from: usize| Millis(key.get(from..from + 8).map_or(0, |bytes| i64::from_le_bytes(bytes.try_into().unwrap())));
     let event = Event {
         id: EventId::of(&settings.listener, 0, &Key::from(key), moment(0)),
         key: Key::from(key),

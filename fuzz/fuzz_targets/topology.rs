@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use redis::Value;
 use redis_expiry_operator::{
     fuzzing::view,
-    model::{Address, SLOTS, Slot, SlotSet},
+    model::{Address, NodeId, SLOTS, Slot, SlotSet},
     servers::{Answer, Memory, Named, parse_info},
     topology::{Topology, View, merge, parse_nodes, parse_shards, parse_slots},
 };
@@ -71,6 +71,8 @@ fn written(view: &View) -> String {
     for row in &view.rows {
         let endpoint = match row.announced.as_slice() {
             [] => ":0@0".to_owned(),
+            // A name; else it would end there.
+            [name] if name.host.contains('@') => format!("?:{}@1,{}", name.port, name.host),
             [address] => format!("{}:{}@1", address.host, address.port),
             [address, name, ..] => format!("{}:{}@1,{}", address.host, address.port, name.host),
         };
@@ -107,7 +109,7 @@ fn servers(text: &str) {
         assert!(answers.iter().filter_map(|it| it.server.as_ref()).flat_map(|it| &it.replicas).all(usable));
         let named = named.map(|master| Named { master, epoch: 1, asked_at: now });
         let settled = memory.settle(now, &answers, named.as_ref());
-        let known = |id| settled.servers.iter().any(|server| server.id == *id);
+        let known = |id: &NodeId| settled.servers.iter().any(|server| server.id == *id);
         assert!(settled.master.as_ref().is_none_or(known));
         assert!(settled.master.is_some() || settled.error.is_some());
         assert!(settled.servers.iter().all(|server| !server.addresses.is_empty()));

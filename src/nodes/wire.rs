@@ -322,11 +322,15 @@ mod tests {
 
     #[test]
     fn a_time_that_no_clock_shows_is_none() {
-        let read = |seconds: &str, micros: &str| time(&Value::Array([seconds, micros].map(|it| bulk(it.as_bytes())).into()));
+        let read =
+            |seconds: &str, micros: &str| time(&Value::Array([seconds, micros].map(|it| bulk(it.as_bytes())).into()));
         assert_eq!(read("1795328020", "123456"), Some(1_795_328_020_123_456));
-        for (seconds, micros) in
-            [("9223372036854775807", "0"), ("9223372036854", "9223372036854775807"), ("9223372036854", "0"), ("-1", "0")]
-        {
+        for (seconds, micros) in [
+            ("9223372036854775807", "0"),
+            ("9223372036854", "9223372036854775807"),
+            ("9223372036854", "0"),
+            ("-1", "0"),
+        ] {
             assert_eq!(read(seconds, micros), None, "{seconds} {micros}");
         }
     }
