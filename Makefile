@@ -5,6 +5,7 @@
 # make test-servers  a part of it: the core of the faults with Redis 6.2, Redis 8.2 and Valkey, which it fetches
 # make soak   faults at random for SOAK_MINUTES=30, with SOAK_STORE=Local or Redis
 # make bench  the figures of docs/benchmarks.md
+# make fuzz   feeds what reads bytes from outside with such as nobody sends: SECONDS (60) for each of fuzz/fuzz_targets
 # make audit  asks whether anything that it is built from has a known vulnerability
 # make image  the operator's image, as an OCI archive in target/image
 # make test-chart, make test-kubernetes   parts of it: the chart; the operator against a real API server
@@ -73,6 +74,7 @@ lint: tools chart-tools
 	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
 		|| { echo "rustfmt or clippy is missing: rustup component add rustfmt clippy"; exit 1; }
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	$(CHART_TOOLS)/bin/hadolint Dockerfile
 	$(CHART_TOOLS)/bin/shellcheck $$(grep -rlE '^#(!/usr/bin/env bash| shellcheck shell=bash)' .ci tools tests/e2e)
 	$(CHART_TOOLS)/bin/cargo-deny $(CARGO_FLAGS) check --hide-inclusion-graph bans licenses sources
@@ -98,6 +100,19 @@ peers:
 bench: tools redis peers plot-tools
 	cargo bench $(CARGO_FLAGS) --bench figures -- $(ARGS)
 	$(PLOT_TOOLS)/bin/python tools/plots/growth.py docs/benchmarks.md docs/growth.svg
+
+# Not part of `make test`: it ends when the time is up, and finds what it finds. That lies in fuzz/artifacts; what it has learnt, in
+# fuzz/target/corpus. `make fuzz FUZZ=glob` has one target run. RUSTC_BOOTSTRAP: sanitizers are for nightly, which is not needed else.
+SECONDS ?= 60
+FUZZ ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+.PHONY: fuzz
+fuzz: tools
+	@command -v c++ >/dev/null || { echo "installing a C++ compiler (for libFuzzer)"; $(APT) g++; }
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "installing cargo-fuzz"; \
+		cargo install cargo-fuzz --version 0.13.1 --locked --quiet; }
+	cp Cargo.lock fuzz/Cargo.lock
+	for target in $(FUZZ); do learnt=fuzz/target/corpus/$$target; mkdir -p $$learnt; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target $$learnt fuzz/corpus/$$target -- -max_total_time=$(SECONDS) -timeout=20; done
 
 image: tools auditable image-packages
 	tools/image/build.sh target/image/operator.tar

@@ -20,6 +20,9 @@ pub mod controller;
 pub mod delivery;
 pub mod deployment;
 pub mod dial;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ledger;
 pub mod listener;
 pub mod meters;

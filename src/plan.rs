@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub mod glob;
-mod template;
+pub(crate) mod template;
 
 pub use glob::{Glob, GlobError};
 pub use template::{IdTemplate, TemplateError};

@@ -21,7 +21,7 @@ mod inbox;
 mod outcome;
 mod queue;
 mod refusals;
-mod request;
+pub(crate) mod request;
 mod signing;
 mod unstored;
 

@@ -46,7 +46,7 @@ const CRC16: [u16; 256] = {
 
 /// A set of slots, as sorted ranges without overlap (both ends included).
 #[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<(u16, u16)>", into = "Vec<(u16, u16)>")]
 pub struct SlotSet(Vec<(u16, u16)>);
 
 impl SlotSet {
@@ -112,6 +112,24 @@ impl FromIterator<(u16, u16)> for SlotSet {
     }
 }
 
+/// Of runs that were kept somewhere: a store's file or Redis.
+impl TryFrom<Vec<(u16, u16)>> for SlotSet {
+    type Error = String;
+
+    fn try_from(runs: Vec<(u16, u16)>) -> Result<Self, String> {
+        match runs.iter().find(|(first, last)| first > last || *last >= SLOTS) {
+            Some((first, last)) => Err(format!("there is no run of slots {first} to {last}")),
+            None => Ok(runs.into_iter().collect()),
+        }
+    }
+}
+
+impl From<SlotSet> for Vec<(u16, u16)> {
+    fn from(slots: SlotSet) -> Self {
+        slots.0
+    }
+}
+
 impl fmt::Display for SlotSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (first, last)) in self.0.iter().enumerate() {
@@ -152,6 +170,18 @@ mod tests {
         assert_eq!(set.len(), 5);
         assert!(set.contains(Slot(3)) && !set.contains(Slot(4)) && !set.contains(Slot(0)) && set.contains(Slot(9)));
         assert_eq!(SlotSet::all().minus(&set).len(), usize::from(SLOTS) - 5);
+    }
+
+    #[test]
+    fn what_is_kept_reads_as_it_was_and_no_slots_that_there_are_not() {
+        let set: SlotSet = [(0, 3), (5, 5), (16_000, 16_383)].into_iter().collect();
+        let text = serde_json::to_string(&set).unwrap();
+        assert_eq!(text, "[[0,3],[5,5],[16000,16383]]");
+        assert_eq!(serde_json::from_str::<SlotSet>(&text).unwrap(), set);
+        assert_eq!(serde_json::from_str::<SlotSet>("[[4,5],[1,4]]").unwrap().to_string(), "1-5");
+        for wrong in ["[[5,3]]", "[[0,16384]]", "[[0,65535]]"] {
+            assert!(serde_json::from_str::<SlotSet>(wrong).is_err(), "{wrong}");
+        }
     }
 
     proptest::proptest! {

@@ -28,10 +28,11 @@ use crate::{
 mod clerk;
 mod driver;
 mod evidence;
+pub(crate) mod frames;
 mod offset;
 mod session;
 mod watch;
-mod wire;
+pub(crate) mod wire;
 
 pub use clerk::{Clerk, Control, NodeData, Notifications, complete_flags, missing as missing_flags};
 pub use driver::{Connection, Driver, Setting, Source};

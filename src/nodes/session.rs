@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use redis::{Value, ValueCodec};
 use tokio::{
@@ -17,6 +17,7 @@ use super::{
     Answer, Answering, Ask, Connection, Guidance, Heard, Look, NoAnswer, Notifications, Offset, Sort, Standing, Tap,
     Used,
     driver::{Setting, Source},
+    frames::{Frame, Frames},
     offset::Offsets,
     watch::{BEAT, Verdict, Watch},
     wire::{self, Push, Reply},
@@ -88,10 +89,7 @@ pub struct Session<'a> {
     writer: WriteHalf<Stream>,
     /// Something was written that may not have been sent: under TLS a record may be left.
     unsent: bool,
-    inbox: BytesMut,
-    codec: ValueCodec,
-    /// The codec holds no part of a frame.
-    between_frames: bool,
+    received: Frames,
     core: Core<'a>,
     guidance: watch::Receiver<Arc<Guidance>>,
     notifications: watch::Receiver<Notifications>,
@@ -102,11 +100,6 @@ pub struct Ended {
     pub why: Fault,
     /// The node refuses client tracking.
     pub refused: bool,
-}
-
-enum Frame {
-    Push(Push),
-    Reply(Value),
 }
 
 /// Client tracking.
@@ -233,9 +226,9 @@ impl<'a> Session<'a> {
             failed: None,
             denied: None,
         };
-        let (inbox, codec) = (BytesMut::with_capacity(1 << 16), ValueCodec::default());
+        let received = Frames::with_capacity(1 << 16);
         let notifications = setting.notifications.clone();
-        Ok(Self { reader, writer, unsent: false, inbox, codec, between_frames: true, core, guidance, notifications })
+        Ok(Self { reader, writer, unsent: false, received, core, guidance, notifications })
     }
 
     /// Serves until the connection ends, and says why it did, or until `stop`. Every look that it has taken is answered.
@@ -256,7 +249,7 @@ impl<'a> Session<'a> {
                 return failed;
             }
             tokio::select! {
-                read = self.reader.read_buf(&mut self.inbox) => match read {
+                read = self.reader.read_buf(&mut self.received.inbox) => match read {
                     Ok(0) => return closed(),
                     Ok(_) => if let Err(error) = self.frames() { return error },
                     Err(error) => return io(&error),
@@ -309,36 +302,13 @@ impl<'a> Session<'a> {
     fn read_what_is_there(&mut self) -> Result<(), Fault> {
         loop {
             // Whatever this task has done in its turn already.
-            match unconstrained(self.reader.read_buf(&mut self.inbox)).now_or_never() {
+            match unconstrained(self.reader.read_buf(&mut self.received.inbox)).now_or_never() {
                 Some(Ok(0)) => return Err(closed()),
                 Some(Ok(_)) => self.frames()?,
                 None => return Ok(()),
                 Some(Err(error)) => return Err(io(&error)),
             }
         }
-    }
-
-    /// The next whole frame. Nearly all are numbers and pushes of the keyspace, and those take no parser.
-    fn frame(&mut self) -> Result<Option<Frame>, Fault> {
-        if self.inbox.is_empty() {
-            return Ok(None);
-        }
-        if self.between_frames {
-            if let Some((number, length)) = wire::number(&self.inbox) {
-                self.inbox.advance(length);
-                return Ok(Some(Frame::Reply(Value::Int(number))));
-            }
-            if let Some((push, length)) = wire::whole_push(&self.inbox, &self.core.prefix) {
-                self.inbox.advance(length);
-                return Ok(Some(Frame::Push(push)));
-            }
-        }
-        let frame = self.codec.decode(&mut self.inbox).map_err(|error| unreadable(&error))?;
-        self.between_frames = frame.is_some();
-        Ok(frame.map(|value| match value {
-            Value::Push { kind, data } => Frame::Push(wire::push(&kind, data, &self.core.prefix)),
-            reply => Frame::Reply(reply),
-        }))
     }
 
     /// Applies every whole frame, in order, then wakes the listeners once.
@@ -349,7 +319,7 @@ impl<'a> Session<'a> {
         }
         self.core.watch.heard(Instant::now());
         let at = clock::micros();
-        while let Some(frame) = self.frame()? {
+        while let Some(frame) = self.received.next(&self.core.prefix).map_err(|error| unreadable(&error))? {
             match frame {
                 Frame::Push(push) => self.core.pushed(push, at),
                 Frame::Reply(reply) => self.core.replied(&reply)?,

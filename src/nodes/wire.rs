@@ -34,6 +34,9 @@ fn length(out: &mut Vec<u8>, sort: u8, mut number: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The latest time that a node may show, in microseconds: the year 74,000 or so.
+const LATEST: i64 = i64::MAX / 4;
+
 /// A frame that nobody asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Push {
@@ -172,7 +175,8 @@ pub fn reply(value: &Value, relative: bool) -> Reply {
     }
 }
 
-/// Reads `TIME`: microseconds since the epoch by the node's clock.
+/// Reads `TIME`: microseconds since the epoch by the node's clock. What no clock shows is no answer, so that sums and differences
+/// of what it gives are numbers.
 pub fn time(value: &Value) -> Option<i64> {
     let number = |value: &Value| match value {
         Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse::<i64>().ok(),
@@ -181,7 +185,10 @@ pub fn time(value: &Value) -> Option<i64> {
     };
     match value {
         Value::Array(parts) => match parts.as_slice() {
-            [seconds, micros] => Some(number(seconds)? * 1_000_000 + number(micros)?),
+            [seconds, micros] => number(seconds)?
+                .checked_mul(1_000_000)?
+                .checked_add(number(micros)?)
+                .filter(|micros| (0..=LATEST).contains(micros)),
             _ => None,
         },
         _ => None,
@@ -311,6 +318,21 @@ mod tests {
         assert_eq!(whole_push(frame, b"__keyspace@1__:"), Some((Push::Other, frame.len())));
         assert_eq!(whole_push(b">3\r\n$10\r\npsubscribe\r\n$1\r\na\r\n:1\r\n", prefix), None);
         assert_eq!(whole_push(b">4\r\n$8\r\npmessage\r\n$-1\r\n$1\r\na\r\n$1\r\na\r\n", prefix), None);
+    }
+
+    #[test]
+    fn a_time_that_no_clock_shows_is_none() {
+        let read =
+            |seconds: &str, micros: &str| time(&Value::Array([seconds, micros].map(|it| bulk(it.as_bytes())).into()));
+        assert_eq!(read("1795328020", "123456"), Some(1_795_328_020_123_456));
+        for (seconds, micros) in [
+            ("9223372036854775807", "0"),
+            ("9223372036854", "9223372036854775807"),
+            ("9223372036854", "0"),
+            ("-1", "0"),
+        ] {
+            assert_eq!(read(seconds, micros), None, "{seconds} {micros}");
+        }
     }
 
     #[test]

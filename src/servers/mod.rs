@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::model::{Address, Fault, FaultCategory, NodeId};
 
 mod info;
-mod sentinels;
+pub(crate) mod sentinels;
 
 pub use info::{Replicates, Server, parse_info};
 pub use sentinels::{Reach, Said, Sentinels, Watched};

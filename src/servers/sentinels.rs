@@ -54,12 +54,12 @@ pub struct Said {
 
 /// What one of them says.
 #[derive(Debug, PartialEq, Eq)]
-struct View {
-    master: Address,
+pub struct View {
+    pub master: Address,
     /// The newest failover that it knows of.
-    epoch: u64,
-    replicas: Vec<Address>,
-    sentinels: Vec<Address>,
+    pub epoch: u64,
+    pub replicas: Vec<Address>,
+    pub sentinels: Vec<Address>,
 }
 
 pub struct Sentinels {
@@ -177,7 +177,7 @@ fn explain(error: &redis::RedisError, reach: &Reach) -> Fault {
 }
 
 /// Reads the answers to `SENTINEL MASTER`, `GET-MASTER-ADDR-BY-NAME`, `REPLICAS` and `SENTINELS`.
-fn view(answers: &[Value]) -> Option<View> {
+pub fn view(answers: &[Value]) -> Option<View> {
     let [master, named, replicas, sentinels] = answers else { return None };
     let master = fields(master);
     let Value::Array(named) = named else { return None };

@@ -267,7 +267,7 @@ impl Store for RedisStore {
     }
 }
 
-fn read_known(answer: &[Value], oldest: Millis) -> Result<Vec<Known>, StoreError> {
+pub fn read_known(answer: &[Value], oldest: Millis) -> Result<Vec<Known>, StoreError> {
     let unexpected = || reply::unexpected(answer);
     let [_, _, Value::Array(deadlines), Value::Array(absent), Value::Array(memories)] = answer else {
         return Err(unexpected());
@@ -281,14 +281,14 @@ fn read_known(answer: &[Value], oldest: Millis) -> Result<Vec<Known>, StoreError
     Ok(deadlines.iter().zip(memories).enumerate().map(known).collect())
 }
 
-fn sum(counts: Counts, part: &[Value]) -> Counts {
+pub fn sum(counts: Counts, part: &[Value]) -> Counts {
     let number = |place: usize| part.get(place).and_then(reply::number);
     let count = |place| number(place).map_or(0, i64::unsigned_abs);
     let oldest = [counts.oldest_pending, number(6).map(Millis), number(7).map(Millis)];
     Counts {
-        tracked: counts.tracked + count(2),
-        pending: counts.pending + count(3) + count(4),
-        dead_letters: counts.dead_letters + count(5),
+        tracked: counts.tracked.saturating_add(count(2)),
+        pending: counts.pending.saturating_add(count(3)).saturating_add(count(4)),
+        dead_letters: counts.dead_letters.saturating_add(count(5)),
         oldest_pending: oldest.into_iter().flatten().min(),
         last_delivered: counts.last_delivered.max(number(8).map(Millis)),
     }

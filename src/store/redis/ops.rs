@@ -69,7 +69,7 @@ pub(super) fn outcome(delivery: &Delivery) -> Args {
 }
 
 /// The field of the head that a node's state lies in.
-pub(super) fn node_field(node: &NodeId) -> String {
+pub fn node_field(node: &NodeId) -> String {
     format!("node:{node}")
 }
 
@@ -79,11 +79,11 @@ pub(super) fn text_field(name: &str) -> String {
 }
 
 /// A node's state but for its name.
-pub(super) fn write_node(state: &NodeState) -> Vec<u8> {
+pub fn write_node(state: &NodeState) -> Vec<u8> {
     serde_json::json!([state.run_id, state.config_epoch, state.flushes, state.slots]).to_string().into_bytes()
 }
 
-pub(super) fn read_node(field: &str, value: &[u8]) -> Option<NodeState> {
+pub fn read_node(field: &str, value: &[u8]) -> Option<NodeState> {
     let node = NodeId::from(field.strip_prefix("node:")?);
     let (run_id, config_epoch, flushes, slots) = serde_json::from_slice(value).ok()?;
     Some(NodeState { node, run_id, config_epoch, flushes, slots })

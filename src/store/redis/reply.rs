@@ -5,10 +5,10 @@ use redis::Value;
 use crate::store::{Epoch, StoreError};
 
 /// What write.lua says of a job whose epoch is too old.
-pub(super) const FENCED: &str = "fenced";
+pub const FENCED: &str = "fenced";
 
 /// What write.lua came to.
-pub(super) enum Done {
+pub enum Done {
     Yes(Outcome),
     /// Nothing: all jobs were of an owner that another has followed.
     Fenced(Outcome),
@@ -19,7 +19,7 @@ pub(super) enum Done {
 }
 
 /// The answers to a batch.
-pub(super) struct Outcome {
+pub struct Outcome {
     /// The newest write before this one.
     pub seq: u64,
     /// The newest epoch taken.
@@ -38,7 +38,7 @@ impl Outcome {
     }
 }
 
-pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
+pub fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) => Some(text.as_bytes()),
@@ -46,13 +46,13 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-pub(super) fn text(value: &Value) -> Option<&str> {
+pub fn text(value: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(value)?).ok()
 }
 
 /// A whole number, however it is written: scores come as `17`, `1.7e+13` or a double.
 #[expect(clippy::cast_possible_truncation, reason = "scores are whole numbers that a double holds exactly")]
-pub(super) fn number(value: &Value) -> Option<i64> {
+pub fn number(value: &Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(*number),
         Value::Double(number) => Some(*number as i64),
@@ -63,13 +63,15 @@ pub(super) fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// The newest write and epoch that a script found; `None` where there is no partition any more.
-pub(super) fn head(answer: &[Value]) -> Option<(u64, Epoch)> {
+/// The newest write and epoch that a script found; `None` where there is no partition any more, or what counts them is no number that a
+/// script counts to: Lua's are doubles, exact up to 2^53.
+pub fn head(answer: &[Value]) -> Option<(u64, Epoch)> {
     let [seq, epoch, ..] = answer else { return None };
-    Some((text(seq)?.parse().ok()?, Epoch(text(epoch)?.parse().ok()?)))
+    let count = |value| text(value)?.parse().ok().filter(|count| *count <= 1 << 53);
+    Some((count(seq)?, Epoch(count(epoch)?)))
 }
 
-pub(super) fn done(answer: &[Value]) -> Result<Done, StoreError> {
+pub fn done(answer: &[Value]) -> Result<Done, StoreError> {
     let [_, _, what, told] = answer else { return Err(unexpected(answer)) };
     let outcome =
         |told| head(answer).map(|(seq, epoch)| Outcome { seq, epoch, told }).ok_or_else(|| unexpected(answer));
@@ -82,7 +84,7 @@ pub(super) fn done(answer: &[Value]) -> Result<Done, StoreError> {
     }
 }
 
-pub(super) fn unexpected(answer: &[Value]) -> StoreError {
+pub fn unexpected(answer: &[Value]) -> StoreError {
     StoreError::Refused(format!("a script answered {answer:?}"))
 }
 
@@ -114,5 +116,13 @@ mod tests {
         assert!(done(&[Value::Nil, Value::Nil, bulk("lost"), bulk("")]).is_ok());
         assert!(done(&[bulk("7"), bulk("3"), bulk("what"), bulk("")]).is_err());
         assert_eq!(head(&[Value::Nil, Value::Nil]), None);
+    }
+
+    #[test]
+    fn what_no_script_counts_to_is_no_count() {
+        assert_eq!(head(&[bulk("9007199254740992"), bulk("1")]), Some((1 << 53, Epoch(1))));
+        assert_eq!(head(&[bulk("18446744073709551615"), bulk("1")]), None);
+        assert_eq!(head(&[bulk("1"), bulk("18446744073709551615")]), None);
+        assert!(done(&[bulk("18446744073709551615"), bulk("3"), bulk("done"), bulk("")]).is_err());
     }
 }

@@ -50,7 +50,7 @@ mod open;
 mod outbox;
 mod syncing;
 mod thread;
-mod unfiled;
+pub(crate) mod unfiled;
 
 /// Whether a process has the store at `path` open. Opens nothing itself.
 pub fn in_use(path: &Path) -> io::Result<bool> {
