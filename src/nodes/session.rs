@@ -153,7 +153,7 @@ struct Core<'a> {
     told: Vec<Arc<Tap>>,
     lapses: u64,
     /// What the node was held for last.
-    was_master: bool,
+    role: Option<crate::topology::Role>,
     overflow: Option<Overflow>,
     failed: Option<Fault>,
     /// A look was denied by the ACL: what of it.
@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
             sharded: setting.plan.mode == Mode::Cluster,
             told: Vec::new(),
             lapses: 0,
-            was_master: false,
+            role: None,
             overflow: None,
             failed: None,
             denied: None,
@@ -815,8 +815,10 @@ impl Core<'_> {
     }
 
     fn guided(&mut self) {
-        let master = self.now.topology.node(self.id()).is_some_and(crate::topology::Node::is_master);
-        if std::mem::replace(&mut self.was_master, master) && !master {
+        use crate::topology::Role;
+        let role = self.now.topology.node(self.id()).map(|node| node.role.clone());
+        let before = std::mem::replace(&mut self.role, role);
+        if before == Some(Role::Master) && self.role != before {
             for tap in &self.now.taps {
                 tap.evidence().demoted(&self.setting.id);
             }
