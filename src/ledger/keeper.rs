@@ -432,7 +432,9 @@ impl Keeper {
     }
 
     /// Each partition apart: one that is away is not to hold up the keys of the others.
-    fn ask_store(&mut self, looks: Vec<Look>) {
+    fn ask_store(&mut self, mut looks: Vec<Look>) {
+        let held: Vec<Look> = looks.extract_if(.., |look| self.owed.contains_key(&look.key)).collect();
+        self.hold(held);
         let mut parts: BTreeMap<usize, Vec<Look>> = BTreeMap::new();
         for look in looks {
             parts.entry(self.store.partition_of(&look.key)).or_default().push(look);
@@ -445,13 +447,20 @@ impl Keeper {
                 Some(Behind::Looks(looks))
             };
             if let Some(looks) = looks {
-                self.now(looks);
+                self.resume(looks);
             }
         }
     }
 
+    /// They are of keys whose changes the store has refused: what it has of them is not what it is to have.
+    fn hold(&self, looks: Vec<Look>) {
+        if !looks.is_empty() {
+            self.later(Done::Ask(looks));
+        }
+    }
+
     /// Asks the store, of whose partition nothing is open that was when this began to wait.
-    fn now(&mut self, behind: Behind) {
+    fn resume(&mut self, behind: Behind) {
         match behind {
             Behind::Looks(looks) => {
                 let known = self.store.known(looks.iter().map(|look| look.key.clone()).collect());
@@ -464,9 +473,7 @@ impl Keeper {
     fn judged(&mut self, mut looks: Vec<(Look, Known)>) {
         let held: Vec<Look> =
             looks.extract_if(.., |(look, _)| self.owed.contains_key(&look.key)).map(|(look, _)| look).collect();
-        if !held.is_empty() {
-            self.later(Done::Ask(held));
-        }
+        self.hold(held);
         let at = clock::now();
         let count = looks.len();
         let (keys, changes) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -551,7 +558,7 @@ impl Keeper {
                 let over = self.undurable.close(ticket);
                 self.durable(works, written, durable)?;
                 for behind in over {
-                    self.now(behind);
+                    self.resume(behind);
                 }
             }
             Done::Refused(works, Ok(known)) => {

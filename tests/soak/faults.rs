@@ -64,14 +64,12 @@ impl Fault {
         match self {
             Self::ProcessKilled => {
                 run.listener.kill().await;
-                wait(random.random_range(0..1_500)).await;
-                run.listener.start_again();
+                wait(random.random_range(10..1_500)).await;
                 process_back(run, from).await;
             }
             Self::ProcessTerminated => {
                 run.listener.terminate().await;
-                wait(random.random_range(0..1_500)).await;
-                run.listener.start_again();
+                wait(random.random_range(10..1_500)).await;
                 process_back(run, from).await;
             }
             Self::MasterKilled => {
@@ -145,8 +143,12 @@ fn seconds(from: Millis, to: Millis) -> f64 {
     to.since(from) as f64 / 1e3
 }
 
+/// The process starts again, which has been away since then.
 async fn process_back(run: &mut Scenario, from: Millis) {
-    let ready = run.listener.wait_ready(from).await;
+    // The last one may have said that it is ready in the moment in which it was killed.
+    let again = now();
+    run.listener.start_again();
+    let ready = run.listener.wait_ready(again).await;
     run.window(from, ready, &SlotSet::all(), Kind::Gap);
     run.counts(from, ready);
 }

@@ -45,7 +45,7 @@ impl Keeper {
     pub(super) fn judge_again(&mut self, works: Works) {
         let partition = works.keys.first().map_or(0, |work| self.store.partition_of(&work.key));
         if let Some(works) = self.undurable.wait(partition, Behind::Works(works)) {
-            self.now(works);
+            self.resume(works);
         }
     }
 
