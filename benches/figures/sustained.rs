@@ -102,7 +102,7 @@ async fn ours(bed: &Bed, scale: &Scale, receiver: &Receiver, id: &str) -> anyhow
 
 /// By how many milliseconds one key may be settled before another of its node that was due so much sooner: looks are under way
 /// side by side.
-const TOGETHER_MS: i64 = 50;
+const TOGETHER_MS: i64 = 250;
 
 fn in_order(bed: &Bed, keys: &[(String, i64)], told: &HashMap<String, Told>) -> anyhow::Result<()> {
     for share in bed.by_owner(keys.iter().map(|(key, _)| key), |key| key)? {
