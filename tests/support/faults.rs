@@ -105,12 +105,7 @@ pub async fn notifications_are_cleared_on_one_node_and_enabled_again_by_the_list
     let mut run = Scenario::start("notifications restored", setup).await;
     let (master, slots) = run.masters().await.remove(0);
     let from = now();
-    run.cluster.config_set(&master, "notify-keyspace-events", "").await.unwrap();
-    let give_up = now().plus(10_000);
-    while flags(&master).await.is_empty() {
-        assert!(now() < give_up, "the listener did not set the flags again\n{}", run.listener.tail());
-        wait(20).await;
-    }
+    clear_flags_until_set_again(&run, &master).await;
     run.recovered(from, &slots, Kind::Gap).await;
     let set = flags(&master).await;
     assert!(set.contains('K') && ["g$xe", "A"].iter().any(|all| all.chars().all(|flag| set.contains(flag))), "{set}");
@@ -137,6 +132,16 @@ pub async fn the_receiver_is_down_for_20_seconds(setup: Setup) {
     run.receiver.up().await;
     run.counts(from, now());
     run.judge().await;
+}
+
+/// Clears the node's flags, and returns when the listener has set them again.
+pub async fn clear_flags_until_set_again(run: &Scenario, node: &Node) {
+    run.cluster.config_set(node, "notify-keyspace-events", "").await.unwrap();
+    let give_up = now().plus(10_000);
+    while flags(node).await.is_empty() {
+        assert!(now() < give_up, "the listener did not set the flags again\n{}", run.listener.tail());
+        wait(20).await;
+    }
 }
 
 pub async fn flags(node: &Node) -> String {

@@ -43,7 +43,7 @@ impl Restoring {
 impl Keeper {
     /// The store refused their changes: the same looks are judged again, by what it has.
     pub(super) fn judge_again(&mut self, works: Works) {
-        let partition = works.keys.first().map_or(0, |work| self.store.partition_of(&work.key));
+        let partition = self.partition_of(works.keys.iter().map(|work| &work.key));
         if let Some(works) = self.undurable.wait(partition, Behind::Works(works)) {
             self.resume(works);
         }
