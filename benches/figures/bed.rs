@@ -65,6 +65,17 @@ impl Bed {
         self.cluster.wait_ok().await
     }
 
+    /// Seconds of CPU that all nodes have had together, replicas too.
+    pub async fn cpu(&self) -> anyhow::Result<f64> {
+        let mut all = 0.0;
+        for node in self.cluster.nodes() {
+            for field in ["used_cpu_user", "used_cpu_sys"] {
+                all += node.info("cpu", field).await?.trim().parse::<f64>()?;
+            }
+        }
+        Ok(all)
+    }
+
     pub fn owner(&self, key: &str) -> anyhow::Result<usize> {
         let slot = slot_of(key.as_bytes());
         self.masters.iter().position(|master| master.seen.owns(slot.0)).context("every slot has an owner")

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     bed::Bed,
+    due::ORDERS,
     engine::Engine,
     receiver::Receiver,
     report::{Figure, Round},
@@ -18,7 +19,6 @@ use super::{
     statistics::{Sample, late, micros, millis, sleep_until},
 };
 
-pub const ORDERS: &str = "order:pay:";
 /// A twin of each order, with the same deadline, that nobody asks about: what the plain subscriber is to hear.
 pub const TWINS: &str = "twin:pay:";
 /// The subscriber hears, and the engine delivers, until this long after the last deadline.

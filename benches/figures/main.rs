@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 mod bed;
 mod burst;
+mod due;
 mod engine;
 mod first_scan;
 mod growth;
@@ -74,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
         figures.push(peers::measure(&bed, &scale).await.context("peers")?);
     }
     if wanted("burst") {
-        figures.push(burst::measure(&bed, &scale).await.context("burst")?);
+        figures.extend(burst::measure(&bed, &scale).await.context("burst")?);
     }
     if wanted("outage") {
         figures.push(outage::measure(&bed, &scale).await.context("outage")?);

@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{
     bed::Bed,
+    due::ORDERS,
     engine::Engine,
     lateness::orders,
     receiver::Receiver,
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn measure(bed: &Bed, scale: &Scale) -> anyhow::Result<Figure> {
     let mut receiver = Receiver::start().await?;
-    let engine = Engine::start(bed, "order:pay:*", &receiver.url()).await?;
+    let engine = Engine::start(bed, &format!("{ORDERS}*"), &receiver.url()).await?;
     let mut rounds = Vec::new();
     for round in 0..scale.rounds {
         eprintln!("outage, round {}", round + 1);

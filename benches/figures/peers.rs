@@ -18,8 +18,9 @@ use tokio::{
 
 use super::{
     bed::Bed,
+    due::ORDERS,
     engine::Engine,
-    lateness::{ORDERS, TWINS, orders},
+    lateness::{TWINS, orders},
     receiver::Receiver,
     report::{Figure, Round},
     scale::Scale,

@@ -9,6 +9,9 @@ pub struct Scale {
     pub orders_a_second: u32,
     pub lateness: Duration,
     pub burst: usize,
+    /// Keys due at one instant when there are very many, and those due behind them, one each millisecond.
+    pub great_burst: usize,
+    pub behind: usize,
     /// From arming the burst to its deadline.
     pub burst_ahead: Duration,
     pub outage: Duration,
@@ -34,6 +37,8 @@ impl Scale {
         orders_a_second: 200,
         lateness: Duration::from_secs(30),
         burst: 20_000,
+        great_burst: 100_000,
+        behind: 1_000,
         burst_ahead: Duration::from_secs(8),
         outage: Duration::from_secs(15),
         many_a_second: 2_000,
@@ -53,6 +58,8 @@ impl Scale {
         orders_a_second: 100,
         lateness: Duration::from_secs(2),
         burst: 500,
+        great_burst: 2_000,
+        behind: 200,
         burst_ahead: Duration::from_secs(2),
         outage: Duration::from_secs(2),
         many_a_second: 200,

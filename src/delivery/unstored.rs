@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn delivered(id: &str) -> Delivery {
-        Delivery { id: id.into(), key: id.into(), outcome: Outcome::Delivered { at: Millis(0) } }
+        Delivery { id: id.into(), key: id.into(), deadline: Millis(0), outcome: Outcome::Delivered { at: Millis(0) } }
     }
 
     type Batches = Vec<(usize, Vec<Delivery>)>;

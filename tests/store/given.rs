@@ -144,7 +144,7 @@ pub fn event(key: &str, deadline: i64, settled_at: i64) -> Event {
 }
 
 fn outcome(key: &str, deadline: i64, outcome: Outcome) -> Delivery {
-    Delivery { id: id(key, deadline), key: key.into(), outcome }
+    Delivery { id: id(key, deadline), key: key.into(), deadline: Millis(deadline), outcome }
 }
 pub fn delivered(key: &str, deadline: i64, at: i64) -> Delivery {
     outcome(key, deadline, Outcome::Delivered { at: Millis(at) })

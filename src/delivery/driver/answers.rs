@@ -97,7 +97,7 @@ impl Driver {
 
     /// Until the store has it.
     fn keep(&mut self, event: &Event, outcome: Outcome) {
-        let delivery = Delivery { id: event.id.clone(), key: event.key.clone(), outcome };
+        let delivery = Delivery { id: event.id.clone(), key: event.key.clone(), deadline: event.deadline, outcome };
         self.unstored.push(self.store.partition_of(&event.key), delivery, self.clock.now());
     }
 

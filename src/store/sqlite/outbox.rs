@@ -66,7 +66,7 @@ impl Database {
             .connection
             .prepare_cached(
                 "INSERT INTO outbox (id, key, deadline, evidence, settled_at) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (id) DO NOTHING",
+                 ON CONFLICT DO NOTHING",
             )?
             .execute(params![
                 event.id.as_str(),
@@ -121,22 +121,35 @@ impl Database {
 
     pub fn delivered(&mut self, epoch: Epoch, outcomes: &[Delivery]) -> Result<(), Failure> {
         self.fence(epoch)?;
-        outcomes.iter().try_for_each(|Delivery { id, outcome, .. }| match outcome {
-            Outcome::Delivered { at } => self.remove_delivered(id, *at),
+        outcomes.iter().try_for_each(|delivery| match &delivery.outcome {
+            Outcome::Delivered { at } => self.remove_delivered(delivery, *at),
             Outcome::Retry { attempts, first_attempt, not_before } => {
+                let Delivery { id, key, deadline, .. } = delivery;
                 self.connection
                     .prepare_cached(
-                        "UPDATE outbox SET attempts = ?2, first_attempt = ?3, not_before = ?4 WHERE id = ?1",
+                        "UPDATE outbox SET attempts = ?4, first_attempt = ?5, not_before = ?6
+                         WHERE deadline = ?1 AND key = ?2 AND id = ?3",
                     )?
-                    .execute(params![id.as_str(), attempts, first_attempt.0, not_before.0])?;
+                    .execute(params![
+                        deadline.0,
+                        key.as_bytes(),
+                        id.as_str(),
+                        attempts,
+                        first_attempt.0,
+                        not_before.0
+                    ])?;
                 Ok(())
             }
-            Outcome::DeadLetter { attempts, reason, at } => self.park(id, *attempts, reason, *at),
+            Outcome::DeadLetter { attempts, reason, at } => self.park(delivery, *attempts, reason, *at),
         })
     }
 
-    fn remove_delivered(&mut self, id: &EventId, at: Millis) -> Result<(), Failure> {
-        let removed = self.connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([id.as_str()])?;
+    fn remove_delivered(&mut self, delivery: &Delivery, at: Millis) -> Result<(), Failure> {
+        let Delivery { id, key, deadline, .. } = delivery;
+        let removed = self
+            .connection
+            .prepare_cached("DELETE FROM outbox WHERE deadline = ?1 AND key = ?2 AND id = ?3")?
+            .execute(params![deadline.0, key.as_bytes(), id.as_str()])?;
         if removed == 0 {
             return Ok(());
         }
@@ -150,11 +163,15 @@ impl Database {
     }
 
     /// Moves an event from the outbox to the dead letters.
-    fn park(&mut self, id: &EventId, attempts: u32, reason: &str, at: Millis) -> Result<(), Failure> {
+    fn park(&mut self, delivery: &Delivery, attempts: u32, reason: &str, at: Millis) -> Result<(), Failure> {
+        let Delivery { id, key, deadline, .. } = delivery;
         let event = self
             .connection
-            .prepare_cached("DELETE FROM outbox WHERE id = ?1 RETURNING id, key, deadline, evidence, settled_at")?
-            .query_row([id.as_str()], event_of)
+            .prepare_cached(
+                "DELETE FROM outbox WHERE deadline = ?1 AND key = ?2 AND id = ?3
+                 RETURNING id, key, deadline, evidence, settled_at",
+            )?
+            .query_row(params![deadline.0, key.as_bytes(), id.as_str()], event_of)
             .optional()?;
         let Some(event) = event else { return Ok(()) };
         self.connection.prepare_cached("INSERT INTO dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(

@@ -21,7 +21,7 @@ CREATE TABLE unfiled (
 
 CREATE TABLE outbox (
     place INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL,
     key BLOB NOT NULL,
     deadline INTEGER NOT NULL,
     evidence INTEGER NOT NULL,
@@ -30,6 +30,8 @@ CREATE TABLE outbox (
     first_attempt INTEGER,
     not_before INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+-- An id is there once. It is led by what comes and goes in order, since ids do not: what follows one another shares pages.
+CREATE UNIQUE INDEX event ON outbox (deadline, key, id);
 -- An event's first insert pays for the first index only.
 CREATE INDEX untried ON outbox (settled_at) WHERE attempts = 0;
 CREATE INDEX untried_waiting ON outbox (not_before) WHERE attempts = 0 AND not_before <> 0;

@@ -45,14 +45,17 @@ local function drop(key, absent)
 end
 
 -- A record of the outbox: 'attempts first_attempt not_before settled_at ', the place (16 bytes), the event.
-local function read(id)
-    local record = call('HGET', OUTBOX, id)
-    if not record then return nil end
+local function parse(record, id)
     local attempts, not_before, settled, from = string.match(record, '^(%S+) %S+ (%S+) (%S+) ()')
     return {
         attempts = attempts, not_before = not_before, settled = settled,
         member = string.sub(record, from, from + 15) .. id, rest = string.sub(record, from),
     }
+end
+
+local function read(id)
+    local record = call('HGET', OUTBOX, id)
+    return record and parse(record, id)
 end
 
 local function unlist(found)
@@ -139,7 +142,11 @@ local function all(command, key, args)
     if #args > 0 then call(command, key, unpack(args)) end
 end
 
--- Both give where the row ends. What is answered goes into `results`.
+local function note_delivered(at)
+    if not delivered or tonumber(delivered) < tonumber(at) then delivered = at end
+end
+
+-- Each gives where the row ends. What is answered goes into `results`.
 local rows = {
     record = function(from, till, results)
         local keys, _, stop = row(from, till, 5)
@@ -182,6 +189,27 @@ local rows = {
         all('ZADD', UNTRIED, untried)
         return stop
     end,
+    delivered = function(from, till, results)
+        local ids, _, stop = row(from, till, 3)
+        local records, gone, untried = call('HMGET', OUTBOX, unpack(ids)), {}, {}
+        for n, id in ipairs(ids) do
+            results[#results + 1] = records[n] and 1 or 0
+            if records[n] then
+                local found = parse(records[n], id)
+                gone[#gone + 1] = id
+                -- Most are delivered at once.
+                if found.attempts == '0' and found.not_before == '0' then
+                    untried[#untried + 1] = found.member
+                else
+                    unlist(found)
+                end
+                note_delivered(ARGV[from + (n - 1) * 3 + 2])
+            end
+        end
+        all('HDEL', OUTBOX, gone)
+        all('ZREM', UNTRIED, untried)
+        return stop
+    end,
 }
 
 -- Each takes its arguments from ARGV[i] on, and gives what is answered and how many they were.
@@ -198,14 +226,6 @@ local does = {
         call('SADD', ABSENT, ARGV[i])
         absents = true
         return 1, 3
-    end,
-    delivered = function(i)
-        local found = read(ARGV[i])
-        if not found then return 0, 2 end
-        call('HDEL', OUTBOX, ARGV[i])
-        unlist(found)
-        if not delivered or tonumber(delivered) < tonumber(ARGV[i + 1]) then delivered = ARGV[i + 1] end
-        return 1, 2
     end,
     retry = function(i)
         local found = read(ARGV[i])
