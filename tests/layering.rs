@@ -8,26 +8,38 @@ use std::{
 };
 
 const STAGES: [&str; 6] = ["topology", "nodes", "deployment", "ledger", "store", "delivery"];
+const HTTP: [&str; 3] = ["reqwest", "hyper", "hyper_util"];
 
 /// Each module, and the modules and crates that it must never name.
 fn forbidden(module: &str) -> Vec<&'static str> {
     let kubernetes = ["kube", "k8s_openapi", "crate::controller", "crate::api", "crate::commands"];
     let mut never: Vec<&str> = match module {
-        "model" | "meters" => {
-            STAGES.iter().copied().chain(["plan", "listener", "dial", "tokio", "redis", "reqwest"]).collect()
+        "model" | "meters" | "tls" => {
+            STAGES.iter().copied().chain(["plan", "listener", "dial", "tokio", "redis"]).chain(HTTP).collect()
         }
 
-        "servers" => STAGES.iter().copied().chain(["plan", "listener", "reqwest"]).collect(),
-        "tls" => STAGES.iter().copied().chain(["plan", "listener", "dial", "tokio", "redis", "reqwest"]).collect(),
-        "plan" => STAGES.iter().copied().chain(["listener", "dial", "tokio", "redis", "reqwest"]).collect(),
+        "servers" => STAGES.iter().copied().chain(["plan", "listener", "reqwest", "hyper", "hyper_util"]).collect(),
+        "plan" => STAGES
+            .iter()
+            .copied()
+            .chain(["listener", "dial", "tokio", "redis", "reqwest", "hyper", "hyper_util"])
+            .collect(),
         "dial" => STAGES.iter().copied().chain(["plan", "listener"]).collect(),
         "topology" => vec!["nodes", "deployment", "ledger", "store", "delivery", "listener"],
         "nodes" | "deployment" => vec!["ledger", "store", "delivery", "listener"],
-        "ledger" => vec!["topology", "nodes", "delivery", "listener", "dial", "redis", "reqwest"],
-        "store" => vec!["topology", "nodes", "deployment", "ledger", "delivery", "listener", "reqwest"],
+        "ledger" => {
+            vec!["topology", "nodes", "delivery", "listener", "dial", "redis", "reqwest", "hyper", "hyper_util"]
+        }
+        "store" => {
+            vec!["topology", "nodes", "deployment", "ledger", "delivery", "listener", "reqwest", "hyper", "hyper_util"]
+        }
         "delivery" => vec!["topology", "nodes", "deployment", "ledger", "listener", "redis"],
-        "listener" => vec!["redis", "reqwest"],
-        "api" => STAGES.iter().copied().chain(["listener", "dial", "commands", "tokio", "redis", "reqwest"]).collect(),
+        "listener" => vec!["redis", "reqwest", "hyper", "hyper_util"],
+        "api" => STAGES
+            .iter()
+            .copied()
+            .chain(["listener", "dial", "commands", "tokio", "redis", "reqwest", "hyper", "hyper_util"])
+            .collect(),
         // What a listener says of its stages comes through the listener.
         "controller" => STAGES.iter().copied().chain(["commands", "telemetry", "redis", "reqwest", "axum"]).collect(),
         _ => return Vec::new(),

@@ -13,7 +13,7 @@ use redis_expiry_operator::commands::demo::{
     order_service::{
         arming::Patience,
         database::{Armed, Database, Line, Listing, Paid, Placed, Product, Status, TimedOut},
-        keys::Keys,
+        keys::{Keys, Servers},
         service::{Service, now},
         verify::Verifier,
     },
@@ -47,7 +47,9 @@ impl Shop {
         database.add_product("mug", "Mug", 5).await.unwrap();
         let service = Service {
             database: database.clone(),
-            keys: Keys::connect(&cluster.seeds(), None, None).await.unwrap(),
+            keys: Keys::connect(&Servers { addresses: cluster.seeds(), clustered: true, ..Servers::default() })
+                .await
+                .unwrap(),
             verifier: Verifier::new([SECRET]).unwrap(),
             default_ttl: Duration::from_secs(600),
             patience,
@@ -57,8 +59,6 @@ impl Shop {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(service.run(listener, stop.clone()));
-        // Only for its name: nothing here speaks TLS, but the client wants a provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
         Self { cluster, database, url, http, service: tasks, stop, _directory: directory }
     }

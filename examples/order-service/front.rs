@@ -46,8 +46,6 @@ struct Front {
 /// Serves until SIGINT or SIGTERM; requests under way are answered.
 pub async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let stop = on_signal()?;
-    // Only for its name: nothing here speaks TLS, but the client wants a provider. Installed already is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     // Below what the operator waits for us.
     let http = Client::builder().timeout(Duration::from_secs(5)).build().context("making an HTTP client")?;
     let url = format!("{}{PATH}", arguments.orders.trim_end_matches('/'));

@@ -6,13 +6,19 @@ use std::{
 };
 
 use anyhow::Context as _;
-use redis::{FromRedisValue, Pipeline, cluster::ClusterClient, cluster_async::ClusterConnection, pipe};
+use redis::{
+    ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, Pipeline, cluster::ClusterClient,
+    cluster_async::ClusterConnection, pipe,
+};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
 };
 
-use super::database::{Armed, Millis};
+use super::{
+    database::{Armed, Millis},
+    master::Master,
+};
 
 /// What an order's key begins with; the listener's pattern is this and `*`.
 pub const PREFIX: &str = "order:pay:";
@@ -43,13 +49,49 @@ const REST: Duration = Duration::from_millis(300);
 /// After a `WAIT` in vain none is tried on the lane for so long.
 const WITHOUT_REPLICA: Duration = Duration::from_secs(1);
 
+/// Which Redis.
+#[derive(Clone, Debug, Default)]
+pub struct Servers {
+    /// `host:port` of its servers, or of its sentinels; of a cluster one is enough.
+    pub addresses: Vec<String>,
+    /// Else they are a master and its replicas.
+    pub clustered: bool,
+    /// The addresses are those of sentinels, which call the master that.
+    pub sentinels_call_it: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<String>,
+}
+
+impl Servers {
+    pub(super) fn infos(&self) -> anyhow::Result<Vec<ConnectionInfo>> {
+        let info = |address: &String| {
+            let info = format!("redis://{address}").into_connection_info().context("reading the addresses of Redis")?;
+            let mut settings = info.redis_settings().clone();
+            if let Some(username) = &self.username {
+                settings = settings.set_username(username);
+            }
+            if let Some(password) = &self.password {
+                settings = settings.set_password(password);
+            }
+            anyhow::Ok(info.set_redis_settings(settings))
+        };
+        self.addresses.iter().map(info).collect()
+    }
+}
+
+/// To whoever has the key.
+enum Connection {
+    Cluster(ClusterConnection),
+    Master(Master),
+}
+
 #[derive(Clone)]
 pub struct Keys {
     lanes: Arc<[Lane]>,
 }
 
 struct Lane {
-    connection: ClusterConnection,
+    connection: Connection,
     under_way: Semaphore,
     /// Until when it takes no orders, and until when it does not ask for replicas.
     pauses: Mutex<Pauses>,
@@ -69,8 +111,12 @@ impl Lane {
     async fn send<T: FromRedisValue>(&self, commands: &Pipeline) -> anyhow::Result<T> {
         let answer = timeout(PATIENCE, async {
             let _permit = self.under_way.acquire().await.context("the lane is closed")?;
-            let mut connection = self.connection.clone();
-            commands.query_async(&mut connection).await.context("asking Redis")
+            match &self.connection {
+                Connection::Cluster(connection) => {
+                    commands.query_async(&mut connection.clone()).await.context("asking Redis")
+                }
+                Connection::Master(master) => master.send(commands).await,
+            }
         });
         let answer = answer.await.context("Redis took too long").flatten();
         if answer.is_err() {
@@ -81,23 +127,11 @@ impl Lane {
 }
 
 impl Keys {
-    pub async fn connect(addresses: &[String], username: Option<&str>, password: Option<&str>) -> anyhow::Result<Self> {
-        let seeds = addresses.iter().map(|address| format!("redis://{address}"));
-        let mut builder = ClusterClient::builder(seeds)
-            .connection_timeout(Duration::from_millis(500))
-            .response_timeout(PATIENCE)
-            .max_retry_wait(100);
-        if let Some(username) = username {
-            builder = builder.username(username);
-        }
-        if let Some(password) = password {
-            builder = builder.password(password);
-        }
-        let client = builder.build().context("reading the addresses of Redis")?;
+    pub async fn connect(servers: &Servers) -> anyhow::Result<Self> {
         let mut lanes = Vec::new();
         for _ in 0..LANES {
-            let connection = timeout(Duration::from_secs(10), client.get_async_connection()).await;
-            let connection = connection.context("connecting to Redis took 10 s")?.context("connecting to Redis")?;
+            let connection = timeout(Duration::from_secs(10), connection(servers)).await;
+            let connection = connection.context("connecting to Redis took 10 s")??;
             let now = Instant::now();
             let pauses = Mutex::new(Pauses { resting: now, without_replica: now });
             lanes.push(Lane { connection, under_way: Semaphore::new(UNDER_WAY), pauses });
@@ -146,6 +180,21 @@ impl Keys {
     fn lane(&self, key: &str) -> &Lane {
         &self.lanes[slot(key) * LANES / SLOTS]
     }
+}
+
+async fn connection(servers: &Servers) -> anyhow::Result<Connection> {
+    if !servers.clustered {
+        let master = Master::new(servers, PATIENCE)?;
+        master.find().await?;
+        return Ok(Connection::Master(master));
+    }
+    let client = ClusterClient::builder(servers.infos()?)
+        .connection_timeout(Duration::from_millis(500))
+        .response_timeout(PATIENCE)
+        .max_retry_wait(100)
+        .build()
+        .context("reading the addresses of Redis")?;
+    Ok(Connection::Cluster(client.get_async_connection().await.context("connecting to Redis")?))
 }
 
 fn key(order: &str) -> String {

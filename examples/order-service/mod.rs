@@ -13,6 +13,7 @@ pub mod arming;
 pub mod database;
 pub mod front;
 pub mod keys;
+mod master;
 mod records;
 pub mod serve;
 pub mod service;

@@ -9,7 +9,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{arming::Patience, database::Database, keys::Keys, service::Service, verify::Verifier};
+use super::{
+    arming::Patience,
+    database::Database,
+    keys::{Keys, Servers},
+    service::Service,
+    verify::Verifier,
+};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -18,9 +24,15 @@ pub struct Arguments {
     /// The database's file.
     #[arg(long, env = "ORDER_SERVICE_DATABASE", default_value = "orders.db")]
     database: PathBuf,
-    /// Nodes of the Redis Cluster, one is enough.
+    /// Nodes of the Redis Cluster, one is enough; outside of one, all servers; with --redis-master-name, the sentinels.
     #[arg(long, env = "REDIS_ADDRESSES", value_delimiter = ',', default_value = "127.0.0.1:6379")]
     redis: Vec<String>,
+    /// It is no cluster, but a master and its replicas.
+    #[arg(long, env = "REDIS_STANDALONE")]
+    redis_standalone: bool,
+    /// What the sentinels call the master.
+    #[arg(long, env = "REDIS_MASTER_NAME", conflicts_with = "redis_standalone")]
+    redis_master_name: Option<String>,
     #[arg(long, env = "REDIS_USERNAME")]
     redis_username: Option<String>,
     #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true)]
@@ -48,10 +60,16 @@ pub async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         let count = count.parse().with_context(|| format!("--products {product}: want a number"))?;
         database.add_product(sku, sku, count).await?;
     }
-    let (username, password) = (arguments.redis_username.as_deref(), arguments.redis_password.as_deref());
+    let servers = Servers {
+        addresses: arguments.redis,
+        clustered: !arguments.redis_standalone && arguments.redis_master_name.is_none(),
+        sentinels_call_it: arguments.redis_master_name,
+        username: arguments.redis_username,
+        password: arguments.redis_password,
+    };
     let service = Service {
         database,
-        keys: Keys::connect(&arguments.redis, username, password).await?,
+        keys: Keys::connect(&servers).await?,
         verifier: Verifier::new(&arguments.webhook_secret)?,
         default_ttl: Duration::from_millis(arguments.default_ttl_ms),
         patience: Patience { overdue: Duration::from_secs(arguments.overdue_after), ..Patience::default() },

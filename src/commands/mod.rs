@@ -20,7 +20,7 @@ pub enum Command {
     Controller(controller::Arguments),
     /// Runs listeners until it is told to stop.
     Run(run::Arguments),
-    /// Starts a local Redis Cluster and an order service, creates orders, kills a master, and shows that nothing is lost.
+    /// Starts a local Redis and an order service, creates orders, kills a master, and shows that nothing is lost.
     Demo(demo::Arguments),
     /// Tells whether listeners can run here, and what to do if not.
     Check(check::Arguments),

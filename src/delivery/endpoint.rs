@@ -2,35 +2,40 @@
 
 use std::{io, time::Duration};
 
-use anyhow::Context;
-use reqwest::{
-    Client, Method, Request, Response, Url,
-    header::{HeaderMap, RETRY_AFTER},
-    redirect,
-};
-use rustls::ClientConfig;
-use url::Host;
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri, header::RETRY_AFTER};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use tokio::time::{Instant, sleep, timeout_at};
+use url::Url;
 
-use super::{Settings, outcome::Answer, queue::Waiting, request, signing::Signer};
+use super::{
+    Settings,
+    client::{self, Client},
+    outcome::Answer,
+    queue::Waiting,
+    request,
+    signing::Signer,
+};
 use crate::{
-    dial::{self, Dialler, Refused},
+    dial::{self, Dialler, Unresolved},
     meters::Attempt,
     model::{FaultCategory, Millis},
 };
 
 /// What is read of an answer. Reading it to its end lets the connection be used again; one longer than this is not worth it.
 const ANSWER_BYTES: usize = 64 * 1024;
-/// Less than what receivers and their proxies keep idle connections for, so that few attempts meet one just closed.
-const IDLE: Duration = Duration::from_secs(30);
-/// Over HTTP/2 one connection carries all, and a dead one would fail every attempt until the kernel gives it up.
-const HTTP2_PING: Duration = Duration::from_secs(10);
+/// How often an event is sent in one attempt where each time the receiver said that it had not taken it.
+const TIMES: usize = 5;
+/// Before it is sent once more: by then the client knows that a connection is not to be used again.
+const A_MOMENT: Duration = Duration::from_millis(10);
 
 /// Everything that an attempt needs, made once for each change of the settings.
 pub struct Endpoint {
     settings: Settings,
-    url: Url,
-    /// An address that the URL has in place of a name, and that must not be dialled: the client does not ask of those.
-    refused: Option<Refused>,
+    uri: Uri,
     client: Client,
     fixed_headers: HeaderMap,
     signer: Signer,
@@ -43,22 +48,19 @@ impl Endpoint {
         // The URL may carry a token: the error does not show it.
         let url = Url::parse(&webhook.url).context("webhook.url is not a URL")?;
         anyhow::ensure!(matches!(url.scheme(), "http" | "https"), "webhook.url is neither http nor https");
-        let refused = match url.host() {
-            Some(Host::Ipv4(address)) => dialler.judge(address.into()).err(),
-            Some(Host::Ipv6(address)) => dialler.judge(address.into()).err(),
-            Some(Host::Domain(_)) | None => None,
-        };
+        // As the one reads it, so that the other dials what was judged.
+        let uri: Uri = url.as_str().parse().context("webhook.url is not one of HTTP")?;
         let client = match before {
-            Some(before) if before.has_client_for(&settings, &url) => before.client.clone(),
-            _ => client(&settings, &url, dialler)?,
+            Some(before) if before.has_client_for(&settings, &uri) => before.client.clone(),
+            _ => client::client(&settings, &uri, dialler)?,
         };
         let fixed_headers = request::fixed_headers(webhook)?;
         let signer = Signer::new(&webhook.signing_keys);
-        Ok(Self { settings, url, refused, client, fixed_headers, signer })
+        Ok(Self { settings, uri, client, fixed_headers, signer })
     }
 
-    fn has_client_for(&self, settings: &Settings, url: &Url) -> bool {
-        self.url.scheme() == url.scheme()
+    fn has_client_for(&self, settings: &Settings, uri: &Uri) -> bool {
+        self.uri.scheme() == uri.scheme()
             && self.settings.webhook.connect_timeout == settings.webhook.connect_timeout
             && self.settings.webhook.tls == settings.webhook.tls
             && self.settings.delivery.max_in_flight == settings.delivery.max_in_flight
@@ -66,39 +68,51 @@ impl Endpoint {
 
     /// POSTs once and says what came back. Takes at most the request timeout.
     pub async fn attempt(&self, waiting: &Waiting, now: Millis) -> Answer {
-        if let Some(refused) = self.refused {
-            return Answer::None { sort: Attempt::EgressRefused, why: refused.to_string() };
-        }
-        let body = request::body(&self.settings, &waiting.event);
-        let attempt = waiting.attempts.saturating_add(1);
-        let headers = request::headers(&self.fixed_headers, &self.signer, &waiting.event, &body, attempt, now);
-        // Not by a builder, which would copy each header once more.
-        let mut request = Request::new(Method::POST, self.url.clone());
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
-        *request.timeout_mut() = Some(self.settings.webhook.request_timeout);
-        match self.client.execute(request).await {
-            Ok(response) => {
-                let code = response.status().as_u16();
-                let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let answer = Answer::Status { code, retry_after: retry_after.map(str::to_owned) };
-                // The status says it all: whatever becomes of the rest of the answer, the receiver has decided.
-                read_away(response).await;
-                answer
+        let end = Instant::now() + self.settings.webhook.request_timeout;
+        let body = Bytes::from(request::body(&self.settings, &waiting.event));
+        let mut times = 1;
+        loop {
+            match timeout_at(end, self.client.request(self.request(waiting, &body, now))).await {
+                Ok(Ok(response)) => {
+                    let code = response.status().as_u16();
+                    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                    let answer = Answer::Status { code, retry_after: retry_after.map(str::to_owned) };
+                    // The status says it all: whatever becomes of the rest of the answer, the receiver has decided.
+                    let _ = timeout_at(end, read_away(response.into_body())).await;
+                    return answer;
+                }
+                Ok(Err(error)) if times < TIMES && client::was_not_taken(&error) => {
+                    times += 1;
+                    sleep(A_MOMENT).await;
+                }
+                Ok(Err(error)) => return self.explain(&error),
+                Err(_) => return self.no_answer(),
             }
-            Err(error) => self.explain(&error),
         }
     }
 
+    fn request(&self, waiting: &Waiting, body: &Bytes, now: Millis) -> Request<Full<Bytes>> {
+        let attempt = waiting.attempts.saturating_add(1);
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() =
+            request::headers(&self.fixed_headers, &self.signer, &waiting.event, body, attempt, now);
+        request
+    }
+
+    fn no_answer(&self) -> Answer {
+        let why = format!("no answer within {:?}", self.settings.webhook.request_timeout);
+        Answer::None { sort: Attempt::Timeout, why }
+    }
+
     /// Never with the URL, which may carry a token.
-    fn explain(&self, error: &reqwest::Error) -> Answer {
-        let webhook = &self.settings.webhook;
-        if error.is_timeout() {
-            let why = if error.is_connect() {
-                format!("no connection within {:?}", webhook.connect_timeout.min(webhook.request_timeout))
-            } else {
-                format!("no answer within {:?}", webhook.request_timeout)
-            };
+    fn explain(&self, error: &legacy::Error) -> Answer {
+        if client::is_timeout(error) {
+            if !error.is_connect() {
+                return self.no_answer();
+            }
+            let why = format!("no connection within {:?}", self.settings.webhook.connect_timeout);
             return Answer::None { sort: Attempt::Timeout, why };
         }
         let innermost = dial::made_of(error).last().unwrap_or(error);
@@ -117,47 +131,19 @@ impl Endpoint {
                 (Attempt::ConnectionRefused, "connection refused".to_owned())
             }
             (_, Some(io::ErrorKind::ConnectionReset)) => (Attempt::Connect, "the connection was reset".to_owned()),
-            _ if error.is_dns() => (Attempt::Dns, format!("the host name does not resolve: {innermost}")),
-            // reqwest's own errors show the URL; those below it do not.
-            _ if innermost.is::<reqwest::Error>() => (Attempt::Other, "the request could not be sent".to_owned()),
+            _ if innermost.is::<Unresolved>() => (Attempt::Dns, format!("the host name does not resolve: {innermost}")),
+            // Of what the client says itself nobody has any use.
+            _ if innermost.is::<legacy::Error>() => (Attempt::Other, "the request could not be sent".to_owned()),
             _ => (Attempt::Connect, innermost.to_string()),
         };
         Answer::None { sort, why }
     }
 }
 
-async fn read_away(mut response: Response) {
+async fn read_away(mut body: Incoming) {
     let mut left = ANSWER_BYTES;
-    // The request's timeout runs on over this.
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let Some(rest) = left.checked_sub(chunk.len()) else { return };
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
         left = rest;
     }
-}
-
-const AUTHORITIES: &str = "setting up TLS for the webhook (are the system's CA certificates installed?)";
-
-fn client(settings: &Settings, url: &Url, dialler: &Dialler) -> anyhow::Result<Client> {
-    // The only provider compiled in. Where the process chose one already, that one is used.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .connect_timeout(settings.webhook.connect_timeout)
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(settings.delivery.max_in_flight)
-        .http2_keep_alive_interval(HTTP2_PING)
-        .http2_keep_alive_timeout(settings.webhook.connect_timeout)
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        // A proxy of the environment would dial for us, and ask nobody.
-        .no_proxy()
-        .dns_resolver(dialler.clone());
-    if url.scheme() == "http" {
-        // No roots to read, so an image without CA certificates will do, and their memory is saved.
-        builder = builder.tls_certs_only([]);
-    } else if let Some(tls) = &settings.webhook.tls {
-        let mut config = ClientConfig::clone(&*tls.config().context(AUTHORITIES)?);
-        config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
-        builder = builder.tls_backend_preconfigured(config);
-    }
-    builder.build().context(AUTHORITIES)
 }

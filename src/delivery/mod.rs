@@ -15,6 +15,7 @@ use crate::{
     store::{Epoch, Store, StoreError},
 };
 
+mod client;
 mod driver;
 mod endpoint;
 mod inbox;

@@ -1,8 +1,8 @@
 //! What is sent: the Standard Webhooks body and headers. Pure.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, USER_AGENT,
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, USER_AGENT,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -92,6 +92,7 @@ pub fn fixed_headers(webhook: &WebhookPlan) -> Result<HeaderMap, RequestError> {
         let value = secret_value(&[b"Bearer ", bearer.0.as_slice()].concat()).map_err(|_| RequestError::Bearer)?;
         headers.insert(AUTHORIZATION, value);
     }
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
     Ok(headers)
@@ -107,7 +108,7 @@ fn secret_value(bytes: &[u8]) -> Result<HeaderValue, InvalidHeaderValue> {
 pub fn headers(fixed: &HeaderMap, signer: &Signer, event: &Event, body: &[u8], attempt: u32, now: Millis) -> HeaderMap {
     let timestamp = now.0.div_euclid(1000).to_string();
     let signature = signer.sign(event.id.as_str(), &timestamp, body);
-    // With room for ours and for what reqwest adds: a copy has none, and would grow twice.
+    // With room for ours and for what the client adds: a copy has none, and would grow twice.
     let mut headers = HeaderMap::with_capacity(fixed.len() + 8);
     headers.extend(fixed.iter().map(|(name, value)| (name.clone(), value.clone())));
     let own = [
@@ -222,6 +223,7 @@ mod tests {
         let signer = Signer::new(&[Secret(vec![1; 24])]);
         let headers = headers(&fixed, &signer, &event("k"), b"{}", 3, Millis(1_795_328_020_999));
         let expected = [
+            ("accept", "*/*"),
             ("authorization", "Bearer bearer-token"),
             ("content-type", "application/json"),
             ("user-agent", USER_AGENT_VALUE),

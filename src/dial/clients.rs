@@ -1,5 +1,4 @@
-//! Other people's clients, which resolve by themselves, ask a [`Dialler`] instead. The Redis client is given connections that
-//! are open; reqwest asks it of names only, so its user has to judge addresses (see `delivery/endpoint.rs`).
+//! The Redis client, over connections that a [`Dialler`] has opened.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -8,7 +7,6 @@ use redis::{
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
 };
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout_at},
@@ -117,16 +115,5 @@ pub fn redis_category(error: &RedisError) -> FaultCategory {
         None if error.kind() == ErrorKind::AuthenticationFailed => FaultCategory::Authentication,
         None if error.is_io_error() => category(error),
         None => FaultCategory::Other,
-    }
-}
-
-impl Resolve for Dialler {
-    fn resolve(&self, name: Name) -> Resolving {
-        let dialler = self.clone();
-        Box::pin(async move {
-            // The client puts its port in the place of none.
-            let permitted: Addrs = Box::new(Self::resolve(&dialler, name.as_str(), 0).await?.into_iter());
-            Ok(permitted)
-        })
     }
 }

@@ -28,7 +28,7 @@ mod tls;
 
 pub use clients::{Connection, Login, redis_category};
 pub use egress::{Cidr, Egress, NotACidr, Refused, Sort};
-pub use stream::{HungUp, Stream};
+pub use stream::{HungUp, NoHandshake, Stream};
 pub use tls::{For, advice, advised, ours};
 
 /// When the next address of a name is tried beside one that says nothing.
@@ -73,7 +73,7 @@ impl Dialler {
     pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let found = match host.parse() {
             Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => (self.resolver)(host.to_owned()).await?,
+            Err(_) => (self.resolver)(host.to_owned()).await.map_err(|error| unresolved(&error))?,
         };
         let mut permitted = Vec::new();
         let mut refused = None;
@@ -87,14 +87,14 @@ impl Dialler {
         match refused {
             _ if !permitted.is_empty() => Ok(permitted),
             Some(refused) => Err(io::Error::new(io::ErrorKind::PermissionDenied, refused)),
-            None => Err(io::Error::other("the name has no address")),
+            None => Err(io::Error::other(Unresolved("the name has no address".to_owned()))),
         }
     }
 
     /// Dials the addresses of `host` that may be, each a moment after the one before or when that has failed, until one answers.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let mut left = self.resolve(host, port).await?.into_iter();
-        let mut failed = io::Error::other("the name has no address");
+        let mut failed = io::Error::other("nothing was dialled");
         let mut dialling = FuturesUnordered::new();
         loop {
             dialling.extend(left.next().map(TcpStream::connect));
@@ -108,6 +108,15 @@ impl Dialler {
         }
     }
 }
+
+fn unresolved(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), Unresolved(error.to_string()))
+}
+
+/// Why a name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unresolved(String);
 
 async fn system(host: String) -> io::Result<Vec<SocketAddr>> {
     Ok(lookup_host((host.as_str(), 0)).await?.collect())

@@ -4,10 +4,12 @@ use std::{
     error::Error,
     fmt, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -54,12 +56,22 @@ impl Error for HungUp {}
 impl Dialler {
     /// Dials `address`, as [`Dialler::connect`] does, and shakes hands where there is TLS: both within `within`.
     pub async fn open(&self, address: &Address, tls: Option<&Tls>, within: Duration) -> io::Result<Stream> {
+        let secured = tls.map(|tls| Ok((tls, tls.config()?))).transpose();
+        self.open_by(address, secured.map_err(io::Error::other::<rustls::Error>)?, within).await
+    }
+
+    /// The same by a configuration of one's own.
+    pub async fn open_by(
+        &self,
+        address: &Address,
+        secured: Option<(&Tls, Arc<ClientConfig>)>,
+        within: Duration,
+    ) -> io::Result<Stream> {
         let end = Instant::now() + within;
         let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {within:?}"));
         let connecting = timeout_at(end, self.connect(&address.host, address.port));
         let stream = connecting.await.unwrap_or_else(|_| Err(late()))?;
-        let Some(tls) = tls else { return Ok(Stream::Plain(stream)) };
-        let config = tls.config().map_err(io::Error::other)?;
+        let Some((tls, config)) = secured else { return Ok(Stream::Plain(stream)) };
         let no_name =
             || io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no name of a server", address.host));
         let name = tls.server_name(&address.host).ok_or_else(no_name)?;
@@ -70,6 +82,14 @@ impl Dialler {
 }
 
 impl Stream {
+    /// What the two have agreed on to speak (ALPN).
+    pub fn speaks(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secured(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// Each write is sent at once.
     pub fn set_nodelay(&self) -> io::Result<()> {
         match self {

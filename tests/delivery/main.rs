@@ -27,6 +27,7 @@ mod certificates;
 #[path = "../support/certified.rs"]
 mod certified;
 mod egress;
+mod http2;
 mod receiver;
 mod refusing;
 mod setup;

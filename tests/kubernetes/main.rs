@@ -12,6 +12,7 @@ mod beds;
 mod controlling;
 mod deployment_changed;
 mod lifecycle;
+mod modes;
 #[path = "../support/paths.rs"]
 mod paths;
 mod probing;

@@ -39,6 +39,8 @@ pub struct Options {
     pub password: Option<String>,
     /// Each server, and each sentinel, has a port with TLS too; among themselves they use it alone.
     pub tls: Option<TlsFiles>,
+    /// Outside of a cluster: the port of whom it replicates from its start.
+    pub replica_of: Option<u16>,
     /// More of redis.conf, each as (name, value).
     pub directives: Vec<(String, String)>,
     /// The environment of one server, as it stands in [`Cluster::nodes`].
@@ -56,6 +58,7 @@ impl Default for Options {
             node_timeout: Duration::from_secs(2),
             password: None,
             tls: None,
+            replica_of: None,
             directives: Vec::new(),
             environment: None,
         }
@@ -223,6 +226,13 @@ impl Cluster {
         }
         node.kill()?;
         node.start_again(data == Data::Keep, &self.options, &self.watchdog).await
+    }
+
+    /// Starts the killed server again, empty. Outside of a cluster it is a replica of `master` from its first moment: nobody takes it
+    /// for a master meanwhile.
+    pub async fn comes_back(&self, node: &Node, master: &Node) -> anyhow::Result<()> {
+        let replica_of = (!self.options.clustered).then(|| master.peer_port());
+        node.start_again(false, &Options { replica_of, ..self.options.clone() }, &self.watchdog).await
     }
 
     /// Makes the replica its shard's master, and returns when it says so.

@@ -25,7 +25,8 @@ pub struct Settings<'a> {
     pub executable: PathBuf,
     /// For its files; it exists.
     pub directory: &'a Path,
-    pub redis: &'a [String],
+    /// `spec.redis`, as JSON.
+    pub redis: Value,
     pub webhook: String,
 }
 
@@ -129,8 +130,8 @@ async fn read(output: ChildStdout, reached: watch::Sender<Reached>) {
 
 fn listener_yaml(settings: &Settings) -> String {
     let Settings { redis, webhook, .. } = settings;
-    // JSON's arrays and strings are YAML's.
-    let (redis, webhook) = (json!(redis), json!(webhook));
+    // JSON is YAML.
+    let webhook = json!(webhook);
     format!(
         "apiVersion: redisexpiry.io/v1alpha1
 kind: RedisExpiryListener
@@ -138,9 +139,7 @@ metadata:
   name: order-timeouts
   namespace: demo
 spec:
-  redis:
-    mode: Cluster
-    addresses: {redis}
+  redis: {redis}
   keyPattern: \"order:pay:*\"
   idTemplate: \"order:pay:{{orderId}}\"
   webhook:

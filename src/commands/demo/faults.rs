@@ -6,13 +6,11 @@ use anyhow::{Context as _, ensure};
 use redis::pipe;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    cluster::{Cluster, Data},
-    order_service::service::now,
-    progress::Progress,
-    report::Outage,
-};
+use super::{Mode, cluster::Cluster, order_service::service::now, progress::Progress, report::Outage};
 use crate::model::slot_of;
+
+/// How long somebody who watches takes to promote a replica.
+const BY_HAND: Duration = Duration::from_secs(2);
 
 /// Other keys with a TTL, as any real Redis has: Redis's own expiry takes turns with them, and with enough of them
 /// plain notifications come tens of seconds late.
@@ -42,13 +40,19 @@ pub async fn add_other_keys(cluster: &Cluster, count: usize) -> anyhow::Result<(
 }
 
 /// Kills a master, waits until its replica has been promoted, and lets it come back as a replica.
-pub async fn kill_a_master(cluster: &Cluster, progress: &Progress) -> anyhow::Result<Outage> {
+pub async fn kill_a_master(cluster: &Cluster, mode: Mode, progress: &Progress) -> anyhow::Result<Outage> {
     let (master, seen) = cluster.masters().await?.into_iter().next().context("no master")?;
     let slot = *seen.slots.first().context("a master without slots")?.start();
+    let replica = cluster.replicas_of(&master).await?.into_iter().next().context("a master without replica")?;
     cluster.kill(&master)?;
     let killed = Instant::now();
     let from = now();
-    progress.say(&format!("killed master {master} (SIGKILL): a third of the orders have no master now"));
+    let whose = if mode == Mode::Cluster { "a third of the orders have" } else { "the orders have" };
+    progress.say(&format!("killed master {master} (SIGKILL): {whose} no master now"));
+    if mode == Mode::Standalone {
+        sleep(BY_HAND).await;
+        cluster.promote(&replica).await?;
+    }
     let promoted = loop {
         match cluster.owner(slot).await {
             Ok(owner) if owner != master => break owner,
@@ -58,8 +62,13 @@ pub async fn kill_a_master(cluster: &Cluster, progress: &Progress) -> anyhow::Re
     };
     let until = now();
     let took = killed.elapsed().as_secs_f32();
-    progress.say(&format!("{promoted} was promoted after {took:.1} s, elected by the other masters"));
-    cluster.restart(&master, Data::Drop).await?;
+    let by = match mode {
+        Mode::Cluster => "elected by the other masters",
+        Mode::Sentinel => "chosen by the sentinels",
+        Mode::Standalone => "by us: REPLICAOF NO ONE",
+    };
+    progress.say(&format!("{promoted} was promoted after {took:.1} s, {by}"));
+    cluster.comes_back(&master, &promoted).await?;
     cluster.wait_ok().await?;
     progress.say(&format!("{master} is back, as a replica"));
     Ok(Outage { slots: seen.slots, from, until })

@@ -1,4 +1,4 @@
-//! `demo`: a local Redis Cluster, an order service and the engine, a master killed in the middle, and nothing lost.
+//! `demo`: a local Redis, an order service and the engine, a master killed in the middle, and nothing lost.
 
 use std::{
     env,
@@ -33,13 +33,13 @@ pub mod watchdog;
 mod workload;
 
 use answers::Answers;
-use cluster::{Cluster, Options};
+use cluster::{Cluster, MASTER_NAME, Options, Sentinel};
 use engine::Engine;
 use order_service::{
     arming::Patience,
     database::{Counts, Database, Listing},
     front,
-    keys::Keys,
+    keys::{Keys, Servers},
     serve,
     service::{Service, now},
     verify::Verifier,
@@ -49,13 +49,16 @@ use report::{Facts, Outage, Report};
 use watchdog::Watchdog;
 use workload::{PRODUCTS, Record, Shop};
 
-/// Starts a local Redis Cluster and an order service, creates orders, kills a master, and shows that nothing is lost.
+/// Starts a local Redis and an order service, creates orders, kills a master, and shows that nothing is lost.
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     /// One of its parts alone, for a Redis and an operator that run elsewhere.
     #[command(subcommand)]
     pub part: Option<Part>,
+    /// What kind of Redis.
+    #[arg(long, value_enum, ignore_case = true, default_value_t)]
+    pub mode: Mode,
     /// How many orders.
     #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     pub orders: u32,
@@ -74,6 +77,64 @@ pub struct Arguments {
     /// The binary whose `run` is shown; this one unless told otherwise.
     #[arg(long, hide = true)]
     pub engine: Option<PathBuf>,
+}
+
+/// As `spec.redis.mode` has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Mode {
+    /// Three masters, each with a replica; then some slots move too.
+    #[default]
+    Cluster,
+    /// A master and a replica, which we promote.
+    Standalone,
+    /// A master and a replica, which three sentinels promote.
+    Sentinel,
+}
+
+impl Mode {
+    fn options(self) -> Options {
+        let alone = Options { clustered: false, masters: 1, ..Options::default() };
+        match self {
+            Self::Cluster => Options::default(),
+            Self::Standalone => alone,
+            Self::Sentinel => Options { sentinels: 3, ..alone },
+        }
+    }
+
+    fn consists_of(self) -> &'static str {
+        match self {
+            Self::Cluster => "a Redis Cluster: 3 masters, 3 replicas",
+            Self::Standalone => "a Redis: a master, a replica",
+            Self::Sentinel => "a Redis: a master, a replica, 3 sentinels",
+        }
+    }
+
+    /// What the order service is told of it.
+    fn servers(self, cluster: &Cluster) -> Servers {
+        Servers {
+            addresses: self.addresses(cluster),
+            clustered: self == Self::Cluster,
+            sentinels_call_it: (self == Self::Sentinel).then(|| MASTER_NAME.to_owned()),
+            ..Servers::default()
+        }
+    }
+
+    /// `spec.redis` of the listener.
+    fn spec(self, cluster: &Cluster) -> serde_json::Value {
+        let mut spec = serde_json::json!({"mode": format!("{self:?}"), "addresses": self.addresses(cluster)});
+        if self == Self::Sentinel {
+            spec["sentinel"] = serde_json::json!({"masterName": MASTER_NAME});
+        }
+        spec
+    }
+
+    fn addresses(self, cluster: &Cluster) -> Vec<String> {
+        match self {
+            Self::Cluster | Self::Standalone => cluster.seeds(),
+            Self::Sentinel => cluster.sentinels().iter().map(Sentinel::address).collect(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -165,8 +226,8 @@ impl Stage {
         let directory =
             tempfile::Builder::new().prefix("redis-expiry-demo-").tempdir().context("making a temporary directory")?;
         let watchdog = Watchdog::start(Some(directory.path()))?;
-        progress.say("starting a Redis Cluster: 3 masters, 3 replicas");
-        let cluster = Cluster::start(Options::default()).await?;
+        progress.say(&format!("starting {}", args.mode.consists_of()));
+        let cluster = Cluster::start(args.mode.options()).await?;
         faults::add_other_keys(&cluster, args.other_keys).await?;
         progress.say(&format!("its nodes: {}; {} other keys with a TTL", cluster.seeds().join(" "), args.other_keys));
 
@@ -177,7 +238,7 @@ impl Stage {
         let secret = engine::secret();
         let service = Service {
             database: database.clone(),
-            keys: Keys::connect(&cluster.seeds(), None, None).await?,
+            keys: Keys::connect(&args.mode.servers(&cluster)).await?,
             verifier: Verifier::new([&secret])?,
             default_ttl: Duration::from_secs(10),
             // What was lost must stay lost here: the demo is to see it.
@@ -197,7 +258,7 @@ impl Stage {
         let settings = engine::Settings {
             executable,
             directory: &files,
-            redis: &cluster.seeds(),
+            redis: args.mode.spec(&cluster),
             webhook: format!("{url}/internal/order-timeouts"),
         };
         let mut engine = Engine::start(&settings, &secret, &watchdog)?;
@@ -225,9 +286,11 @@ impl Stage {
         let orders = usize::try_from(args.orders)?;
         let trouble = async {
             self.created(orders * 35 / 100).await;
-            let outage = faults::kill_a_master(&self.cluster, progress).await?;
-            self.created(orders * 70 / 100).await;
-            faults::move_slots(&self.cluster, progress).await?;
+            let outage = faults::kill_a_master(&self.cluster, args.mode, progress).await?;
+            if args.mode == Mode::Cluster {
+                self.created(orders * 70 / 100).await;
+                faults::move_slots(&self.cluster, progress).await?;
+            }
             anyhow::Ok(outage)
         };
         let all = async {

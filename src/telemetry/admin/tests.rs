@@ -46,7 +46,6 @@ fn letter(key: &[u8]) -> DeadLetter {
 
 /// Serves the fake while `test` runs.
 async fn served(test: impl AsyncFnOnce(Client, Arc<Fake>)) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let listener = bind(&state).await.unwrap();

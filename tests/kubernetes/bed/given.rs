@@ -35,7 +35,12 @@ pub async fn operator(space: &Space<'_>, kubeconfig: PathBuf, pod_name: &str, re
 
 /// A listener on the cluster; `more` is put under `spec.redis`.
 pub fn listener(cluster: &Cluster, url: &str, more: &str) -> String {
-    let addresses: Vec<String> = cluster.seeds().iter().map(|seed| format!("{seed:?}")).collect();
+    listener_at(&cluster.seeds(), url, more)
+}
+
+/// The same at these addresses.
+pub fn listener_at(addresses: &[String], url: &str, more: &str) -> String {
+    let addresses: Vec<String> = addresses.iter().map(|address| format!("{address:?}")).collect();
     format!(
         r#"apiVersion: redisexpiry.io/v1alpha1
 kind: RedisExpiryListener

@@ -272,6 +272,9 @@ fn spawn(
     if let Some((_, variables)) = options.environment.as_ref().filter(|(of, _)| *of == index) {
         command.envs(variables.iter().cloned());
     }
+    if let Some(port) = options.replica_of {
+        command.args(["--replicaof", "127.0.0.1", &port.to_string()]);
+    }
     for (name, value) in &options.directives {
         command.arg(format!("--{name}")).arg(value);
     }
