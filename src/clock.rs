@@ -41,3 +41,28 @@ pub fn instant_of(micros: i64) -> Instant {
         Err(_) => start,
     }
 }
+
+/// The next of the moments that come once in each `period` and are the same for all: who has little to do, and need not do it at a
+/// time of its own, is woken together with the others.
+pub fn next(period: Duration) -> Instant {
+    let ((start, _), now) = (*START, Instant::now());
+    // A test's clock may stand before it.
+    let Some(since) = now.checked_duration_since(start) else { return now + period };
+    let into = since.as_nanos() % period.as_nanos().max(1);
+    now + period - Duration::from_nanos(u64::try_from(into).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_the_next_moment_of_a_period_waits_for_the_same() {
+        let period = Duration::from_millis(100);
+        let (before, one, after) = (Instant::now(), next(period), Instant::now());
+        assert!(one > before && one <= after + period, "{:?} ahead", one - before);
+        assert_eq!((one - START.0).as_millis() % period.as_millis(), 0);
+        let second = next(Duration::from_secs(1));
+        assert_eq!((second - START.0).as_millis() % 1_000, 0);
+    }
+}

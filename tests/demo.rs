@@ -112,7 +112,7 @@ fn the_demo_shows_nothing_lost_in_less_than_a_minute_and_leaves_nothing_behind()
 
 #[test]
 fn outside_of_a_cluster_nothing_is_lost_either() {
-    let stages = [("standalone", "was promoted after 2"), ("Sentinel", "chosen by the sentinels")];
+    let stages = [("standalone", "by us: REPLICAOF NO ONE"), ("Sentinel", "chosen by the sentinels")];
     // Both wait more than they work.
     std::thread::scope(|scope| {
         for (mode, promoted) in stages {

@@ -41,7 +41,7 @@ fn forbidden(module: &str) -> Vec<&'static str> {
             .chain(["listener", "dial", "commands", "tokio", "redis", "reqwest", "hyper", "hyper_util"])
             .collect(),
         // What a listener says of its stages comes through the listener.
-        "controller" => STAGES.iter().copied().chain(["commands", "telemetry", "redis", "reqwest", "axum"]).collect(),
+        "controller" => STAGES.iter().copied().chain(["commands", "telemetry", "redis", "axum"]).chain(HTTP).collect(),
         _ => return Vec::new(),
     };
     // Whatever counts, counts in `meters`; telemetry shows it.

@@ -84,7 +84,7 @@ async fn with(kind: &Kind, bed: &Bed, scale: &Scale) -> anyhow::Result<[Figure; 
         Figure {
             name: cost,
             what: "CPU of all six Redis servers in the same rounds, from the first SET to the last 2xx, for each order: its SET \
-                   and its expiry, which every Redis pays for, included."
+                   and its expiry, which every Redis pays for, included; the engine is connected all the while."
                 .to_owned(),
             yardstick: "the same with the bare loop".to_owned(),
             target: format!("<= {most} x"),

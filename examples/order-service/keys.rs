@@ -34,6 +34,9 @@ const REPLICA_WAIT_MS: u32 = 50;
 /// goes on from the database.
 const PATIENCE: Duration = Duration::from_millis(800);
 
+/// Outside of a cluster, for an answer: less, so that a master that hangs is known as such before patience is over.
+const ANSWERING: Duration = Duration::from_millis(500);
+
 /// Each has a connection to each master. The slots are divided among them in ranges, as they are among the masters, so
 /// that a shard that does not answer holds up its own orders only.
 const LANES: usize = 16;
@@ -184,7 +187,7 @@ impl Keys {
 
 async fn connection(servers: &Servers) -> anyhow::Result<Connection> {
     if !servers.clustered {
-        let master = Master::new(servers, PATIENCE)?;
+        let master = Master::new(servers, ANSWERING)?;
         master.find().await?;
         return Ok(Connection::Master(master));
     }

@@ -32,6 +32,8 @@ use crate::{
 
 /// Less than what receivers and their proxies keep idle connections for, so that few attempts meet one just closed.
 const IDLE: Duration = Duration::from_secs(30);
+/// A receiver that is gone without a word is not waited for longer than twice this, however long a request may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Over HTTP/2 one connection carries all, and a dead one would fail every attempt until the kernel gives it up.
 const HTTP2_PING: Duration = Duration::from_secs(10);
 
@@ -84,6 +86,7 @@ impl Connector {
         let secured = self.secured.as_ref().map(|(tls, config)| (tls, Arc::clone(config)));
         let stream = self.dialler.open_by(&Address::new(host, port), secured, self.within).await?;
         stream.set_nodelay()?;
+        stream.keep_alive(KEEP_ALIVE)?;
         Ok(TokioIo::new(stream))
     }
 }

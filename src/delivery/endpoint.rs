@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Request, Uri, header::RETRY_AFTER};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use url::Url;
 
 use super::{
@@ -83,7 +83,7 @@ impl Endpoint {
                 }
                 Ok(Err(error)) if times < TIMES && client::was_not_taken(&error) => {
                     times += 1;
-                    sleep(A_MOMENT).await;
+                    sleep_until(end.min(Instant::now() + A_MOMENT)).await;
                 }
                 Ok(Err(error)) => return self.explain(&error),
                 Err(_) => return self.no_answer(),

@@ -35,9 +35,7 @@ pub struct NodeView {
 impl NodeView {
     /// The subscription to `pattern` is open, and the node may be believed.
     pub fn open(&self, pattern: &[u8]) -> bool {
-        self.connection.since.is_some()
-            && self.connection.trusted
-            && self.connection.patterns.iter().any(|subscribed| subscribed == pattern)
+        self.connection.since.is_some() && self.connection.trusted && self.connection.patterns.contains(pattern)
     }
     /// It tells of what happens to keys.
     pub fn hears(&self) -> bool {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::sockopt;
 use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -92,9 +93,26 @@ impl Stream {
 
     /// Each write is sent at once.
     pub fn set_nodelay(&self) -> io::Result<()> {
+        self.tcp().set_nodelay(true)
+    }
+
+    /// While nothing is said the peer is asked so often whether it is there; the connection ends once it has not answered for twice
+    /// as long.
+    pub fn keep_alive(&self, every: Duration) -> io::Result<()> {
+        let stream = self.tcp();
+        sockopt::set_socket_keepalive(stream, true)?;
+        sockopt::set_tcp_keepidle(stream, every)?;
+        sockopt::set_tcp_keepintvl(stream, every)?;
+        // Also of what was sent and is not acknowledged. Linux alone has it.
+        #[cfg(target_os = "linux")]
+        sockopt::set_tcp_user_timeout(stream, u32::try_from(every.as_millis() * 2).unwrap_or(u32::MAX))?;
+        Ok(())
+    }
+
+    fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(stream) => stream.set_nodelay(true),
-            Self::Secured(stream) => stream.get_ref().0.set_nodelay(true),
+            Self::Plain(stream) => stream,
+            Self::Secured(stream) => stream.get_ref().0,
         }
     }
 }

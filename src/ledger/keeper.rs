@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,10 @@ const CLOCK_MOVED_MICROS: i64 = 1_000;
 const DEAF_INTERVAL: Duration = Duration::from_secs(10);
 /// Slots move one by one, thousands of them: the node that gets them is scanned once for all that came within this time.
 const MOVES_TOGETHER: Duration = Duration::from_secs(1);
+/// How often it is seen to what nobody says; once a second where nothing goes on, and nothing will in the next few.
+const TICK: Duration = Duration::from_millis(250);
+const A_SECOND: Duration = Duration::from_secs(1);
+const SOON_MICROS: i64 = 2_000_000;
 /// While the store refuses.
 const REFUSED_WAIT: Duration = Duration::from_millis(250);
 
@@ -321,8 +325,7 @@ impl Keeper {
     ) -> Result<(), Stopped> {
         let mut views = self.port.view();
         views.mark_changed();
-        let mut tick = interval(Duration::from_millis(250));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = Instant::now();
         loop {
             self.read_on();
             let next = self.book.next().filter(|_| self.room() > 0);
@@ -350,9 +353,22 @@ impl Keeper {
                 }
                 Some(request) = requested.recv(), if self.book.in_flight() < IN_FLIGHT / 2 => self.requested(request),
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.resynced(ended),
-                _ = tick.tick() => self.tick(),
+                () = sleep_until(tick) => {
+                    self.tick();
+                    tick = if self.rests() { clock::next(A_SECOND) } else { Instant::now() + TICK };
+                    continue;
+                }
             }
+            // Whatever happened may have left something to it.
+            tick = tick.min(Instant::now() + TICK);
         }
+    }
+
+    /// All is seen, nothing is under way, and nothing soon falls due.
+    fn rests(&self) -> bool {
+        let soon = clock::micros() + SOON_MICROS;
+        let nothing = self.book.in_flight() == 0 && self.waiting.is_empty() && self.tasks.is_empty();
+        self.stats.ready && nothing && self.restoring.is_done() && self.book.next().is_none_or(|next| next > soon)
     }
 
     fn epoch(&self) -> Epoch {

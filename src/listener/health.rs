@@ -5,13 +5,19 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 
-use crate::store::{Counts, Durability, Epoch, Store, StoreError};
+use crate::{
+    clock,
+    meters::Shared,
+    store::{Counts, Durability, Epoch, Store, StoreError},
+};
 
-/// How often the store is counted.
-const COUNT: Duration = Duration::from_secs(1);
+/// Less often nothing is asked.
+const A_SECOND: Duration = Duration::from_secs(1);
+/// How often the store is counted while nothing is written; else once a second.
+const COUNT_AGAIN: Duration = Duration::from_secs(10);
 /// How often it is asked whether its owner still is one, and may write ..
 const OWNER: Duration = Duration::from_secs(10);
 /// .. and whether it is durable.
@@ -60,16 +66,22 @@ pub(super) async fn watch(
     store: Arc<dyn Store>,
     epoch: Epoch,
     shared: bool,
+    meters: Shared,
     tell: watch::Sender<Health>,
 ) -> StoreError {
-    let mut tick = interval(COUNT);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
     let (mut counting, mut owning, mut lasting) = (Asked::new(now), Asked::new(now + OWNER), Asked::new(now));
+    let mut written = None;
     loop {
-        tick.tick().await;
         let now = Instant::now();
-        let counts = counting.answered(store.counts().await, COUNT);
+        // Before it is counted: what is written meanwhile is counted the next time.
+        let writes = Some(meters.store.writes.read().count);
+        let counts = if written != writes || counting.next <= now {
+            written = writes;
+            counting.answered(store.counts().await, COUNT_AGAIN)
+        } else {
+            None
+        };
         if shared && owning.next <= now {
             // Nothing is changed, and all that a change needs is asked for.
             owning.answered(store.apply(epoch, Vec::new()).durable.await, OWNER);
@@ -90,5 +102,6 @@ pub(super) async fn watch(
             health.error = error;
             *health != before
         });
+        sleep_until(clock::next(A_SECOND)).await;
     }
 }

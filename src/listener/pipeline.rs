@@ -218,7 +218,7 @@ impl Pipeline {
         let (tell, health) = watch::channel(Health::default());
         let mut watching = JoinSet::new();
         let shared = matches!(plan.store, StorePlan::Redis { .. });
-        watching.spawn(health::watch(Arc::clone(store), epoch, shared, tell));
+        watching.spawn(health::watch(Arc::clone(store), epoch, shared, Arc::clone(&self.meters), tell));
         let mut shown = Shown {
             view: deployment.view(),
             stats: ledger.stats.clone(),

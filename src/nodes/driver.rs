@@ -1,6 +1,7 @@
 //! Keeps one node's connection for pushes and looks.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -55,7 +56,7 @@ pub struct Connection {
     /// When the subscriptions were opened; `None` while they are not.
     pub since: Option<Millis>,
     /// The patterns that are subscribed to.
-    pub patterns: Arc<[Vec<u8>]>,
+    pub patterns: Arc<BTreeSet<Vec<u8>>>,
     /// Grows with every gap: a new connection, a silence, an overflow.
     pub continuity: u64,
     /// Not suspect.

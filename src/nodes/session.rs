@@ -1,6 +1,10 @@
 //! One connection for pushes and looks, from HELLO to its end.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use futures_util::FutureExt as _;
@@ -9,7 +13,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::{mpsc, watch},
     task::unconstrained,
-    time::{Instant, MissedTickBehavior, interval, timeout_at},
+    time::{Instant, MissedTickBehavior, interval_at, timeout_at},
 };
 use tokio_util::{codec::Decoder as _, sync::CancellationToken};
 
@@ -34,11 +38,11 @@ const OPENING: Duration = Duration::from_secs(1);
 /// An answer counts within this.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// How often what is late is looked for.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 /// No more is asked while this much waits to be written.
 const OUTBOX: usize = 1 << 20;
 /// Slots whose shard channels are subscribed to at one tick.
-const SLOTS_A_TICK: usize = 1_024;
+const SLOTS_A_TICK: usize = 2_048;
 
 /// What the next reply is to.
 enum Expected {
@@ -190,7 +194,7 @@ impl<'a> Session<'a> {
         publish.send_modify(|connection| {
             connection.source = source;
             connection.address = Some(address);
-            connection.patterns = Arc::new([]);
+            connection.patterns = Arc::default();
         });
         let guidance = setting.guidance.clone();
         let core = Core {
@@ -241,9 +245,10 @@ impl<'a> Session<'a> {
     async fn serve(&mut self, asked: &mut mpsc::Receiver<Ask>) -> Fault {
         self.core.beat();
         self.core.subscribe();
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last_beat = Instant::now();
+        // At the same moments in all sessions, so that they wake the process together.
+        let mut tick = interval_at(clock::next(TICK), TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut beat = clock::next(BEAT);
         loop {
             if let Some(failed) = self.core.failed.take() {
                 return failed;
@@ -290,8 +295,8 @@ impl<'a> Session<'a> {
                         self.core.overflow();
                     }
                     self.core.subscribe_slots();
-                    if last_beat.elapsed() >= BEAT {
-                        last_beat = Instant::now();
+                    if Instant::now() >= beat {
+                        beat = clock::next(BEAT);
                         self.core.beat();
                     }
                 }
@@ -453,8 +458,8 @@ impl Core<'_> {
         self.setting.refresh.request();
     }
 
-    fn subscribed_patterns(&self) -> Arc<[Vec<u8>]> {
-        self.patterns.iter().map(|(pattern, _)| pattern.clone()).collect()
+    fn subscribed_patterns(&self) -> Arc<BTreeSet<Vec<u8>>> {
+        Arc::new(self.patterns.iter().map(|(pattern, _)| pattern.clone()).collect())
     }
 
     /// What a listener of that pattern heard from this node began then; never, if it hears nothing yet.

@@ -111,7 +111,7 @@ pub struct Pending {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     pub id: EventId,
-    /// The event's own, as is the deadline: they say in which partition the event lies, and where. With another's, nothing is done.
+    /// The event's own, as is the deadline: they say in which partition the event lies, and where. With another's it may not be found.
     pub key: Key,
     pub deadline: Deadline,
     pub outcome: Outcome,

@@ -126,5 +126,6 @@ async fn over_http2_what_was_not_taken_goes_again_at_once_and_is_no_failure() {
     assert_eq!((told.failed_attempts, told.last_error), (0, None));
     let told = receiver.told.lock().unwrap();
     assert_eq!((told.taken.len(), told.refused), (500, 166));
-    assert!(told.connections > 500 / EACH, "{} connections for 500 events, of {EACH} each", told.connections);
+    // Those that were under way when the word went out are taken too.
+    assert!(told.connections > 666 / (EACH + 64), "{} connections for 500 events, of {EACH} each", told.connections);
 }

@@ -19,7 +19,7 @@ use redis_expiry_operator::store::{
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::given::{FIRST, all_due, apply, entry, entry_of, names, outbox, record, settle};
+use crate::given::{FIRST, all_due, apply, delivered, entry, entry_of, names, outbox, record, settle};
 
 fn open(path: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(path, &Options::default())
@@ -83,9 +83,31 @@ async fn a_newer_schema_is_refused_and_left_as_it_was() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = fs::read(&path).unwrap();
     let error = refused(&path);
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error}");
     assert!(!error.retryable());
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_brought_forward_with_what_lies_in_it() {
+    let folder = TempDir::new().unwrap();
+    let path = given_file(&folder, 10).await;
+    let store = open(&path).unwrap();
+    apply(&store, vec![settle("order:pay:00000003", entry(3), 3, 5)]).await;
+    store.close().await.unwrap();
+    let old = "DROP INDEX event; CREATE UNIQUE INDEX by_id ON outbox (id); PRAGMA user_version = 1";
+    Connection::open(&path).unwrap().execute_batch(old).unwrap();
+    let store = open(&path).unwrap();
+    assert_eq!((all_due(&store, 100).await.len(), outbox(&store).await.len()), (9, 1));
+    store.delivered(FIRST, vec![delivered("order:pay:00000003", 3, 6)]).await.unwrap();
+    assert!(outbox(&store).await.is_empty());
+    apply(&store, vec![settle("order:pay:00000004", entry(4), 4, 7)]).await;
+    store.close().await.unwrap();
+    let file = Connection::open(&path).unwrap();
+    let read = |sql| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(read("PRAGMA user_version"), 2);
+    assert_eq!(read("SELECT count(*) FROM sqlite_schema WHERE name = 'event'"), 1);
+    assert_eq!(outbox(&open(&path).unwrap()).await.len(), 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use seen::Content;
+
 use crate::{
     api::{Platform, Surroundings, document, resolve::resolve},
     model::ListenerId,
@@ -13,8 +15,10 @@ use crate::{
 };
 
 mod secrets;
+mod seen;
 
 pub use secrets::FileSecrets;
+pub use seen::Seen;
 
 /// What is longer is not a file of ours.
 const LONGEST: u64 = 16 << 20;
@@ -58,21 +62,30 @@ impl fmt::Display for LoadError {
 impl Files {
     /// Reads everything anew: all listeners, or everything that is wrong. Blocks.
     pub fn load(&self, platform: Platform) -> Result<Vec<Declared>, LoadError> {
+        self.load_and_see(platform).0
+    }
+
+    /// The same, and what it was made of.
+    pub fn load_and_see(&self, platform: Platform) -> (Result<Vec<Declared>, LoadError>, Seen) {
         let secrets = FileSecrets::new(self.secrets_dir.clone());
+        let mut seen = Seen::default();
         let around = Surroundings { secrets: &secrets, platform, state_dir: &self.state_dir };
         let mut problems = Vec::new();
         let mut found: BTreeMap<ListenerId, Declared> = BTreeMap::new();
-        for file in self.files(&mut problems) {
-            let text = match text(&file) {
-                Ok(text) => text,
-                Err(error) => {
-                    problems.push(format!("{}: {error}", file.display()));
-                    continue;
-                }
-            };
-            read(&file, &text, around, &mut found, &mut problems);
+        let files = self.files(&mut problems);
+        seen.problems.clone_from(&problems);
+        for file in files {
+            let text = text(&file);
+            let content = Content::of(&text.as_ref().map(Some).map_err(|error| io::Error::other(error.to_string())));
+            match &text {
+                Ok(text) => read(&file, text, around, &mut found, &mut problems),
+                Err(error) => problems.push(format!("{}: {error}", file.display())),
+            }
+            seen.files.push((file, content));
         }
-        if problems.is_empty() { Ok(found.into_values().collect()) } else { Err(LoadError { problems }) }
+        seen.secrets = secrets.seen();
+        let read = if problems.is_empty() { Ok(found.into_values().collect()) } else { Err(LoadError { problems }) };
+        (read, seen)
     }
 
     fn files(&self, problems: &mut Vec<String>) -> Vec<PathBuf> {

@@ -1,17 +1,21 @@
 //! Secrets without Kubernetes: files laid out as it mounts them, else the environment.
 
 use std::{
-    collections::HashMap,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
     env, fs, io,
     path::{Path, PathBuf},
 };
 
+use super::seen::Content;
 use crate::api::{KeyRef, NoValue, RefKind, Secrets, reason};
 
 /// Reads `DIR/<name>/<key>`, else `DIR/<namespace>/<name>/<key>`, else an environment variable.
 pub struct FileSecrets {
     directory: Option<PathBuf>,
     environment: HashMap<String, Vec<u8>>,
+    /// All that was looked for.
+    seen: RefCell<BTreeMap<PathBuf, Content>>,
 }
 
 /// A Secret is at most 1 MiB in Kubernetes; what is longer is another file.
@@ -23,7 +27,18 @@ impl FileSecrets {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_encoded_bytes())))
             .filter(|(name, _)| name.starts_with("REDIS_EXPIRY_"))
             .collect();
-        Self { directory, environment }
+        Self { directory, environment, seen: RefCell::default() }
+    }
+
+    /// Where values were looked for, and what was found there.
+    pub(super) fn seen(self) -> BTreeMap<PathBuf, Content> {
+        self.seen.into_inner()
+    }
+
+    fn file(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let found = file(path);
+        self.seen.borrow_mut().insert(path.to_path_buf(), Content::of(&found));
+        found
     }
 }
 
@@ -33,7 +48,7 @@ impl Secrets for FileSecrets {
         let what = kind.as_str();
         if let Some(directory) = &self.directory {
             for path in [directory.join(name).join(key), directory.join(namespace).join(name).join(key)] {
-                match file(&path) {
+                match self.file(&path) {
                     Ok(None) => {}
                     Ok(Some(value)) => return Ok(value),
                     Err(error) => {
@@ -71,7 +86,7 @@ fn variable(kind: RefKind, reference: &KeyRef) -> String {
 }
 
 /// `None`: there is no such file.
-fn file(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -99,7 +114,7 @@ mod tests {
     fn secrets(directory: Option<&Path>, environment: &[(&str, &str)]) -> FileSecrets {
         let environment =
             environment.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-        FileSecrets { directory: directory.map(Path::to_path_buf), environment }
+        FileSecrets { directory: directory.map(Path::to_path_buf), environment, seen: RefCell::default() }
     }
 
     #[test]

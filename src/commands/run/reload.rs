@@ -2,7 +2,7 @@
 //!
 //! Everything is read anew each half second and compared with what was read before: a few small files, no dependency,
 //! and right for the symlinks that Kubernetes swaps when it updates a mounted Secret. Watching inodes was refused for
-//! that reason.
+//! that reason. Only what differs is made into listeners again.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::Platform,
     commands::{
-        load::{Declared, Files, LoadError},
+        load::{Declared, Files, LoadError, Seen},
         output::{Happening, Line},
     },
     listener::Supervisor,
@@ -49,10 +49,10 @@ pub async fn reload(
     supervisor.declare(running.clone()).await;
     signs.started.open();
     let mut steady = Steady::new(Ok(running.clone()));
+    let mut seen = None;
     while stop.run_until_cancelled(sleep(POLL)).await.is_some() {
         signs.reads.beat();
-        let read = load(files.clone(), Platform::Process).await?.map(plans);
-        let line = match steady.read(read) {
+        let line = match steady.read(read_again(&files, &mut seen).await?) {
             None => continue,
             Some(Err(error)) => rejected(&error),
             Some(Ok(plans)) => {
@@ -71,6 +71,21 @@ pub async fn reload(
     Ok(())
 }
 
+/// `None`: the same as before.
+async fn read_again(files: &Files, seen: &mut Option<Seen>) -> anyhow::Result<Option<Read>> {
+    let (files, before) = (files.clone(), seen.take());
+    let reading = spawn_blocking(move || match before {
+        Some(before) if before.is_still_there(&files) => (None, before),
+        _ => {
+            let (read, now) = files.load_and_see(Platform::Process);
+            (Some(read.map(plans)), now)
+        }
+    });
+    let (read, now) = reading.await.context("reading the files")?;
+    *seen = Some(now);
+    Ok(read)
+}
+
 fn plans(declared: Vec<Declared>) -> Vec<Plan> {
     declared.into_iter().map(|declared| declared.plan).collect()
 }
@@ -87,9 +102,12 @@ impl Steady {
         Self { glimpsed: settled.clone(), settled }
     }
 
-    fn read(&mut self, read: Read) -> Option<Read> {
-        let twice = read == self.glimpsed;
-        self.glimpsed = read;
+    /// `None`: what was read before.
+    fn read(&mut self, read: Option<Read>) -> Option<Read> {
+        let twice = read.as_ref().is_none_or(|read| *read == self.glimpsed);
+        if let Some(read) = read {
+            self.glimpsed = read;
+        }
         if !twice || self.glimpsed == self.settled {
             return None;
         }
@@ -138,12 +156,15 @@ mod tests {
     #[test]
     fn a_change_counts_when_it_was_read_twice_and_only_once() {
         let mut steady = Steady::new(Ok(Vec::new()));
-        assert_eq!(steady.read(Ok(Vec::new())), None);
-        assert_eq!(steady.read(bad("half")), None, "it may be half written");
-        assert_eq!(steady.read(bad("whole")), None);
-        assert_eq!(steady.read(bad("whole")), Some(bad("whole")));
-        assert_eq!(steady.read(bad("whole")), None, "it is said once");
-        assert_eq!(steady.read(Ok(Vec::new())), None);
-        assert_eq!(steady.read(Ok(Vec::new())), Some(Ok(Vec::new())));
+        assert_eq!(steady.read(Some(Ok(Vec::new()))), None);
+        assert_eq!(steady.read(Some(bad("half"))), None, "it may be half written");
+        assert_eq!(steady.read(Some(bad("whole"))), None);
+        assert_eq!(steady.read(Some(bad("whole"))), Some(bad("whole")));
+        assert_eq!(steady.read(Some(bad("whole"))), None, "it is said once");
+        assert_eq!(steady.read(None), None);
+        assert_eq!(steady.read(Some(bad("other"))), None);
+        assert_eq!(steady.read(None), Some(bad("other")), "it is still there");
+        assert_eq!(steady.read(Some(Ok(Vec::new()))), None);
+        assert_eq!(steady.read(Some(Ok(Vec::new()))), Some(Ok(Vec::new())));
     }
 }

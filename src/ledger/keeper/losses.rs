@@ -38,6 +38,11 @@ impl Restoring {
     pub fn after(losses: Losses) -> Self {
         Self { losses, ..Self::default() }
     }
+
+    /// Nothing is still to be told or compared.
+    pub fn is_done(&self) -> bool {
+        self.untold == 0 && self.keys.is_empty() && self.comparing.is_empty()
+    }
 }
 
 impl Keeper {

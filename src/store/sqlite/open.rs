@@ -23,7 +23,9 @@ use crate::store::StoreError;
 /// "RExL": says that the file is a ledger of ours (`PRAGMA application_id`).
 const APPLICATION: i32 = 0x5245_784C;
 const SCHEMA: &str = include_str!("schema.sql");
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+/// Version 1 knew events by their ids alone.
+const FROM_1: &str = "CREATE UNIQUE INDEX event ON outbox (deadline, key, id)";
 /// What SQLite keeps of the file in memory. The rest is the kernel's page cache, which is not counted as ours.
 const CACHE_KIB: i64 = 6 * 1024;
 /// A change touches one row here and there: small pages, because what is written is whole pages.
@@ -128,7 +130,10 @@ fn database(path: &Path, log: PathBuf, options: &Options, lock: Lock) -> Result<
     }
     match state {
         State::Empty => create(&mut connection)?,
-        State::Ours | State::Newer(_) => check(&connection, path)?,
+        State::Ours(version) | State::Newer(version) => {
+            check(&connection, path)?;
+            bring_forward(&mut connection, version)?;
+        }
     }
     Ok(Database::new(connection, path, log, lock, options.bulk)?)
 }
@@ -140,7 +145,8 @@ fn pragma(connection: &Connection, name: &str, value: impl rusqlite::ToSql) -> r
 
 enum State {
     Empty,
-    Ours,
+    /// Of that version.
+    Ours(i64),
     Newer(i64),
 }
 
@@ -150,7 +156,7 @@ fn state(connection: &Connection) -> Result<State, Failure> {
     let version = read("PRAGMA user_version")?;
     let tables = read("SELECT count(*) FROM sqlite_schema")?;
     if application == i64::from(APPLICATION) {
-        return Ok(if version > SCHEMA_VERSION { State::Newer(version) } else { State::Ours });
+        return Ok(if version > SCHEMA_VERSION { State::Newer(version) } else { State::Ours(version) });
     }
     if application == 0 && version == 0 && tables == 0 {
         return Ok(State::Empty);
@@ -162,6 +168,16 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
+}
+
+fn bring_forward(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+    if from >= SCHEMA_VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(FROM_1)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()
 }

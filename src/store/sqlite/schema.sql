@@ -1,4 +1,4 @@
--- Version 1.
+-- Version 2.
 -- One row a key: its entry (deadline, absent), its memory (remembered, epoch), or both. They share a row so that a
 -- settle touches one page of this table, not two.
 CREATE TABLE keys (
