@@ -105,3 +105,40 @@ pub(super) async fn watch(
         sleep_until(clock::next(A_SECOND)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::Millis,
+        store::{Change, memory::MemoryStore, metered::Metered},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_is_counted_within_a_second_and_what_is_not_again_in_a_while() {
+        let meters = Shared::default();
+        let store: Arc<dyn Store> = Arc::new(Metered::new(Arc::new(MemoryStore::new()), Arc::clone(&meters)));
+        let epoch = store.take_epoch().await.unwrap();
+        let (tell, mut health) = watch::channel(Health::default());
+        let watching = watch(Arc::clone(&store), epoch, false, Arc::clone(&meters), tell);
+        let asking = async {
+            let first = health.wait_for(|health| health.counted > 0).await.unwrap().clone();
+            assert_eq!(first.counts.tracked, 0);
+            let key = "order:pay:1".into();
+            let change = Change::Record { key, saw: None, deadline: Millis(5) };
+            assert_eq!(store.apply(epoch, vec![change]).done.await.unwrap(), [true]);
+            let began = Instant::now();
+            health.wait_for(|health| health.counts.tracked == 1).await.unwrap();
+            assert!(began.elapsed() <= 2 * A_SECOND, "{:?}", began.elapsed());
+            let counted = health.borrow().counted;
+            let began = Instant::now();
+            health.wait_for(|health| health.counted > counted).await.unwrap();
+            let again = began.elapsed();
+            assert!(again + A_SECOND > COUNT_AGAIN && again <= COUNT_AGAIN + A_SECOND, "{again:?}");
+        };
+        tokio::select! {
+            error = watching => panic!("{error}"),
+            () = asking => {}
+        }
+    }
+}
