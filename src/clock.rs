@@ -42,6 +42,9 @@ pub fn instant_of(micros: i64) -> Instant {
     }
 }
 
+/// How often those look around who have nothing to do.
+pub const AT_REST: Duration = Duration::from_secs(1);
+
 /// The next of the moments that come once in each `period` and are the same for all: who has little to do, and need not do it at a
 /// time of its own, is woken together with the others.
 pub fn next(period: Duration) -> Instant {

@@ -34,6 +34,8 @@ const REPLICA_WAIT_MS: u32 = 50;
 /// goes on from the database.
 const PATIENCE: Duration = Duration::from_millis(800);
 
+pub(super) const CONNECTING: Duration = Duration::from_millis(500);
+
 /// Outside of a cluster, for an answer: less, so that a master that hangs is known as such before patience is over.
 const ANSWERING: Duration = Duration::from_millis(500);
 
@@ -192,7 +194,7 @@ async fn connection(servers: &Servers) -> anyhow::Result<Connection> {
         return Ok(Connection::Master(master));
     }
     let client = ClusterClient::builder(servers.infos()?)
-        .connection_timeout(Duration::from_millis(500))
+        .connection_timeout(CONNECTING)
         .response_timeout(PATIENCE)
         .max_retry_wait(100)
         .build()

@@ -15,9 +15,8 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::keys::Servers;
+use super::keys::{CONNECTING, Servers};
 
-const CONNECTING: Duration = Duration::from_millis(500);
 /// Whom we ask for the master, and what then connects to it, may take as long.
 const FINDING: Duration = Duration::from_secs(2);
 

@@ -25,7 +25,7 @@ use tower_service::Service;
 
 use super::Settings;
 use crate::{
-    dial::{Dialler, NoHandshake, Stream, made_of},
+    dial::{Dialler, NoHandshake, Stream, host_of_url, made_of},
     model::Address,
     tls::Tls,
 };
@@ -80,8 +80,7 @@ pub struct Connector {
 
 impl Connector {
     async fn open(self, uri: Uri) -> io::Result<TokioIo<Stream>> {
-        // An address of IPv6 stands in brackets.
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let host = host_of_url(uri.host().unwrap_or_default());
         let port = uri.port_u16().unwrap_or(if self.secured.is_some() { 443 } else { 80 });
         let secured = self.secured.as_ref().map(|(tls, config)| (tls, Arc::clone(config)));
         let stream = self.dialler.open_by(&Address::new(host, port), secured, self.within).await?;

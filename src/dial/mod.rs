@@ -109,6 +109,11 @@ impl Dialler {
     }
 }
 
+/// A URL's host as it is dialled: in a URL an address of IPv6 stands in brackets.
+pub fn host_of_url(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 fn unresolved(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), Unresolved(error.to_string()))
 }

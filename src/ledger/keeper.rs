@@ -55,9 +55,8 @@ const CLOCK_MOVED_MICROS: i64 = 1_000;
 const DEAF_INTERVAL: Duration = Duration::from_secs(10);
 /// Slots move one by one, thousands of them: the node that gets them is scanned once for all that came within this time.
 const MOVES_TOGETHER: Duration = Duration::from_secs(1);
-/// How often it is seen to what nobody says; once a second where nothing goes on, and nothing will in the next few.
+/// How often it is seen to what nobody says: [`clock::AT_REST`] where nothing goes on, and nothing soon falls due.
 const TICK: Duration = Duration::from_millis(250);
-const A_SECOND: Duration = Duration::from_secs(1);
 const SOON_MICROS: i64 = 2_000_000;
 /// While the store refuses.
 const REFUSED_WAIT: Duration = Duration::from_millis(250);
@@ -355,7 +354,7 @@ impl Keeper {
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.resynced(ended),
                 () = sleep_until(tick) => {
                     self.tick();
-                    tick = if self.rests() { clock::next(A_SECOND) } else { Instant::now() + TICK };
+                    tick = if self.rests() { clock::next(clock::AT_REST) } else { Instant::now() + TICK };
                     continue;
                 }
             }

@@ -14,9 +14,7 @@ use crate::{
     store::{Counts, Durability, Epoch, Store, StoreError},
 };
 
-/// Less often nothing is asked.
-const A_SECOND: Duration = Duration::from_secs(1);
-/// How often the store is counted while nothing is written; else once a second.
+/// How often the store is counted while nothing is written; else each [`clock::AT_REST`].
 const COUNT_AGAIN: Duration = Duration::from_secs(10);
 /// How often it is asked whether its owner still is one, and may write ..
 const OWNER: Duration = Duration::from_secs(10);
@@ -102,7 +100,7 @@ pub(super) async fn watch(
             health.error = error;
             *health != before
         });
-        sleep_until(clock::next(A_SECOND)).await;
+        sleep_until(clock::next(clock::AT_REST)).await;
     }
 }
 
@@ -129,12 +127,12 @@ mod tests {
             assert_eq!(store.apply(epoch, vec![change]).done.await.unwrap(), [true]);
             let began = Instant::now();
             health.wait_for(|health| health.counts.tracked == 1).await.unwrap();
-            assert!(began.elapsed() <= 2 * A_SECOND, "{:?}", began.elapsed());
+            assert!(began.elapsed() <= 2 * clock::AT_REST, "{:?}", began.elapsed());
             let counted = health.borrow().counted;
             let began = Instant::now();
             health.wait_for(|health| health.counted > counted).await.unwrap();
             let again = began.elapsed();
-            assert!(again + A_SECOND > COUNT_AGAIN && again <= COUNT_AGAIN + A_SECOND, "{again:?}");
+            assert!(again + clock::AT_REST > COUNT_AGAIN && again <= COUNT_AGAIN + clock::AT_REST, "{again:?}");
         };
         tokio::select! {
             error = watching => panic!("{error}"),

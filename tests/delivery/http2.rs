@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,20 +11,12 @@ use h2::{
     server::{self, SendResponse},
 };
 use http::{Request, Response};
-use redis_expiry_operator::tls::{Material, Tls};
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
-use tokio_rustls::TlsAcceptor;
+use tokio::task::JoinSet;
 
 use crate::{
-    certificates::{Authority, Certificate},
+    certified::{Certified, Connection},
     setup::{Outbox, events, settings, snapshot},
+    tls,
 };
 
 /// So many requests are taken on a connection.
@@ -40,41 +31,8 @@ struct Told {
     refused: usize,
 }
 
-struct Receiver {
-    address: SocketAddr,
-    authority: String,
-    told: Arc<Mutex<Told>>,
-    _serving: JoinSet<()>,
-}
-
-impl Receiver {
-    async fn start() -> Self {
-        let authority = Authority::new();
-        let Certificate { certificate, key } = authority.vouch_for("localhost");
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-        config.alpn_protocols = vec![b"h2".into()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, told) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Told::default())));
-        let mut serving = JoinSet::new();
-        let shared = Arc::clone(&told);
-        serving.spawn(async move {
-            let mut served = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                served.spawn(serve(acceptor.clone(), stream, Arc::clone(&shared)));
-            }
-        });
-        Self { address, authority: authority.pem, told, _serving: serving }
-    }
-}
-
-async fn serve(acceptor: TlsAcceptor, stream: TcpStream, told: Arc<Mutex<Told>>) {
-    // Of those that are opened at once one is kept; the others end somewhere in here.
-    let Ok(stream) = acceptor.accept(stream).await else { return };
+async fn serve(stream: Connection, told: Arc<Mutex<Told>>) {
+    // Of those that are opened at once one is kept; the others end here or while they shake hands.
     let Ok(mut connection) = server::handshake(stream).await else { return };
     told.lock().unwrap().connections += 1;
     let mut accepted = 0;
@@ -112,19 +70,20 @@ async fn respond_to(request: Request<RecvStream>, mut respond: SendResponse<byte
 
 #[tokio::test]
 async fn over_http2_what_was_not_taken_goes_again_at_once_and_is_no_failure() {
-    let receiver = Receiver::start().await;
+    let told = Arc::new(Mutex::new(Told::default()));
+    let shared = Arc::clone(&told);
+    let receiver = Certified::http2("localhost", move |stream| serve(stream, Arc::clone(&shared))).await;
     let outbox = Outbox::empty().await;
     let mut settings = settings(&format!("https://localhost:{}/hook", receiver.address.port()));
     // A failure would be waited out.
     settings.delivery.initial_backoff = Duration::from_secs(60);
-    let authorities = Some(receiver.authority.clone().into_bytes());
-    settings.webhook.tls = Some(Tls::new(Material { authorities, ..Material::default() }).unwrap());
+    settings.webhook.tls = Some(tls(&receiver, None));
     let delivery = outbox.deliver(settings);
     outbox.settle_and_offer(&delivery, events("order", 500)).await;
     outbox.becomes_empty().await;
-    let told = snapshot(&delivery, "all are counted", |now| now.delivered == 500).await;
-    assert_eq!((told.failed_attempts, told.last_error), (0, None));
-    let told = receiver.told.lock().unwrap();
+    let snapshot = snapshot(&delivery, "all are counted", |now| now.delivered == 500).await;
+    assert_eq!((snapshot.failed_attempts, snapshot.last_error), (0, None));
+    let told = told.lock().unwrap();
     assert_eq!((told.taken.len(), told.refused), (500, 166));
     // Those that were under way when the word went out are taken too.
     assert!(told.connections > 666 / (EACH + 64), "{} connections for 500 events, of {EACH} each", told.connections);

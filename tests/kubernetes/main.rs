@@ -24,5 +24,6 @@ mod scoping;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "the fault suite uses all of it")]
 mod support;
+mod telling;
 mod unreadable;
 mod watching;

@@ -1,11 +1,8 @@
 //! Redis outside of a cluster, with the ledger in it: what expires is told, also once another has taken the master's place.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use redis_expiry_operator::{
-    commands::demo::cluster::{Cluster, MASTER_NAME, Options, Sentinel},
-    model::Key,
-};
+use redis_expiry_operator::commands::demo::cluster::{Cluster, MASTER_NAME, Options, Sentinel};
 
 use crate::{
     bed::{
@@ -14,17 +11,8 @@ use crate::{
         observed::Observed,
     },
     support::receiver::Receiver,
+    telling::{delivers, told_of},
 };
-
-const PATIENCE: Duration = Duration::from_secs(40);
-
-async fn told(receiver: &Receiver, key: &str) {
-    let give_up = Instant::now() + PATIENCE;
-    while !receiver.received().iter().any(|received| received.key == Key::from(key)) {
-        assert!(Instant::now() < give_up, "{key} is not told of; what came is {:?}", receiver.received());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 /// `sentinels`: how many promote; none: we do.
 async fn told_before_and_after(name: &'static str, sentinels: usize) {
@@ -46,8 +34,7 @@ async fn told_before_and_after(name: &'static str, sentinels: usize) {
     operator.wait_ready().await;
     let seen = Observed::start(space.client.clone(), &space.name, "order-timeouts");
     seen.wait_ready().await;
-    order(&cluster, "order:pay:before", Duration::from_millis(300)).await;
-    told(&receiver, "order:pay:before").await;
+    delivers(&cluster, &receiver, "order:pay:before").await;
 
     let (master, _) = cluster.masters().await.unwrap().remove(0);
     let replica = cluster.replicas_of(&master).await.unwrap().remove(0);
@@ -59,12 +46,11 @@ async fn told_before_and_after(name: &'static str, sentinels: usize) {
         tokio::time::sleep(Duration::from_secs(2)).await;
         cluster.promote(&replica).await.unwrap();
     }
-    told(&receiver, "order:pay:between").await;
+    told_of(&receiver, "order:pay:between").await;
     cluster.comes_back(&master, &replica).await.unwrap();
     cluster.wait_ok().await.unwrap();
     seen.wait_ready().await;
-    order(&cluster, "order:pay:after", Duration::from_millis(300)).await;
-    told(&receiver, "order:pay:after").await;
+    delivers(&cluster, &receiver, "order:pay:after").await;
     assert!(receiver.wrong().is_empty(), "{:?}", receiver.wrong());
     operator.terminate().await;
 }

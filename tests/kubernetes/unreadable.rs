@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use redis_expiry_operator::{
-    commands::demo::cluster::{Cluster, Options},
-    model::Key,
-};
+use redis_expiry_operator::commands::demo::cluster::{Cluster, Options};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     bed::{
-        given::{KEY, account, listener, operator, order},
+        given::{KEY, account, listener, operator},
         kubernetes::Kubernetes,
         observed::{Observed, Stood, condition},
         space::Space,
     },
     support::receiver::Receiver,
+    telling::delivers,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,16 +37,6 @@ async fn taken(space: &Space<'_>, yaml: &str) {
         }
         assert!(Instant::now() < give_up, "it is never taken: {said}");
         sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// A key that expires is told of.
-async fn delivers(cluster: &Cluster, receiver: &Receiver, key: &str) {
-    order(cluster, key, Duration::from_millis(300)).await;
-    let give_up = Instant::now() + PATIENCE;
-    while !receiver.received().iter().any(|received| received.key == Key::from(key)) {
-        assert!(Instant::now() < give_up, "{key} is not told of; what came is {:?}", receiver.received());
-        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -12,9 +12,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::certificates::{Authority, Certificate};
+
+pub type Connection = TlsStream<TcpStream>;
 
 pub struct Certified {
     pub address: SocketAddr,
@@ -30,16 +32,34 @@ pub struct Certified {
 impl Certified {
     /// Answers 200 to every request; its certificate is for `name`, and its authority's alone.
     pub async fn start(name: &str) -> Self {
-        Self::with(name, false).await
+        Self::with(name, false, &[], one_request).await
     }
 
     /// The same, to whoever has a certificate of its authority.
     #[allow(dead_code, reason = "few are")]
     pub async fn demanding(name: &str) -> Self {
-        Self::with(name, true).await
+        Self::with(name, true, &[], one_request).await
     }
 
-    async fn with(name: &str, demanding: bool) -> Self {
+    /// Speaks HTTP/2 alone: `serve` does, on each connection.
+    #[allow(dead_code, reason = "few do")]
+    pub async fn http2<F>(name: &str, serve: impl Fn(Connection) -> F + Clone + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::with(name, false, &["h2"], serve).await
+    }
+
+    /// `demanding` a certificate. It agrees to one of `protocols`, where there are any.
+    async fn with<F>(
+        name: &str,
+        demanding: bool,
+        protocols: &[&str],
+        serve: impl Fn(Connection) -> F + Clone + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let authority = Authority::new();
         let own = authority.vouch_for("operator");
         let Certificate { certificate, key } = authority.vouch_for(name);
@@ -54,7 +74,8 @@ impl Certified {
         } else {
             builder.with_no_client_auth()
         };
-        let config = builder.with_single_cert(vec![certificate], key).unwrap();
+        let mut config = builder.with_single_cert(vec![certificate], key).unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -62,16 +83,20 @@ impl Certified {
         serving.spawn(async move {
             let mut served = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                served.spawn(serve(acceptor.clone(), stream));
+                let (shaking, serve) = (acceptor.accept(stream), serve.clone());
+                served.spawn(async move {
+                    // Who does not believe us hangs up, which is no fault of ours.
+                    if let Ok(stream) = shaking.await {
+                        serve(stream).await;
+                    }
+                });
             }
         });
         Self { address, authority: authority.pem, own, _serving: serving }
     }
 }
 
-/// One request. Who does not believe us hangs up, which is no fault of ours.
-async fn serve(acceptor: TlsAcceptor, stream: TcpStream) {
-    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+async fn one_request(mut stream: Connection) {
     let mut request = [0; 16 * 1024];
     if matches!(stream.read(&mut request).await, Ok(read) if read > 0) {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;

@@ -35,9 +35,8 @@ async fn reachable(plan: &WebhookPlan, dialler: &Dialler) -> Finding {
     };
     // Without path and query, which may carry a token.
     let place = format!("{}://{host}:{port}", url.scheme());
-    let host = host.trim_start_matches('[').trim_end_matches(']');
     let tls = (url.scheme() == "https").then(|| plan.tls.clone().unwrap_or_default());
-    match connect(dialler, &Address::new(host, port), tls.as_ref(), plan.connect_timeout).await {
+    match connect(dialler, &Address::new(dial::host_of_url(host), port), tls.as_ref(), plan.connect_timeout).await {
         Ok(()) => Finding::ok(SUBJECT, format!("{place} accepts connections (nothing was sent)")),
         Err(error) => match (not_dialled(&error), dial::advice(&error, dial::For::Webhook)) {
             (Some((what, fix)), _) => Finding::fail(SUBJECT, format!("{place}: {what}"), fix),

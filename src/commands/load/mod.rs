@@ -76,9 +76,9 @@ impl Files {
         seen.problems.clone_from(&problems);
         for file in files {
             let text = text(&file);
-            let content = Content::of(&text.as_ref().map(Some).map_err(|error| io::Error::other(error.to_string())));
-            match &text {
-                Ok(text) => read(&file, text, around, &mut found, &mut problems),
+            let content = Content::of(text.as_ref().map(Some));
+            match text {
+                Ok(text) => read(&file, &text, around, &mut found, &mut problems),
                 Err(error) => problems.push(format!("{}: {error}", file.display())),
             }
             seen.files.push((file, content));

@@ -37,7 +37,7 @@ impl FileSecrets {
 
     fn file(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         let found = file(path);
-        self.seen.borrow_mut().insert(path.to_path_buf(), Content::of(&found));
+        self.seen.borrow_mut().insert(path.to_path_buf(), Content::of(found.as_ref().map(Option::as_ref)));
         found
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt::Display,
     path::{Path, PathBuf},
 };
 
@@ -19,7 +19,7 @@ pub(super) enum Content {
 }
 
 impl Content {
-    pub fn of(read: &io::Result<Option<impl AsRef<[u8]>>>) -> Self {
+    pub fn of(read: Result<Option<impl AsRef<[u8]>>, impl Display>) -> Self {
         match read {
             Ok(None) => Self::Absent,
             Ok(Some(bytes)) => Self::Hash(Sha256::digest(bytes).into()),
@@ -44,11 +44,11 @@ impl Seen {
         let mut problems = Vec::new();
         let now = files.files(&mut problems);
         let same =
-            |now: &Path, before: &(PathBuf, Content)| now == before.0 && Content::of(&text(now).map(Some)) == before.1;
+            |now: &Path, before: &(PathBuf, Content)| now == before.0 && Content::of(text(now).map(Some)) == before.1;
         problems == self.problems
             && now.len() == self.files.len()
             && now.iter().zip(&self.files).all(|(now, before)| same(now, before))
-            && self.secrets.iter().all(|(path, before)| Content::of(&secrets::file(path)) == *before)
+            && self.secrets.iter().all(|(path, before)| Content::of(secrets::file(path)) == *before)
     }
 }
 
