@@ -28,8 +28,9 @@ use crate::{
 /// What is read of an answer. Reading it to its end lets the connection be used again; one longer than this is not worth it.
 const ANSWER_BYTES: usize = 64 * 1024;
 /// How often an event is sent in one attempt where each time the receiver said that it had not taken it.
-const TIMES: usize = 5;
-/// Before it is sent once more: by then the client knows that a connection is not to be used again.
+const TIMES: u32 = 6;
+/// Before it is sent once more, and each time twice as long: by then the client knows that a connection is not to be used again, and
+/// has made another, which takes a busy machine a while.
 const A_MOMENT: Duration = Duration::from_millis(10);
 
 /// Everything that an attempt needs, made once for each change of the settings.
@@ -82,8 +83,8 @@ impl Endpoint {
                     return answer;
                 }
                 Ok(Err(error)) if times < TIMES && client::was_not_taken(&error) => {
+                    sleep_until(end.min(Instant::now() + A_MOMENT * (1 << (times - 1)))).await;
                     times += 1;
-                    sleep_until(end.min(Instant::now() + A_MOMENT)).await;
                 }
                 Ok(Err(error)) => return self.explain(&error),
                 Err(_) => return self.no_answer(),
