@@ -334,14 +334,21 @@ impl Book {
         let page = page.into_iter().filter(|entry| !late.contains_key(&entry.key)).collect::<Vec<_>>();
         let late = late.into_iter().filter_map(|(key, entry)| entry.map(|seen| Entry { key, seen }));
         for Entry { key, seen } in late.chain(page) {
-            let idle = self.lines.get(&key).is_none_or(|line| line.look.is_none() && line.seen.is_none());
-            // A key in flight is put down when its look is done; what is in the book, and what was recorded while the page
-            // was read, is newer than the page.
-            if idle && !self.beyond(seen.deadline, &key) {
+            if self.beyond(seen.deadline, &key) {
+                continue;
+            }
+            let line = self.lines.entry(key.clone()).or_default();
+            // What is in the book, and what was recorded while the page was read, is newer than the page.
+            if line.seen.is_some() {
+                continue;
+            }
+            line.seen = Some(seen);
+            self.held += 1;
+            // A key in flight is put down when its look is done. That look may find it gone: then there must be an entry.
+            if line.look.is_none() {
                 let at = fire(&key, seen.deadline);
-                self.due.insert((at, key.clone()));
-                self.lines.insert(key, Line { seen: Some(seen), fire: Some(at), ..Line::default() });
-                self.held += 1;
+                line.fire = Some(at);
+                self.due.insert((at, key));
             }
         }
         self.cut_if_full();
@@ -529,6 +536,20 @@ mod tests {
         let held: Vec<_> = (0..=4).map(|number| book.seen(&key(number))).collect();
         assert_eq!(held, [seen(0), None, seen(70), None, seen(4)]);
         assert_eq!(book.held(), 3);
+    }
+
+    #[test]
+    fn a_key_that_is_looked_at_while_its_page_arrives_has_the_entry_of_the_page() {
+        let mut book = Book::unread();
+        book.wants_page(Millis(0)).unwrap();
+        for number in [1, 2] {
+            assert!(book.want(&key(number), Purpose::Ordinary, None));
+        }
+        book.read(vec![entry(1), entry(2)], fire);
+        assert_eq!((book.seen(&key(1)), book.next(), book.held(), book.complete()), (seen(1), None, 2, true));
+        book.done(&key(1), None, None);
+        book.done(&key(2), seen(2), Some(3_000));
+        assert_eq!((book.seen(&key(1)), book.next(), book.held()), (None, Some(3_000), 1));
     }
 
     #[test]

@@ -280,7 +280,7 @@ impl World {
             sort,
             node: id_of(node),
             at: Millis(at.div_euclid(1_000)),
-            server_at: Millis((at + link.offset.unwrap_or(0)).div_euclid(1_000)),
+            server_at: Millis(connection.offsets.latest(at).unwrap_or(at).div_euclid(1_000)),
         };
         process.evidence.hear(&name, heard, standing).expect("a few keys do not fill the evidence");
         if let (Sort::Born | Sort::Changed, true, Some(life)) = (sort, standing.master, life) {

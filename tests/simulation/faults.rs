@@ -56,6 +56,8 @@ pub const ALL: [Fault; 12] = [
 pub enum Step {
     Begin(Fault),
     StartProcess,
+    /// A process has begun on a busy machine: what comes now is read together, a little later.
+    Doze(Pid),
     Wake(Pid),
     /// The replica has caught up: it takes over as planned.
     Hand(Node, Node),
@@ -75,12 +77,19 @@ impl World {
                 let before = self.current;
                 match self.process(before) {
                     // Another has been started meanwhile.
-                    Some(process) if !process.hangs && !process.stopping => {}
+                    Some(process) if (!process.hangs || process.dozes) && !process.stopping => {}
                     Some(process) if process.stopping => {
                         self.stop_process(before);
                         self.start_process();
                     }
                     _ => self.start_process(),
+                }
+            }
+            Step::Doze(pid) => {
+                if let Some(process) = self.process(pid).filter(|process| !process.hangs) {
+                    (process.hangs, process.dozes) = (true, true);
+                    let wake = self.random.between(2_000, 80_000);
+                    self.after(wake, Event::Fault(Step::Wake(pid)));
                 }
             }
             Step::Wake(pid) => self.wake(pid),
@@ -94,6 +103,14 @@ impl World {
                 self.servers[node].notifies = true;
             }
             Step::Move(from) => self.move_on(from),
+        }
+    }
+
+    /// A process that has just begun is busy now and then.
+    pub fn doze(&mut self, pid: Pid) {
+        if self.random.percent(60) {
+            let from = self.random.between(1_000, 60_000);
+            self.after(from, Event::Fault(Step::Doze(pid)));
         }
     }
 
@@ -256,7 +273,7 @@ impl World {
     fn wake(&mut self, pid: Pid) {
         self.note_all(|| format!("-- process {pid} goes on"));
         let Some(process) = self.process(pid) else { return };
-        process.hangs = false;
+        (process.hangs, process.dozes) = (false, false);
         let deferred = std::mem::take(&mut process.deferred);
         for (order, event) in (0..).zip(deferred) {
             self.after(order, event);
@@ -309,6 +326,8 @@ impl World {
         self.note_all(|| format!("-- {} is back", name(node)));
         let server = &mut self.servers[node];
         (server.alive, server.migrating, server.importing) = (true, None, false);
+        // That it was about to hand over is forgotten.
+        server.paused = false;
         server.data.clear();
         server.run += 1;
         server.flushes = 0;

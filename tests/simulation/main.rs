@@ -44,6 +44,8 @@ enum Class {
     Two,
     /// Under client tracking: nothing, one thing or two.
     Tracked,
+    /// Under client tracking our process crashes again and again: at a start the least is told and the most is asked.
+    TrackedStarts,
 }
 
 /// How long the application and the faults go on, and how long it may take to settle, in microseconds.
@@ -78,6 +80,10 @@ fn simulate(class: Class, seed: u64, logged: bool) -> (World, Vec<Violation>) {
             // There are no notifications to lose.
             let faults: Vec<Fault> = ALL.into_iter().filter(|fault| *fault != Fault::NotificationsOff).collect();
             (0..count).map(|_| faults[world.random.below(faults.len())]).collect()
+        }
+        Class::TrackedStarts => {
+            world.tracking = true;
+            vec![Fault::OurCrash; 4]
         }
         Class::Two => vec![ALL[world.random.below(ALL.len())], ALL[world.random.below(ALL.len())]],
     };
@@ -201,12 +207,17 @@ fn changes_are_told_by_client_tracking() {
     check(Class::Tracked, 400);
 }
 
+#[test]
+fn our_process_crashes_again_and_again_under_client_tracking() {
+    check(Class::TrackedStarts, 300);
+}
+
 /// Prints the whole history of one run: `SIMULATION_SEED=Two:1592590336`.
 #[test]
 fn replay() {
     let Ok(wanted) = std::env::var("SIMULATION_SEED") else { return };
     let (class, seed) = wanted.rsplit_once(':').expect("SIMULATION_SEED is <class>:<seed>");
-    let classes = [Class::Calm, Class::Two, Class::Tracked, Class::One(Fault::StuckMigration)]
+    let classes = [Class::Calm, Class::Two, Class::Tracked, Class::TrackedStarts, Class::One(Fault::StuckMigration)]
         .into_iter()
         .chain(ALL.map(Class::One));
     let class = classes.into_iter().find(|known| format!("{known:?}") == class).expect("a class as printed");

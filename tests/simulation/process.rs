@@ -61,6 +61,8 @@ pub struct Process {
     looks_at: i64,
     /// It hangs: what comes waits.
     pub hangs: bool,
+    /// ... for a moment only: nobody takes over.
+    pub dozes: bool,
     pub deferred: Vec<Event>,
     /// It was told to stop: asks no more.
     pub stopping: bool,
@@ -145,6 +147,7 @@ impl Process {
             store_at: 0,
             looks_at: 0,
             hangs: false,
+            dozes: false,
             deferred: Vec::new(),
             stopping: false,
         }
@@ -175,6 +178,7 @@ impl World {
         self.truth.starts.push(self.now);
         self.note_all(|| format!("process {pid} starts"));
         self.call(pid, Call::Epoch);
+        self.doze(pid);
     }
 
     pub fn process(&mut self, pid: Pid) -> Option<&mut Process> {
@@ -183,8 +187,13 @@ impl World {
 
     /// Enqueues a call of the store. A crash loses what it has not got to yet.
     pub fn call(&mut self, pid: Pid, call: Call) {
-        let slow = self.random.percent(8);
-        let delay = if slow { self.random.between(3_000, 30_000) } else { self.random.between(5, 2_000) };
+        // A page of a large ledger takes its time: looks are under way meanwhile.
+        let slow = if matches!(call, Call::Page(_)) { (30, 300_000) } else { (8, 30_000) };
+        let delay = if self.random.percent(slow.0) {
+            self.random.between(3_000, slow.1)
+        } else {
+            self.random.between(5, 2_000)
+        };
         let now = self.now;
         let Some(process) = self.process(pid) else { return };
         process.store_at = (now + delay).max(process.store_at + 1);

@@ -21,6 +21,7 @@ pub async fn wait(milliseconds: u64) {
 pub async fn killed_and_restarted_five_times_once_inside_a_burst(setup: Setup) {
     let mut run = Scenario::start("killed five times", setup).await;
     for round in 0..5 {
+        let begun = now();
         if round == 2 {
             // Long enough before that all of them are set and recorded, on a slow machine too: what is not is promised nothing, and
             // nobody could tell which those are.
@@ -34,6 +35,10 @@ pub async fn killed_and_restarted_five_times_once_inside_a_burst(setup: Setup) {
         let ready = run.listener.wait_ready(from).await;
         // In the middle of 800 expiries it is some time behind with what is set, on a slow machine 0.4 s.
         let recorded = if round == 2 { from.plus(-750) } else { from };
+        if round == 2 && run.faults.tracked {
+            // What is set and expires while it is behind nobody tells as an expiry, and no look has seen it.
+            run.window(begun, recorded, &SlotSet::all(), Kind::Gap);
+        }
         run.window(recorded, ready, &SlotSet::all(), Kind::Gap);
         run.counts(from, ready);
         wait(900).await;
