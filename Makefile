@@ -6,6 +6,7 @@
 # make soak   faults at random for SOAK_MINUTES=30, with SOAK_STORE=Local or Redis
 # make bench  the figures of docs/benchmarks.md
 # make fuzz   feeds what reads bytes from outside with such as nobody sends: SECONDS (60) for each of fuzz/fuzz_targets
+# make mutants  changes what decides, a little at a time, and sees whether a test fails: hours (FILES='src/ledger/judge.rs' for less)
 # make audit  asks whether anything that it is built from has a known vulnerability
 # make image  the operator's image, as an OCI archive in target/image
 # make test-chart, make test-kubernetes   parts of it: the chart; the operator against a real API server
@@ -109,6 +110,10 @@ fuzz: tools
 	cp Cargo.lock fuzz/Cargo.lock
 	for target in $(FUZZ); do learnt=fuzz/target/corpus/$$target; mkdir -p $$learnt; \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target $$learnt fuzz/corpus/$$target -- -max_total_time=$(SECONDS) -timeout=20; done
+
+.PHONY: mutants
+mutants: tools redis
+	tools/mutants.sh $(FILES)
 
 image: tools auditable image-packages
 	tools/image/build.sh target/image/operator.tar

@@ -35,13 +35,16 @@ pub fn judge(histories: &[History], received: &[Received], faults: &Faults, span
     }
     let mut report = Report { rate: rate(&lives), ..Report::default() };
     let told = by_id(received, &mut report);
+    let mut deadlines: HashMap<&Key, Vec<Millis>> = HashMap::new();
+    for event in told.values() {
+        deadlines.entry(&event.first.key).or_default().push(event.first.deadline);
+    }
     let mut events: HashMap<usize, Vec<&Told>> = HashMap::new();
     for event in told.values() {
         let candidates = by_key.get(&event.first.key).map_or(&[][..], Vec::as_slice);
         let by_itself = |life: &Life| {
-            let same =
-                |other: &&Told| other.first.key == life.key && same_deadline(other.first.deadline, life.deadline);
-            told.values().any(|other| same(&other))
+            let told = deadlines.get(&life.key).map_or(&[][..], Vec::as_slice);
+            told.iter().any(|deadline| same_deadline(*deadline, life.deadline))
         };
         if let Some((index, exact)) = attribute(event.first, candidates, &lives, faults, by_itself) {
             report.by_push += usize::from(!exact);

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    sync::{Mutex, PoisonError},
 };
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -46,28 +47,52 @@ async fn serve(listener: TcpListener, server: SocketAddr, victim: watch::Receive
     loop {
         tokio::select! {
             Ok((inside, from)) = listener.accept() => {
-                if let Some(socket) = socket(from, here) {
-                    connections.spawn(relay(inside, server, Side { socket, victim: victim.clone() }));
-                }
+                let side = Side { ends: (from, here), victim: victim.clone(), known: None };
+                connections.spawn(relay(inside, server, side));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// A connection, by the socket of its far end. While its process is cut off it stays open and silent, and so do new ones, as if
-/// packets were dropped.
+/// A connection, by its far end and ours. While its process is cut off it stays open and silent, and so do new ones, as if packets
+/// were dropped.
 #[derive(Clone)]
 struct Side {
-    socket: u64,
+    ends: (SocketAddr, SocketAddr),
     victim: watch::Receiver<Option<u32>>,
+    /// A process, and whether the far end is its.
+    known: Option<(u32, bool)>,
 }
 
 impl Gate for Side {
     async fn opened(&mut self) -> bool {
-        let socket = self.socket;
-        self.victim.wait_for(|victim| !victim.is_some_and(|process| has(process, socket))).await.is_ok()
+        loop {
+            let Some(process) = *self.victim.borrow_and_update() else { return true };
+            let is_its = match self.known {
+                Some((known, is_its)) if known == process => is_its,
+                _ => {
+                    let ends = self.ends;
+                    tokio::task::spawn_blocking(move || is_of(process, ends)).await.unwrap()
+                }
+            };
+            self.known = Some((process, is_its));
+            if !is_its {
+                return true;
+            }
+            if self.victim.changed().await.is_err() {
+                return false;
+            }
+        }
     }
+}
+
+/// One at a time, and never by what else the test does: on a busy machine the table of all sockets is long, and whoever is cut off dials
+/// again and again.
+fn is_of(process: u32, (from, to): (SocketAddr, SocketAddr)) -> bool {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    socket(from, to).is_some_and(|socket| has(process, socket))
 }
 
 /// The socket of a connection's far end, by its inode.
