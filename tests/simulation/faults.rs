@@ -115,7 +115,7 @@ impl World {
     }
 
     /// Evidence that was taken and not yet stored, and pushes under way, were heard in vain: a gap begins earlier.
-    fn gap(&mut self) {
+    pub fn gap(&mut self) {
         let from = self.now - 150_000;
         self.truth.gap_begins(from);
     }
@@ -290,10 +290,11 @@ impl World {
 
     /// A planned failover waits for the replica.
     fn hand_over(&mut self, from: Node, to: Node) {
-        if !self.servers[from].serves() || !self.servers[from].paused {
+        if !self.servers[from].alive || !self.servers[from].paused || self.owner() != from {
             return;
         }
-        if self.servers[to].stream.is_empty() {
+        // One that hangs meanwhile goes on with it.
+        if self.servers[from].serves() && self.servers[to].stream.is_empty() {
             self.promote(from, to);
         } else {
             self.after(1_000, Event::Fault(Step::Hand(from, to)));

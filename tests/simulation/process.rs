@@ -1,10 +1,7 @@
 //! A process of ours on virtual time: what `ledger::keeper` does, single-threaded. All that decides is the engine's own:
 //! the book, the judge, the evidence, the watch, the merge and the store.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::FutureExt as _;
 use redis_expiry_operator::{
@@ -47,8 +44,6 @@ pub struct Process {
     pub jobs: BTreeMap<Node, Job>,
     pub scanned: BTreeMap<Node, i64>,
     pub fresh: bool,
-    /// Keys of which the book was found to know less than the store.
-    doubted: BTreeSet<Key>,
     pub next_number: u64,
     /// Requests being looked at: how many are left, and whose they are.
     pub pending: BTreeMap<u64, (usize, Node, u64)>,
@@ -95,6 +90,7 @@ struct Work {
     gone: bool,
     /// The look saw this life, with a deadline.
     life: Option<LifeId>,
+    judged: Sighted,
 }
 
 /// A call of the store.
@@ -136,7 +132,6 @@ impl Process {
             jobs: BTreeMap::new(),
             scanned: BTreeMap::new(),
             fresh: false,
-            doubted: BTreeSet::new(),
             next_number: 0,
             pending: BTreeMap::new(),
             offsets: [None; NODES],
@@ -207,6 +202,7 @@ impl World {
         let told = match call {
             Call::Epoch => {
                 let epoch = ready(self.store.take_epoch()).expect("an epoch is always to be had");
+                self.taken_over(pid);
                 let fresh = ready(self.store.counts()).expect("a count").tracked == 0;
                 Told::Epoch(epoch, fresh)
             }
@@ -227,6 +223,15 @@ impl World {
         };
         let delay = self.random.between(5, 1_000);
         self.after(delay, Event::Told(pid, told));
+    }
+
+    /// Whoever has the newest epoch owns the listener: one that hung before it had any fences off its own successor.
+    fn taken_over(&mut self, pid: Pid) {
+        if self.current != pid {
+            self.gap();
+            self.truth.starts.push(self.now);
+            self.current = pid;
+        }
     }
 
     fn store_works(&mut self, epoch: Epoch, works: Works) -> Told {
@@ -373,7 +378,7 @@ impl World {
                 process.book.no_answer(&look.key, |times| ours + (5_000 << times.saturating_sub(1).min(5)));
                 continue;
             }
-            match guess(&process.book, &mut process.doubted, &look) {
+            match guess(&process.book, &look) {
                 Some(guess) => known.push(((look, life), guess)),
                 None => unknown.push((look, life)),
             }
@@ -411,8 +416,9 @@ impl World {
                 )
             });
             works.changes.extend(changes);
-            let life = life.filter(|_| matches!(look.answer, Answer::Alive(Some(_))));
-            works.keys.push(Work { key: look.key, changes: from..works.changes.len(), again, entry, gone, life });
+            let recorded = life.filter(|_| matches!(look.answer, Answer::Alive(Some(_))));
+            let (key, changes) = (look.key.clone(), from..works.changes.len());
+            works.keys.push(Work { key, changes, again, entry, gone, life: recorded, judged: (look, life) });
         }
         if works.changes.is_empty() {
             for life in works.keys.iter().filter_map(|work| work.life) {
@@ -439,15 +445,16 @@ impl World {
         let ours = self.ours();
         let Some(mut process) = self.processes[pid].take() else { return };
         let mut again = Vec::new();
+        let mut refused = Vec::new();
         let mut waiters = Vec::new();
         for work in &works.keys {
             let whole = done.get(work.changes.clone()).is_none_or(|done| done.iter().all(|done| *done));
             if !whole {
-                process.book.distrust(&work.key);
-                process.book.want(&work.key, Purpose::Ordinary, None);
-                process.doubted.insert(work.key.clone());
+                // The book knew less than the store: the same look is judged once more.
+                refused.push(work.judged.clone());
+                continue;
             }
-            let entry = work.entry.filter(|_| whole);
+            let entry = work.entry;
             let fire = match work.again {
                 Again::At(deadline) => Some(self.fire(&process.topology, &process.links, deadline).max(ours + 1_000)),
                 Again::No | Again::Soon => None,
@@ -463,6 +470,9 @@ impl World {
             self.looked_at(pid, waiter, gone);
         }
         self.ask(pid, again);
+        if !refused.is_empty() {
+            self.call(pid, Call::Known(refused));
+        }
     }
 
     /// Something about the nodes has changed.
@@ -484,6 +494,7 @@ impl World {
             links[*node].open() && topology.node(&crate::world::id_of(*node)).is_some_and(topology::Node::drives)
         };
         process.jobs.retain(|node, _| drives(node));
+        process.synced.retain(|node, _| topology.node(&crate::world::id_of(*node)).is_some_and(topology::Node::drives));
         if moved {
             self.rearm(pid);
         }
@@ -528,10 +539,7 @@ impl World {
 }
 
 /// As `Keeper::guess`.
-fn guess(book: &Book, doubted: &mut BTreeSet<Key>, look: &Look) -> Option<Known> {
-    if doubted.remove(&look.key) {
-        return None;
-    }
+fn guess(book: &Book, look: &Look) -> Option<Known> {
     if let Some(seen) = book.seen(&look.key) {
         return Some(Known { entry: Some(seen), memory: None });
     }
