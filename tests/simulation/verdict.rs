@@ -22,6 +22,9 @@ const PUSH_MS: std::ops::RangeInclusive<i64> = -45..=90;
 /// is set again so soon behind its expiry, or expires so soon after it was set, may go untold.
 const BEHIND: i64 = 100_000;
 
+/// A key that was changed is looked at by then, a look before it that is slow included.
+const LOOKED_AT: i64 = 100_000;
+
 /// What is wrong with a run.
 #[derive(Clone, Debug)]
 pub struct Violation {
@@ -274,6 +277,7 @@ fn invented(
             !truth.gap_between(life.born, to)
                 && !truth.moving_between(life.born, to)
                 && !life.ends.iter().any(|(_, end)| *end == End::DataGone)
+                && !overwritten_and_lost(truth, life)
         };
         if !tracking && lives().all(whole) && !truth.gap_between(event.at - 300_000, event.at) {
             found.push(Violation { key: Some(event.key), what: format!("inferred without a gap: {event:?}") });
@@ -292,15 +296,26 @@ fn skewed(offsets: &[i64], truth: &Truth, event: &Told) -> bool {
 fn excused(truth: &Truth, event: &Told) -> bool {
     truth.lives.iter().filter(|life| event.names(life, None) && life.born <= event.at).any(|life| {
         // "A `del` that may be a MIGRATE does not count when ... the answering connection is younger" than a second.
-        let young = |at: i64| truth.moving_between(at, at) && truth.gap_between(at - 1_000_000, at);
+        // The slot may have begun to move behind the `del`: another node answers the look all the same.
+        let young = |at: i64| truth.moving_between(at, at + LOOKED_AT) && truth.gap_between(at - 1_000_000, at);
         let ended = life.ends.iter().any(|(at, end)| *end == End::DataGone || truth.in_gap(*at) || young(*at));
         // Extended in a gap, or to be expired by a master with another clock.
         let changed = life.deadlines.iter().skip(1).any(|(at, _)| truth.in_gap(*at));
         ended
             || changed
+            || overwritten_and_lost(truth, life)
             || life.expiries.iter().any(|expiry| recreated_in_move(truth, life, expiry.due))
             || life.expiries.iter().any(|expiry| truth.in_gap(expiry.at))
     })
+}
+
+/// What it was overwritten with, without a deadline, was flushed or evicted before we could look: to us the old data was lost.
+fn overwritten_and_lost(truth: &Truth, life: &Life) -> bool {
+    let soon_lost =
+        |other: &Life| other.ends.iter().any(|(at, end)| *end == End::DataGone && *at - other.born <= LOOKED_AT);
+    let overwritten = |at: i64| life.ends.contains(&(at, End::Removed));
+    let mut others = truth.lives.iter().filter(|other| other.key == life.key && other.deadlines.is_empty());
+    others.any(|other| overwritten(other.born) && soon_lost(other))
 }
 
 /// Which of `fits` get none of `slots` when as many as possible get one, the first ones first (augmenting paths).
