@@ -126,6 +126,22 @@ struct Item {
     left: bool,
 }
 
+/// The newest birth that a node has pushed.
+struct Birth {
+    node: NodeId,
+    at: Millis,
+    order: u64,
+    /// The one before it.
+    before: Option<Millis>,
+}
+
+impl Birth {
+    /// When the node bore last, of what may have been a MIGRATE's that came before the answer: its own pushes are in order with that.
+    fn before(&self, answering: Answering<'_>, answered: u64) -> Option<Millis> {
+        if self.node == *answering.node && self.order > answered { self.before } else { Some(self.at) }
+    }
+}
+
 #[derive(Default)]
 struct Record {
     items: Vec<Item>,
@@ -137,7 +153,7 @@ struct Record {
 pub struct Evidence {
     records: KeyMap<Record>,
     hints: VecDeque<Key>,
-    births: KeyMap<Vec<(NodeId, Millis)>>,
+    births: KeyMap<Vec<Birth>>,
     /// The last removal heard, of the last [`BIRTHS_MS`].
     removals: KeyMap<Millis>,
     /// The newest birth that a look has used, of the last [`BIRTHS_MS`].
@@ -186,8 +202,9 @@ impl Evidence {
             let births = self.births.entry(key.clone()).or_default();
             // While a deletion waits for an answer, so does what may tell it for a MIGRATE.
             let waits = self.records.contains_key(key);
-            births.retain(|(node, at)| *node != heard.node && (waits || heard.at.since(*at) <= BIRTHS_MS));
-            births.push((heard.node.clone(), heard.at));
+            let before = births.iter().find(|birth| birth.node == heard.node).map(|birth| birth.at);
+            births.retain(|birth| birth.node != heard.node && (waits || heard.at.since(birth.at) <= BIRTHS_MS));
+            births.push(Birth { node: heard.node.clone(), at: heard.at, order: self.order + 1, before });
         } else {
             self.removals.insert(key.clone(), heard.at);
         }
@@ -275,7 +292,7 @@ impl Evidence {
             .iter()
             .filter(|item| match item.heard.sort {
                 Sort::Changed => item.heard.node == *answering.node && item.heard.at > answering.since,
-                _ => !may_be_a_migrate(&item.heard, &counted, births, answering),
+                _ => !may_be_a_migrate(&item.heard, &counted, births, (answering, answered)),
             })
             .map(|item| match item.heard.sort {
                 Sort::Changed if item.order > answered => Heard { sort: Sort::ChangedSince, ..item.heard.clone() },
@@ -331,7 +348,7 @@ impl Evidence {
         });
         self.items = items;
         self.births.retain(|key, births| {
-            births.retain(|(_, at)| self.records.contains_key(key) || now.since(*at) <= BIRTHS_MS);
+            births.retain(|birth| self.records.contains_key(key) || now.since(birth.at) <= BIRTHS_MS);
             !births.is_empty()
         });
         self.used_births.retain(|_, at| now.since(*at) <= BIRTHS_MS);
@@ -350,18 +367,23 @@ impl Evidence {
 /// "A `del` that may be a MIGRATE does not count when another node answers: another shard pushed a birth of K since a
 /// second before it, or the answering connection is younger than that." Nor does it when the node that answers has itself
 /// expired the key: a demoted master announces that as `del`, and two connections keep no order between them.
+///
+/// What the node that answers has borne behind its answer is no MIGRATE's: it was asked because the other had the key no more.
 fn may_be_a_migrate(
     deletion: &Heard,
     counted: &[Item],
-    births: Option<&Vec<(NodeId, Millis)>>,
-    answering: Answering<'_>,
+    births: Option<&Vec<Birth>>,
+    (answering, answered): (Answering<'_>, u64),
 ) -> bool {
     if deletion.sort != Sort::Deleted || deletion.node == *answering.node {
         return false;
     }
     let since = deletion.at.plus(-MIGRATE_MS);
     answering.since > since
-        || births.is_some_and(|births| births.iter().any(|(node, at)| *node != deletion.node && *at >= since))
+        || births.is_some_and(|births| {
+            let others = births.iter().filter(|birth| birth.node != deletion.node);
+            others.filter_map(|birth| birth.before(answering, answered)).any(|at| at >= since)
+        })
         || counted.iter().any(|item| {
             item.heard.sort == Sort::Expired && item.heard.node == *answering.node && item.heard.at >= since
         })
@@ -494,6 +516,26 @@ mod tests {
         assert_eq!(young.take("b", 4001), []);
         let mut own = Case::new().hear("b", Sort::Born, 4900, OWNER).hear("b", Sort::Deleted, 5000, OWNER);
         assert_eq!(own.take("b", 4999), [Sort::Born, Sort::Deleted]);
+    }
+
+    #[test]
+    fn what_is_born_behind_the_answer_is_no_migrates() {
+        let take = |mut case: Case, node: &str, answered| {
+            sorts(&case.0.take(&"k".into(), Answering { node: &node.into(), since: Millis(0) }, answered))
+        };
+        let deleted = || Case::new().hear("a", Sort::Deleted, 5000, OWNER);
+        let case = deleted();
+        let answered = case.0.mark();
+        let case = case.hear("b", Sort::Born, 5002, MASTER);
+        assert_eq!(take(case, "b", answered), [Sort::Deleted, Sort::Born]);
+        // Of another node nobody knows what came first.
+        let case = deleted().hear("c", Sort::Born, 5002, MASTER);
+        assert_eq!(take(case, "b", answered), []);
+        // Nor does it hide that another came before the answer.
+        let case = Case::new().hear("b", Sort::Born, 4900, MASTER).hear("a", Sort::Deleted, 5000, OWNER);
+        let answered = case.0.mark();
+        let case = case.hear("b", Sort::Born, 5002, MASTER);
+        assert_eq!(take(case, "b", answered), [Sort::Born, Sort::Born]);
     }
 
     #[test]
