@@ -61,7 +61,7 @@ enum Expected {
     Barrier,
     /// Under client tracking: the keys of the oldest that waits can be asked about.
     Begun,
-    /// Under client tracking: whatever happened before the barrier has been told.
+    /// Under client tracking: whatever happened before the barrier has been told, by one that is the master still.
     Told,
     /// Under client tracking: what was changed before a flush has been told.
     Flushed,
@@ -518,8 +518,15 @@ impl Core<'_> {
             }
             Some(Expected::Told) => {
                 if let Some(mut batch) = self.tracking.answered.pop_front() {
-                    // Without an answer nobody knows that all was told.
-                    batch.time = batch.time.filter(|_| wire::time(value).is_some());
+                    match self.still_master(value) {
+                        Some(true) => {}
+                        Some(false) => {
+                            batch.master = false;
+                            self.setting.refresh.request();
+                        }
+                        // Without an answer nobody knows that all was told.
+                        None => batch.time = None,
+                    }
                     self.conclude(batch);
                 }
             }
@@ -574,11 +581,37 @@ impl Core<'_> {
         batch.time = time;
         if self.source == Source::Tracking && !batch.over {
             // Redis tells of what happened at the end of its turn, behind the answers of that turn. This is asked in a later one.
-            self.ask_time(Expected::Told);
+            self.ask_told(&batch);
             self.tracking.answered.push_back(batch);
             return;
         }
         self.conclude(batch);
+    }
+
+    /// One that was replaced meanwhile tells what its new master does: that is not what the looks have caused. So what is gone is
+    /// asked about once more, which it answers with MOVED; outside of a cluster, it is asked what it is.
+    fn ask_told(&mut self, batch: &Batch) {
+        let mut answered = batch.keys.iter().zip(&batch.replies);
+        if !self.clustered {
+            wire::command(&mut self.outbox, &[b"ROLE"]);
+        } else if let Some((key, _)) = answered.find(|(_, (reply, ..))| *reply == Reply::Gone) {
+            self.ask_key(key, batch.asking);
+        } else {
+            return self.ask_time(Expected::Told);
+        }
+        self.expected.push_back(Expected::Told);
+    }
+
+    /// Reads the answer to that; `None`: it has none.
+    fn still_master(&self, value: &Value) -> Option<bool> {
+        if !self.clustered {
+            return wire::role(value);
+        }
+        match wire::reply(value, self.relative) {
+            Reply::Moved => Some(false),
+            Reply::None(_) => wire::time(value).map(|_| true),
+            Reply::Alive(_) | Reply::AliveFor(_) | Reply::Gone | Reply::Ask(..) => Some(true),
+        }
     }
 
     /// Everything that the looks of a batch caused has arrived.
@@ -700,14 +733,9 @@ impl Core<'_> {
 
     /// Asks about the keys. `begun`: what the node's clock showed in an earlier turn.
     fn look(&mut self, ask: Ask, asked: Instant, begun: Millis) {
-        let question: &[u8] = if self.relative { b"PTTL" } else { b"PEXPIRETIME" };
         self.ask_role();
         for key in &ask.keys {
-            if ask.asking {
-                wire::command(&mut self.outbox, &[b"ASKING"]);
-                self.expected.push_back(Expected::Asking);
-            }
-            wire::command(&mut self.outbox, &[question, key.as_bytes()]);
+            self.ask_key(key, ask.asking);
             self.expected.push_back(Expected::Key);
         }
         self.ask_role();
@@ -726,6 +754,15 @@ impl Core<'_> {
             master: true,
             over: false,
         });
+    }
+
+    fn ask_key(&mut self, key: &Key, asking: bool) {
+        let question: &[u8] = if self.relative { b"PTTL" } else { b"PEXPIRETIME" };
+        if asking {
+            wire::command(&mut self.outbox, &[b"ASKING"]);
+            self.expected.push_back(Expected::Asking);
+        }
+        wire::command(&mut self.outbox, &[question, key.as_bytes()]);
     }
 
     fn ask_time(&mut self, expected: Expected) {

@@ -8,7 +8,7 @@ use redis_expiry_operator::{
     dial::Dialler,
     model::{Key, Millis},
     nodes::{Ask, Connection, Driver, Guidance, Notifications, Setting, Tap},
-    plan::RedisPlan,
+    plan::{ChangeSource, RedisPlan},
     topology::{Refresh, Topology, merge, parse_nodes},
 };
 use tokio::{
@@ -41,12 +41,22 @@ fn topology(fake: &Fake, rows: &[String]) -> Arc<Topology> {
 }
 
 fn drive(fake: &Fake, guidance: &watch::Sender<Arc<Guidance>>, refresh: &Refresh, tasks: &mut JoinSet<()>) -> Driver {
+    told_by(ChangeSource::KeyspaceEvents, fake, guidance, refresh, tasks)
+}
+
+fn told_by(
+    change_source: ChangeSource,
+    fake: &Fake,
+    guidance: &watch::Sender<Arc<Guidance>>,
+    refresh: &Refresh,
+    tasks: &mut JoinSet<()>,
+) -> Driver {
     let (dialled, dial) = watch::channel(vec![fake.address.clone()]);
     let stop = CancellationToken::new();
     let (set, notifications) = watch::channel(Notifications::default());
     let setting = Setting {
         id: fake.id.into(),
-        plan: plan(&[fake]),
+        plan: RedisPlan { change_source, ..plan(&[fake]) },
         dialler: Dialler::everything(),
         dial,
         guidance: guidance.subscribe(),
@@ -67,13 +77,16 @@ impl Given {
         Self::with(Fake::start("a").await).await
     }
     async fn with(fake: Fake) -> Self {
+        Self::by(ChangeSource::KeyspaceEvents, fake).await
+    }
+    async fn by(change_source: ChangeSource, fake: Fake) -> Self {
         let (tell, looks) = mpsc::channel(64);
         let tap = Arc::new(Tap::new(b"k*".to_vec(), tell));
         let topology = topology(&fake, &[fake.row("master", "-", 1, "0-16383")]);
         let guidance = Guidance { topology, taps: vec![Arc::clone(&tap)], ..Guidance::default() };
         let guidance = watch::Sender::new(Arc::new(guidance));
         let (refresh, mut tasks) = (Refresh::default(), JoinSet::new());
-        let driver = drive(&fake, &guidance, &refresh, &mut tasks);
+        let driver = told_by(change_source, &fake, &guidance, &refresh, &mut tasks);
         let given = Self { fake, driver, tap, looks, guidance, refresh, tasks };
         given.wait("subscribed", |connection| connection.since.is_some()).await;
         given
@@ -137,6 +150,25 @@ async fn a_gone_answer_uses_what_comes_between_it_and_its_barrier() {
     given.fake.script("k", &[push("set"), reply(":-2"), push("expired")]);
     let look = given.look().await;
     assert_eq!((&look.answer, sorts(&look)), (&Answer::Gone, vec![Sort::Born, Sort::Expired]));
+}
+
+#[tokio::test]
+async fn what_a_node_tells_that_was_replaced_behind_its_answer_is_not_of_that_answer() {
+    let mut given = Given::by(ChangeSource::ClientTracking, Fake::start("a").await).await;
+    given.confirm().await;
+    let told = reply(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk");
+    // The look has made it expire: it is the owner still, and says so again.
+    given.fake.script("k", &[reply(":-2")]);
+    given.fake.script("k", &[told.clone(), reply(":-2")]);
+    let look = given.look().await;
+    assert_eq!((&look.answer, sorts(&look)), (&Answer::Gone, vec![Sort::ChangedSince]));
+    // It kept to itself what was due, was replaced, and tells what its new master has made of the key.
+    given.quiet().await;
+    given.fake.script("k", &[reply(":-2")]);
+    given.fake.script("k", &[told, reply("-MOVED 11 127.0.0.1:1")]);
+    let look = given.look().await;
+    assert_eq!((&look.answer, sorts(&look)), (&Answer::None(NoAnswer::NotOwner), vec![]));
+    assert!(given.refreshes().await);
 }
 
 #[tokio::test]

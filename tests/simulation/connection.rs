@@ -76,6 +76,7 @@ struct Batch {
     /// In an earlier turn, by the node's clock.
     begun: i64,
     replies: Vec<(Said, u64, Option<Used>)>,
+    master: bool,
     over: bool,
 }
 
@@ -179,7 +180,7 @@ impl World {
             return self.no_answer(pid, node, keys, &NoAnswer::Disconnected);
         };
         let line = connection.line;
-        let batch = Batch { keys, asking, asked: now, begun: i64::MIN, replies: Vec::new(), over: false };
+        let batch = Batch { keys, asking, asked: now, begun: i64::MIN, replies: Vec::new(), master: true, over: false };
         if tracking {
             connection.expected.push_back(Expected::Begun);
             connection.waiting.push_back(Some(batch));
@@ -233,7 +234,11 @@ impl World {
             Frame::SlotLeft => self.refresh(pid),
             Frame::Push { key, sort, life } => self.pushed(line, key, sort, life, &topology),
             Frame::Flushed => self.flushed(line),
-            Frame::Answer(said) => self.key_answered(line, said),
+            Frame::Answer(said) => match connection.expected.pop_front() {
+                Some(Expected::Told) => self.told_all(line, !matches!(said, Said::Moved), &topology),
+                Some(Expected::Key) => self.key_answered(line, said),
+                _ => panic!("an answer to nothing"),
+            },
             Frame::Time(theirs) => match connection.expected.pop_front() {
                 Some(Expected::Beat(sent)) => {
                     let offset = connection.offsets.exchange(sent, at, theirs);
@@ -248,10 +253,7 @@ impl World {
                 Some(Expected::Flushed) => {
                     connection.since = connection.since.map(|_| Millis(at.div_euclid(1_000)));
                 }
-                Some(Expected::Told) => {
-                    let (batch, theirs) = connection.answered.pop_front().expect("it was answered");
-                    self.conclude(line, batch, theirs, &topology);
-                }
+                Some(Expected::Told) => self.told_all(line, true, &topology),
                 other => panic!("a TIME that nobody asked for, or a key's answer is missing: {}", other.is_some()),
             },
         }
@@ -292,8 +294,6 @@ impl World {
     fn key_answered(&mut self, line: Line, said: Said) {
         let process = self.processes[line.pid].as_mut().expect("it got a frame");
         let connection = process.links[line.node].connection.as_mut().expect("it got a frame");
-        let expected = connection.expected.pop_front();
-        assert!(matches!(expected, Some(Expected::Key)), "an answer to nothing");
         let since = connection.since.unwrap_or(Millis(i64::MAX));
         let batch = connection.batches.front_mut().expect("an answer belongs to a batch");
         if batch.over {
@@ -312,9 +312,26 @@ impl World {
         let connection = process.links[line.node].connection.as_mut().expect("it got a frame");
         let batch = connection.batches.pop_front().expect("a barrier ends a batch");
         if tracking && !batch.over {
+            // As `Core::ask_told`.
+            let mut answered = batch.keys.iter().zip(&batch.replies);
+            let gone = answered.find(|(_, (said, ..))| matches!(said, Said::Gone)).map(|(key, _)| key.clone());
+            let asking = batch.asking;
             connection.expected.push_back(Expected::Told);
             connection.answered.push_back((batch, theirs));
-            return self.send(line, Question::Time);
+            let question = gone.map_or(Question::Time, |key| Question::Key { key: self.index_of(&key), asking });
+            return self.send(line, question);
+        }
+        self.conclude(line, batch, theirs, topology);
+    }
+
+    /// Whatever happened before the barrier has been told.
+    fn told_all(&mut self, line: Line, master: bool, topology: &Topology) {
+        let process = self.processes[line.pid].as_mut().expect("it got a frame");
+        let connection = process.links[line.node].connection.as_mut().expect("it got a frame");
+        let (mut batch, theirs) = connection.answered.pop_front().expect("it was answered");
+        batch.master = master;
+        if !master {
+            self.refresh(line.pid);
         }
         self.conclude(line, batch, theirs, topology);
     }
@@ -373,7 +390,7 @@ impl World {
                 Some(NoAnswer::Late)
             } else if suspect {
                 Some(NoAnswer::Suspect)
-            } else if !trusted || !(batch.asking || topology.owns(&id_of(node), slot)) {
+            } else if !trusted || !batch.master || !(batch.asking || topology.owns(&id_of(node), slot)) {
                 Some(NoAnswer::NotOwner)
             } else {
                 None
