@@ -476,6 +476,42 @@ mod tests {
     }
 
     #[test]
+    fn those_that_nobody_answers_for_have_half_of_the_room_at_most_and_what_is_due_goes_first() {
+        let mut book = book();
+        let unanswered = |number: usize| number >= 100;
+        for number in 100..120 {
+            put(&mut book, number, 10);
+        }
+        assert_eq!(book.fall_due(11_000, 20).len(), 20);
+        for number in 100..120 {
+            book.no_answer(&key(number), |_| 12_000);
+        }
+        for number in 0..5 {
+            put(&mut book, number, 12);
+        }
+        let numbers = |keys: Vec<Key>| {
+            let number = |key: &Key| key.as_str().unwrap()[1..].parse::<usize>().unwrap();
+            keys.iter().map(number).partition::<Vec<_>, _>(|number| unanswered(*number))
+        };
+        assert_eq!(book.fall_due(11_999, 9), [""; 0].map(Key::from));
+        let (waiting, due) = numbers(book.fall_due(12_999, 4));
+        assert_eq!((waiting.len(), due.len()), (3, 0));
+        let (waiting, due) = numbers(book.fall_due(13_000, 2));
+        assert_eq!((waiting.len(), due), (0, vec![0, 1]));
+        let (waiting, due) = numbers(book.fall_due(13_000, 8));
+        assert_eq!((waiting.len(), due), (5, vec![2, 3, 4]));
+    }
+
+    #[test]
+    fn whoever_waits_first_is_named() {
+        let mut book = book();
+        assert_eq!(book.waiter(&key(1)), None);
+        assert!(book.want(&key(1), Purpose::AfterGap, Some(7)));
+        assert!(!book.want(&key(1), Purpose::Ordinary, Some(8)));
+        assert_eq!(book.waiter(&key(1)), Some(7));
+    }
+
+    #[test]
     fn what_nobody_answers_for_is_let_go_of_only_if_the_store_has_it_and_is_read_again() {
         let mut book = book();
         for number in 0..=UNANSWERED {

@@ -503,6 +503,9 @@ mod tests {
         let evicted = vec![heard(Sort::Evicted, 98_000)];
         let ahead = look(Answer::Gone, AHEAD, evicted);
         assert_eq!(judged(entry(D), &ahead, Purpose::Ordinary), (vec!["absent".into()], Again::At(D)));
+        assert_eq!(judged(absent(D), &ahead, Purpose::Ordinary), (vec![], Again::At(D)));
+        let then = judge(&naming(), entry(D), &ahead, Purpose::Ordinary, AHEAD).entry;
+        assert_eq!(then, Some(Seen { deadline: D, absent: true }));
         let due = look(Answer::Gone, PAST, vec![]);
         assert_eq!(judged(absent(D), &due, Purpose::Ordinary).0, ["settle I 100000"]);
     }
@@ -535,6 +538,9 @@ mod tests {
         let look = look(Answer::Alive(Some(Millis(200_000))), PAST, vec![]);
         assert_eq!(judged(absent(D), &look, Purpose::Ordinary).0, ["settle I 100000", "record 200000"]);
         assert_eq!(judged(entry(D), &look, Purpose::Ordinary).0, ["record 200000"]);
+        // It was set anew before it was due.
+        let at_the_deadline = Look { now: D, ..look };
+        assert_eq!(judged(absent(D), &at_the_deadline, Purpose::Ordinary).0, ["record 200000"]);
     }
 
     #[test]
@@ -559,6 +565,7 @@ mod tests {
         assert_eq!(judged(entry(D), &ahead, Purpose::AfterLoss), (vec!["absent".into()], Again::At(D)));
         assert_eq!(judged(entry(D), &ahead, Purpose::AfterGap), (vec!["forget".into()], Again::No));
         assert_eq!(judged(absent(D), &ahead, Purpose::AfterGap), (vec![], Again::At(D)));
+        assert_eq!(judged(absent(D), &ahead, Purpose::AfterLoss), (vec![], Again::At(D)));
     }
 
     #[test]
