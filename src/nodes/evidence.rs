@@ -434,6 +434,7 @@ mod tests {
         assert_eq!(pushed().take("x", 0), [Sort::Deleted, Sort::Expired, Sort::Deleted]);
         let mut case = pushed();
         case.0.demoted(&"other".into());
+        assert_eq!(case.0.items, 3);
         case.0.demoted(&"x".into());
         // None but a master publishes `expired`; and what it pushed as the owner counted then.
         assert_eq!(case.take("x", 0), [Sort::Expired, Sort::Deleted]);
@@ -465,6 +466,10 @@ mod tests {
         assert_eq!(case.0.hints(9).len(), 1);
         let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, answered);
         assert_eq!(sorts(&used), [Sort::Changed, Sort::ChangedSince]);
+        assert!(used.told_since() && !Used::of(vec![heard("a", Sort::Changed, 0)], None).told_since());
+        let mut in_gap = used.clone();
+        in_gap.in_gap();
+        assert_eq!(in_gap.heard.iter().map(|heard| heard.server_at.0).collect::<Vec<_>>(), [5000, i64::MIN]);
         assert_eq!(case.0.hints(9).len(), 1, "it may be a birth");
         case.0.put_back(&"k".into(), used);
         assert_eq!(case.take("a", 0), [Sort::Changed, Sort::Changed], "as it was");
@@ -544,6 +549,79 @@ mod tests {
         assert_eq!(case.take("b", 0), [Sort::Born]);
         let mut case = case.hear("a", Sort::Deleted, 5000, OWNER);
         assert_eq!(case.take("b", 0), []);
+    }
+
+    #[test]
+    fn each_nodes_last_birth_tells_a_migrate_for_two_seconds() {
+        // What another bears meanwhile is no reason to forget it, whether a look has used it or not.
+        let mut unused = Case::new().hear("b", Sort::Born, 4500, MASTER).hear("c", Sort::Born, 4600, MASTER);
+        unused = unused.hear("a", Sort::Deleted, 5000, OWNER);
+        assert_eq!(unused.take("b", 0), [Sort::Born]);
+        let mut used = Case::new().hear("b", Sort::Born, 4500, MASTER);
+        assert_eq!(used.take("b", 0), [Sort::Born]);
+        used.0.fade(Millis(4500 + BIRTHS_MS));
+        let mut used = used.hear("c", Sort::Born, 4600, OWNER);
+        assert_eq!(used.take("c", 0), [Sort::Born]);
+        let mut used = used.hear("a", Sort::Deleted, 5000, OWNER);
+        assert_eq!(used.take("b", 0), []);
+        used.0.fade(Millis(4600 + BIRTHS_MS + 1));
+        assert!(used.0.births.is_empty());
+        // One each, and none that is old.
+        let case = Case::new().hear("b", Sort::Born, 1, MASTER).hear("b", Sort::Born, 2, MASTER);
+        assert_eq!(case.0.births[&Key::from("k")].len(), 1);
+        let mut case = Case::new().hear("b", Sort::Born, 0, MASTER);
+        assert_eq!(case.take("b", 0), [Sort::Born]);
+        let case = case.hear("c", Sort::Born, BIRTHS_MS + 1, MASTER);
+        assert_eq!(case.0.births[&Key::from("k")].len(), 1);
+    }
+
+    #[test]
+    fn births_of_one_node_in_a_row_are_one_and_those_of_two_are_two() {
+        let mut case = Case::new().hear("a", Sort::Born, 1, OWNER).hear("a", Sort::Born, 2, OWNER);
+        assert_eq!(case.take("a", 0), [Sort::Born]);
+        let mut case = Case::new().hear("a", Sort::Born, 1, OWNER).hear("b", Sort::Born, 2, OWNER);
+        assert_eq!(case.take("a", 0), [Sort::Born, Sort::Born]);
+        let mut case = Case::new().hear("a", Sort::Born, 1, OWNER).hear("a", Sort::Expired, 2, OWNER);
+        assert_eq!(case.take("a", 0), [Sort::Born, Sort::Expired]);
+    }
+
+    #[test]
+    fn what_was_used_is_remembered_for_two_seconds() {
+        let look = |case: &mut Case| {
+            let mark = case.0.mark();
+            case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark)
+        };
+        let mut case = Case::new().hear("a", Sort::Born, 5000, OWNER);
+        look(&mut case);
+        case.0.fade(Millis(5000 + BIRTHS_MS));
+        assert_eq!(look(&mut case).earlier_birth, Some(Millis(5000)));
+        case.0.fade(Millis(5000 + BIRTHS_MS + 1));
+        assert_eq!(look(&mut case).earlier_birth, None);
+        let born_behind = |fade| {
+            let mut case = Case::new().hear("a", Sort::Expired, 5000, OWNER);
+            look(&mut case);
+            case.0.fade(Millis(fade));
+            look(&mut case.hear("a", Sort::Born, 5000, OWNER)).heard[0].at
+        };
+        assert_eq!((born_behind(5000 + BIRTHS_MS), born_behind(5001 + BIRTHS_MS)), (Millis(5001), Millis(5000)));
+    }
+
+    #[test]
+    fn a_key_is_hinted_at_once_for_all_its_news() {
+        let mut case = Case::new().hear("a", Sort::Born, 1, OWNER).hear("a", Sort::Expired, 2, OWNER);
+        case.0.hear(&"l".into(), heard("a", Sort::Born, 3), OWNER).unwrap();
+        assert!(case.0.has_hints() && !case.0.is_empty());
+        assert_eq!((case.0.len(), case.0.hints(1)), (2, vec!["k".into()]));
+        assert_eq!(case.0.hints(9), [Key::from("l")]);
+        assert!(!case.0.has_hints());
+        // What is left over, and a birth before the answer, are no news; what is put back is.
+        let mut case = Case::new().hear("r", Sort::Expired, 1, REPLICA).hear("a", Sort::Born, 2, OWNER);
+        case.0.hints(9);
+        let mark = case.0.mark();
+        let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        assert_eq!((sorts(&used), case.0.has_hints()), (vec![Sort::Born], false));
+        case.0.put_back(&"k".into(), used);
+        assert_eq!(case.0.hints(9), [Key::from("k")]);
     }
 
     #[test]

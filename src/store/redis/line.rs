@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use redis::RedisResult;
+use redis::{RedisError, Value, cmd};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
@@ -24,7 +24,8 @@ use tokio::{
 
 use super::{
     refusal::{Refusal, classify},
-    settings::Settings,
+    routes::{Routes, strange},
+    settings::{Mode, Settings},
 };
 use crate::{
     dial::{Connection, Login},
@@ -77,7 +78,7 @@ impl Heard {
 }
 
 impl Line {
-    pub async fn open(&self, node: &Address, settings: &Settings) -> Result<Open, Refusal> {
+    pub async fn open(&self, node: &Address, settings: &Settings, routes: &Routes) -> Result<Open, Refusal> {
         let mut state = self.0.lock().await;
         if let Some(open) = &state.open {
             return Ok(open.clone());
@@ -87,10 +88,8 @@ impl Line {
         {
             return Err(why.clone());
         }
-        let connecting = timeout(CONNECT, connect(node, settings)).await;
         let silent = |_| Err(Refusal::Away(format!("{node} does not take connections")));
-        let connected =
-            connecting.map_or_else(silent, |made| made.map_err(|error| classify(&error, &node.to_string())));
+        let connected = timeout(CONNECT, connect(node, settings, routes)).await.unwrap_or_else(silent);
         match connected {
             Ok(connection) => {
                 state.made += 1;
@@ -114,9 +113,22 @@ impl Line {
     }
 }
 
-async fn connect(node: &Address, settings: &Settings) -> RedisResult<Connection> {
+/// To a node of the cluster, and to no other that has its address now.
+async fn connect(node: &Address, settings: &Settings, routes: &Routes) -> Result<Connection, Refusal> {
     let (username, password) = (settings.username.clone(), settings.password.clone());
     let login = Login { username, password, database: settings.database, tls: settings.tls.clone() };
+    let refused = |error: RedisError| classify(&error, &node.to_string());
     // Who asks knows how long to wait.
-    settings.dialler.redis(node, login, CONNECT * 9 / 10, None).await
+    let mut connection = settings.dialler.redis(node, login, CONNECT * 9 / 10, None).await.map_err(refused)?;
+    if settings.mode == Mode::Cluster {
+        match cmd("CLUSTER").arg("SLOTS").query_async::<Value>(&mut connection).await {
+            Ok(answer) if !routes.admits(&answer) => return Err(strange(node)),
+            Err(error) if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() => {
+                return Err(refused(error));
+            }
+            // What it refuses it will refuse again, to who can say so.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(connection)
 }

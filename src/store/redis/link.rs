@@ -122,6 +122,8 @@ impl Link {
                 None => match self.owner(call.slot, until).await {
                     Ok(address) => address,
                     Err(why @ Refusal::Lasting(_)) => return Err(why.into_error()),
+                    // What was found before says more than that the time was up.
+                    Err(_) if hops > 0 && Instant::now() >= until => break,
                     Err(why) => {
                         refused = why;
                         pause(&mut wait, until).await;
@@ -133,6 +135,7 @@ impl Link {
             refused = match self.attempt(&address, &command, asked.is_some(), until).await {
                 Ok(Value::Array(values)) => return Ok(values),
                 Ok(other) => return Err(StoreError::Refused(format!("{address}: a script answered {other:?}"))),
+                Err(Refusal::Away(_)) if hops > 0 && Instant::now() >= until => break,
                 Err(why) => why,
             };
             match &refused {
@@ -159,13 +162,16 @@ impl Link {
     pub async fn facts(&self, slot: Slot, age: Duration, until: Instant) -> Result<(Address, Facts), StoreError> {
         let mut wait = WAIT.0;
         let mut refused = Refusal::Away("it does not say how it is set up".to_owned());
+        let mut asked = false;
         loop {
             match timeout_at(until, self.facts_once(slot, age, until)).await {
                 Ok(Ok(found)) => return Ok(found),
-                Ok(Err(why)) => refused = why,
                 // What was found before says more.
+                Ok(Err(Refusal::Away(_))) if asked && Instant::now() >= until => {}
+                Ok(Err(why)) => refused = why,
                 Err(_) => {}
             }
+            asked = true;
             if matches!(refused, Refusal::Lasting(_)) || Instant::now() >= until {
                 return Err(refused.into_error());
             }
@@ -271,7 +277,7 @@ impl Link {
     async fn attempt(&self, node: &Address, command: &Cmd, asking: bool, until: Instant) -> Result<Value, Refusal> {
         let silent = || Refusal::Away(format!("{node} does not answer"));
         let shared = self.node(node);
-        let opening = timeout_at(until, shared.line.open(node, &self.settings)).await;
+        let opening = timeout_at(until, shared.line.open(node, &self.settings, &self.routes)).await;
         let open = opening.unwrap_or_else(|_| Err(silent()))?;
         let sent = Instant::now();
         let mut connection = open.connection.clone();

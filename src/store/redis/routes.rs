@@ -1,7 +1,7 @@
 //! Which node a slot is at, as far as we were told.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -22,6 +22,8 @@ pub(super) struct Routes {
     seeds: Vec<Address>,
     map: Vec<(Address, Address)>,
     told: Mutex<Told>,
+    /// The ids of the nodes that were ever told of.
+    ids: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 #[derive(Default)]
@@ -38,7 +40,7 @@ struct Told {
 
 impl Routes {
     pub fn new(seeds: Vec<Address>, map: Vec<(Address, Address)>) -> Self {
-        Self { seeds, map, told: Mutex::default() }
+        Self { seeds, map, told: Mutex::default(), ids: Mutex::default() }
     }
 
     /// `None`: ask.
@@ -76,8 +78,23 @@ impl Routes {
         Some(owner)
     }
 
+    /// Whether the node that answers `CLUSTER SLOTS` so is one of this cluster: nodes come and go one at a time, so it tells of one that
+    /// we know. An address that was a node's may be given to one of another cluster, which would take what is this one's.
+    pub fn admits(&self, answer: &Value) -> bool {
+        let told = ids(answer);
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let strange = !told.is_empty() && !ids.is_empty() && ids.is_disjoint(&told);
+        if !strange {
+            ids.extend(told);
+        }
+        !strange
+    }
+
     /// A node's answer to `CLUSTER SLOTS`; gives the slot's owner.
     pub fn learn(&self, answer: &Value, by: &Address, slot: Slot) -> Result<Address, Refusal> {
+        if !self.admits(answer) {
+            return Err(strange(by));
+        }
         let ranges = self.parse(answer, by);
         let mut told = self.told();
         *told = Told { ranges, at: Some(Instant::now()), ..Told::default() };
@@ -152,6 +169,31 @@ impl Routes {
     }
 }
 
+/// Why a node is not asked that [`Routes::admits`] not.
+pub(super) fn strange(node: &Address) -> Refusal {
+    Refusal::Away(format!(
+        "{node} belongs to another cluster than the other nodes: correct the addresses, or restart if all nodes were replaced at once"
+    ))
+}
+
+/// The ids of all nodes in an answer to `CLUSTER SLOTS`.
+fn ids(value: &Value) -> BTreeSet<Vec<u8>> {
+    let Value::Array(ranges) = value else { return BTreeSet::new() };
+    let id = |node: &Value| match node {
+        Value::Array(fields) => match fields.get(2)? {
+            Value::BulkString(id) => Some(id.clone()),
+            Value::SimpleString(id) => Some(id.clone().into_bytes()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let nodes = ranges.iter().filter_map(|range| match range {
+        Value::Array(fields) => fields.get(2..),
+        _ => None,
+    });
+    nodes.flatten().filter_map(id).collect()
+}
+
 impl Told {
     fn owner(&self, slot: Slot) -> Option<Address> {
         let ranged = || self.ranges.range(..=slot.0).next_back().filter(|(_, (last, _))| *last >= slot.0);
@@ -191,6 +233,26 @@ mod tests {
         routes.moved(Slot(4), ":9", &Address::new("other", 7));
         assert_eq!(routes.owner(Slot(3)), Some(Address::new("redis-0.example", 6380)));
         assert_eq!(routes.owner(Slot(4)), Some(Address::new("other", 9)));
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_is_not_admitted_and_one_that_came_later_is() {
+        let told = |ids: &[&str]| {
+            let node = |id: &&str| {
+                Value::Array(vec![Value::BulkString("h".into()), Value::Int(1), Value::BulkString((*id).into())])
+            };
+            let range = [Value::Int(0), Value::Int(16_383)].into_iter().chain(ids.iter().map(node));
+            Value::Array(vec![Value::Array(range.collect())])
+        };
+        let routes = routes();
+        assert!(routes.admits(&told(&["a", "b"])) && routes.admits(&slots()) && routes.admits(&told(&[])));
+        assert!(!routes.admits(&told(&["x", "y"])));
+        assert!(routes.admits(&told(&["b", "c"])) && routes.admits(&told(&["d", "c"])) && routes.admits(&told(&["d"])));
+        let by = Address::new("seed", 1);
+        let refused = routes.learn(&told(&["x"]), &by, Slot(3));
+        assert!(matches!(refused, Err(Refusal::Away(why)) if why.contains("another cluster")));
+        assert_eq!(routes.owner(Slot(3)), None);
+        assert!(routes.learn(&told(&["a"]), &by, Slot(3)).is_ok());
     }
 
     #[test]

@@ -56,6 +56,12 @@ impl Cluster {
             };
             for (address, result) in results.into_iter().flatten() {
                 match result {
+                    Ok((_, view)) if strange(known, &view) => {
+                        self.connections.remove(&address);
+                        let fix = "correct spec.redis.addresses, or restart if all nodes were replaced at once";
+                        let why = format!("belongs to another cluster than the other nodes; {fix}");
+                        failures.push(FaultCategory::Other.fault(why).at(&address));
+                    }
                     Ok((connection, view)) => {
                         self.connections.insert(address, connection);
                         answers.push((asked_at, view));
@@ -78,6 +84,12 @@ impl Cluster {
         });
         Ok(Sighting { confirmed: confirmed.collect(), topology: Arc::new(topology) })
     }
+}
+
+/// The node that was asked tells of none that we know: nodes come and go one at a time, so it is one of another cluster, which has been
+/// given an address that was a node's. A ledger is held when it is found to be another's (DESIGN rule 14), not taken along.
+fn strange(known: &Topology, view: &View) -> bool {
+    !known.nodes().is_empty() && !view.rows.iter().any(|row| known.node(&row.id).is_some())
 }
 
 /// Whom to ask, the first first.
@@ -171,6 +183,17 @@ async fn current_epoch(connection: &mut Connection) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_view_without_any_node_that_is_known_is_another_clusters() {
+        let view = |ids: &[&str]| {
+            let row = |id: &&str| format!("{id} 127.0.0.1:1@11 master - 0 0 1 connected 0-16383");
+            parse_nodes(&ids.iter().map(row).collect::<Vec<_>>().join("\n"), &Address::new("seed", 1)).unwrap()
+        };
+        let known = merge(&Topology::default(), &[view(&["a", "b"])], &[]);
+        assert!(strange(&known, &view(&["c"])));
+        assert!(!strange(&known, &view(&["b", "c"])) && !strange(&Topology::default(), &view(&["c"])));
+    }
 
     #[test]
     fn a_master_is_asked_soon_though_every_master_is_doubted_and_replicas_are_not() {

@@ -8,9 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redis::cmd;
 use redis_expiry_operator::{
-    commands::demo::cluster::Cluster,
-    model::{Address, ListenerId},
+    commands::demo::cluster::{Cluster, Node},
+    model::{Address, ListenerId, slot_of},
     store::{
         Store, StoreError,
         redis::{RedisStore, Settings},
@@ -22,7 +23,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::setup::{Redis, settings, shared, wait};
+use super::setup::{Redis, cluster, settings, shared, wait};
 use crate::given::{FIRST, Fresh, apply, entry, entry_of, record, settle};
 
 const PIECE: usize = 32;
@@ -157,6 +158,26 @@ async fn nodes_that_nobody_answers_at_are_named() {
             let Err(StoreError::Unavailable(why)) = opened else { panic!("it is there") };
             assert!(why.contains(&nowhere.to_string()), "{why}");
         }
+    }
+}
+
+/// As where a node has died, and its address was given to one of another cluster.
+#[tokio::test]
+async fn an_address_that_is_now_another_clusters_is_not_written_to() {
+    let (ours, theirs) = tokio::join!(cluster(0), cluster(0));
+    let direct = Redis::with(Settings { partitions: 1, ..settings(&ours) }).await;
+    let slot = slot_of(direct.keys()[0].as_bytes());
+    let (owner, other) = (direct.master(&ours, 0).await, theirs.owner(slot.0).await.unwrap());
+    let at = |node: &Node| Address::parse(&node.address()).unwrap();
+    // Whom the slot belongs to is learnt from another of ours.
+    let addresses = settings(&ours).addresses.into_iter().filter(|seed| *seed != at(&owner)).collect();
+    let address_map = vec![(at(&owner), at(&other))];
+    let settings = Settings { addresses, address_map, ..direct.settings.clone() };
+    let opened = RedisStore::open(settings, &direct.listener).await;
+    let Err(StoreError::Unavailable(why)) = opened else { panic!("it was opened in another cluster") };
+    assert!(why.contains(&other.address()) && why.contains("another cluster"), "{why}");
+    for node in theirs.nodes() {
+        assert_eq!(node.query::<Vec<String>>(cmd("KEYS").arg("*")).await.unwrap(), [""; 0]);
     }
 }
 

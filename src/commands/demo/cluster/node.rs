@@ -1,6 +1,7 @@
 //! One redis-server: its process and a way to talk to it.
 
 use std::{
+    collections::BTreeSet,
     fmt, fs,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
@@ -331,10 +332,16 @@ async fn first_answer(
 }
 
 /// A port that is free together with the cluster bus's, 10000 above. Both below the range from which the system takes
-/// the ports of outgoing connections, so that a killed node's stay free for its return.
+/// the ports of outgoing connections, so that a killed node's stay free for its return. Nor is one given out twice: who still dials
+/// a dead node must not come to one of another cluster.
 pub(super) fn free_port() -> anyhow::Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..1000 {
         let port = rand::random_range(10_000..22_000);
+        if !given.insert(port) {
+            continue;
+        }
         if [port, port + 10_000].iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()) {
             return Ok(port);
         }
