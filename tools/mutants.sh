@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Mutation by tool: cargo-mutants over what decides (topology, nodes, ledger, the store), each mutant before the tests of that code.
-# mutants.sh FILE...: over these, in place of all that are named below. What survives is in target/mutants/mutants.out/missed.txt; docs/mutations.md has a
-# word on each. It works on a copy of the tree without what decides nothing: a mutant is built in seconds there, not in a minute.
+# mutants.sh FILE...: over these, in place of all that are named below. What survives is in target/mutants/mutants.out/missed.txt.
+# It works on a copy of the tree without what decides nothing: a mutant is built in seconds there, not in a minute.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 copy=target/mutants/tree

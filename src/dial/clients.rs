@@ -108,6 +108,11 @@ impl Dialler {
     }
 }
 
+/// The connection is of no use any more.
+pub fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
+}
+
 /// What sort of fault an error of the Redis client is.
 pub fn redis_category(error: &RedisError) -> FaultCategory {
     match error.code() {

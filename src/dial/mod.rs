@@ -26,7 +26,7 @@ mod egress;
 mod stream;
 mod tls;
 
-pub use clients::{Connection, Login, redis_category};
+pub use clients::{Connection, Login, is_broken, redis_category};
 pub use egress::{Cidr, Egress, NotACidr, Refused, Sort};
 pub use stream::{HungUp, NoHandshake, Stream};
 pub use tls::{For, advice, advised, ours};

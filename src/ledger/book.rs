@@ -478,7 +478,6 @@ mod tests {
     #[test]
     fn those_that_nobody_answers_for_have_half_of_the_room_at_most_and_what_is_due_goes_first() {
         let mut book = book();
-        let unanswered = |number: usize| number >= 100;
         for number in 100..120 {
             put(&mut book, number, 10);
         }
@@ -491,7 +490,7 @@ mod tests {
         }
         let numbers = |keys: Vec<Key>| {
             let number = |key: &Key| key.as_str().unwrap()[1..].parse::<usize>().unwrap();
-            keys.iter().map(number).partition::<Vec<_>, _>(|number| unanswered(*number))
+            keys.iter().map(number).partition::<Vec<_>, _>(|number| *number >= 100)
         };
         assert_eq!(book.fall_due(11_999, 9), [""; 0].map(Key::from));
         let (waiting, due) = numbers(book.fall_due(12_999, 4));

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Dial;
 use crate::{
-    dial::{Connection, Dialler},
+    dial::{Connection, Dialler, is_broken},
     model::{Fault, FaultCategory, Key, NodeId, NotificationFault, info_field},
     plan::{ChangeSource, KeyspaceEvents, RedisPlan},
     topology::{connect, explain},
@@ -74,7 +74,7 @@ impl Control {
             };
             let result = command.query_async::<Value>(&mut connection).await;
             *self.connection.lock().await = match &result {
-                Err(error) if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() => None,
+                Err(error) if is_broken(error) => None,
                 _ => Some(connection),
             };
             let value = result.map_err(|error| explain(&error))?;

@@ -412,9 +412,12 @@ mod tests {
             self.0.hear(&"k".into(), heard(node, sort, at), standing).unwrap();
             self
         }
-        fn take(&mut self, node: &str, since: i64) -> Vec<Sort> {
+        fn look(&mut self, node: &str, since: i64) -> Used {
             let mark = self.0.mark();
-            sorts(&self.0.take(&"k".into(), Answering { node: &node.into(), since: Millis(since) }, mark))
+            self.0.take(&"k".into(), Answering { node: &node.into(), since: Millis(since) }, mark)
+        }
+        fn take(&mut self, node: &str, since: i64) -> Vec<Sort> {
+            sorts(&self.look(node, since))
         }
     }
 
@@ -587,21 +590,17 @@ mod tests {
 
     #[test]
     fn what_was_used_is_remembered_for_two_seconds() {
-        let look = |case: &mut Case| {
-            let mark = case.0.mark();
-            case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark)
-        };
         let mut case = Case::new().hear("a", Sort::Born, 5000, OWNER);
-        look(&mut case);
+        case.look("a", 0);
         case.0.fade(Millis(5000 + BIRTHS_MS));
-        assert_eq!(look(&mut case).earlier_birth, Some(Millis(5000)));
+        assert_eq!(case.look("a", 0).earlier_birth, Some(Millis(5000)));
         case.0.fade(Millis(5000 + BIRTHS_MS + 1));
-        assert_eq!(look(&mut case).earlier_birth, None);
+        assert_eq!(case.look("a", 0).earlier_birth, None);
         let born_behind = |fade| {
             let mut case = Case::new().hear("a", Sort::Expired, 5000, OWNER);
-            look(&mut case);
+            case.look("a", 0);
             case.0.fade(Millis(fade));
-            look(&mut case.hear("a", Sort::Born, 5000, OWNER)).heard[0].at
+            case.hear("a", Sort::Born, 5000, OWNER).look("a", 0).heard[0].at
         };
         assert_eq!((born_behind(5000 + BIRTHS_MS), born_behind(5001 + BIRTHS_MS)), (Millis(5001), Millis(5000)));
     }
@@ -617,8 +616,7 @@ mod tests {
         // What is left over, and a birth before the answer, are no news; what is put back is.
         let mut case = Case::new().hear("r", Sort::Expired, 1, REPLICA).hear("a", Sort::Born, 2, OWNER);
         case.0.hints(9);
-        let mark = case.0.mark();
-        let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        let used = case.look("a", 0);
         assert_eq!((sorts(&used), case.0.has_hints()), (vec![Sort::Born], false));
         case.0.put_back(&"k".into(), used);
         assert_eq!(case.0.hints(9), [Key::from("k")]);
@@ -628,8 +626,7 @@ mod tests {
     fn a_birth_is_younger_than_the_removal_that_came_before_it_in_the_same_millisecond() {
         let mut case = Case::new().hear("a", Sort::Expired, 5000, OWNER).hear("a", Sort::Born, 5000, OWNER);
         assert_eq!(case.take("a", 0), [Sort::Expired, Sort::Born]);
-        let mark = case.0.mark();
-        let later = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        let later = case.look("a", 0);
         assert_eq!(later.earlier_birth, Some(Millis(5001)));
     }
 
@@ -638,11 +635,10 @@ mod tests {
         let mut case = Case::new().hear("a", Sort::Born, 5000, OWNER);
         assert_eq!(case.take("a", 0), [Sort::Born]);
         let mut case = case.hear("a", Sort::Expired, 5010, OWNER).hear("a", Sort::Born, 5020, OWNER);
-        let mark = case.0.mark();
-        let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        let used = case.look("a", 0);
         assert_eq!((sorts(&used), used.earlier_birth), (vec![Sort::Expired, Sort::Born], Some(Millis(5000))));
         case.0.put_back(&"k".into(), used);
-        let again = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        let again = case.look("a", 0);
         assert_eq!(again.earlier_birth, Some(Millis(5000)));
     }
 
@@ -650,15 +646,13 @@ mod tests {
     fn what_is_put_back_is_as_it_was() {
         // A deletion that did not count for one answer counts for that of its own node ...
         let mut case = Case::new().hear("b", Sort::Born, 4500, MASTER).hear("a", Sort::Deleted, 5000, OWNER);
-        let mark = case.0.mark();
-        let used = case.0.take(&"k".into(), Answering { node: &"b".into(), since: Millis(0) }, mark);
+        let used = case.look("b", 0);
         assert_eq!(sorts(&used), [Sort::Born]);
         case.0.put_back(&"k".into(), used);
         assert_eq!(case.take("a", 0), [Sort::Deleted]);
         // ... and what counted only for the answer of its own node does not count for another's.
         let mut case = Case::new().hear("b", Sort::Expired, 5000, MASTER);
-        let mark = case.0.mark();
-        let used = case.0.take(&"k".into(), Answering { node: &"b".into(), since: Millis(0) }, mark);
+        let used = case.look("b", 0);
         assert_eq!(sorts(&used), [Sort::Expired]);
         case.0.put_back(&"k".into(), used);
         assert_eq!(case.take("a", 0), []);
@@ -714,8 +708,7 @@ mod tests {
         assert_eq!(case.take("c", -1_001), [Sort::Born; 0]);
         // An answer that did not count leaves what it could not have used as it was.
         let mut case = Case::new().hear("r", Sort::Expired, 0, REPLICA);
-        let mark = case.0.mark();
-        let used = case.0.take(&"k".into(), Answering { node: &"a".into(), since: Millis(0) }, mark);
+        let used = case.look("a", 0);
         case.0.put_back(&"k".into(), used);
         case.0.hints(9);
         case.0.fade(late);

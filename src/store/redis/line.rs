@@ -28,7 +28,7 @@ use super::{
     settings::{Mode, Settings},
 };
 use crate::{
-    dial::{Connection, Login},
+    dial::{Connection, Login, is_broken},
     model::Address,
 };
 
@@ -123,9 +123,7 @@ async fn connect(node: &Address, settings: &Settings, routes: &Routes) -> Result
     if settings.mode == Mode::Cluster {
         match cmd("CLUSTER").arg("SLOTS").query_async::<Value>(&mut connection).await {
             Ok(answer) if !routes.admits(&answer) => return Err(strange(node)),
-            Err(error) if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() => {
-                return Err(refused(error));
-            }
+            Err(error) if is_broken(&error) => return Err(refused(error)),
             // What it refuses it will refuse again, to who can say so.
             Ok(_) | Err(_) => {}
         }
